@@ -1,0 +1,1 @@
+"""The canonical data set: manifest, splits, near-duplicates, loading and transforms."""

@@ -1,0 +1,45 @@
+"""What a run did and when: one small JSON per stage under logs/, never an out (times are not reproducible)."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from stages.files import LOGS, write_json
+
+
+def journal_path(study: str, stage: str, phase: str | None = None) -> Path:
+    """logs/<study>/<stage>.json, or logs/<study>/<phase>/<stage>.json for a stage that runs once a phase."""
+    return LOGS / study / phase / f"{stage}.json" if phase else LOGS / study / f"{stage}.json"
+
+
+@contextmanager
+def journal(study: str, stage: str, phase: str | None = None) -> Iterator[dict[str, Any]]:
+    """Record start, duration and SUCCESS or FAILED; what the stage adds to the yielded dict is kept too."""
+    path = journal_path(study, stage, phase)
+    extra: dict[str, Any] = {}
+    started, clock = datetime.now(UTC), time.monotonic()
+
+    def entry() -> dict[str, Any]:
+        return {
+            "stage": stage,
+            "phase": phase,
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - clock, 1),
+            "status": status,
+            **extra,
+        }
+
+    status = "RUNNING"
+    write_json(path, entry())
+    try:
+        yield extra
+        status = "SUCCESS"
+    except BaseException as error:
+        status = "FAILED"
+        extra["error"] = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        raise
+    finally:
+        write_json(path, entry())

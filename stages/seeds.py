@@ -1,0 +1,35 @@
+"""Random numbers that depend on what they are for - (seed, epoch, index) - and never on order, workers or threads."""
+
+import hashlib
+
+
+def derive(seed: int, *parts: int | str) -> int:
+    """A 63-bit seed for one purpose, e.g. `derive(seed, "augment", epoch, index)`; equal on every machine."""
+    text = "\x1f".join(str(part) for part in (seed, *parts))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and PyTorch's global generators (all devices) for what draws from them, e.g. dropout."""
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def make_deterministic(threads: int) -> None:
+    """Fixed CPU threads and deterministic kernels only: an operation without one is an error, not a quiet difference."""
+    import os
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import cv2
+    import torch
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
