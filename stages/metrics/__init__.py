@@ -1,0 +1,1 @@
+"""Scores with their uncertainty: confusion matrices, COCO evaluation, bootstrap intervals and speed."""
