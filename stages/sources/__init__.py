@@ -1,0 +1,65 @@
+"""Every data source behind one function: `read(root, params, problems) -> list[Item]`.
+
+A source only lists what is there and reads annotations; opening, checking, hashing and converting the images is
+`stages.collect`'s work and the same for all of them. Adding one is a module with `read`, and a line in `READERS`.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path, PurePosixPath
+
+from stages.dataset.manifest import Box
+from stages.params import Params
+from stages.sources.problems import Problems
+
+# kind -> the module whose `read` reads it; imported when used, so that `collect` starts fast
+READERS = {
+    "masks": "stages.sources.masks",
+    "bdd100k": "stages.sources.bdd100k",
+    "yolo": "stages.sources.yolo",
+    "coco": "stages.sources.coco",
+    "voc": "stages.sources.voc",
+}
+TASKS = {"masks": "segmentation", "bdd100k": "segmentation", "yolo": "detection", "coco": "detection", "voc": "detection"}
+
+
+@dataclass(frozen=True)
+class Codes:
+    """How raw mask values become class indices."""
+
+    classes: dict[int, int]  # raw value (colors as 0xRRGGBB) -> class index, 255 = not scored
+    colors: bool = False  # whether the raw values are RGB colors
+    hint: str = ""  # said when a value is not in `classes`
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image that a source found; nothing has been read from it yet.
+
+    A detection reader gives `boxes` in pixels of the stored image (use `dataset.hashing.image_size` where the labels are
+    relative), clipped to it, and `size` where the annotations state one: `collect` checks it against the file.
+    """
+
+    path: Path  # the file to read
+    name: str  # its path below the root, with /; the id is made from it
+    split: str | None  # as given: train | val | test | unlabeled; None: `collect` deals it out (`split: {by: ratio}`)
+    mask: Path | None = None
+    codes: Codes | None = None  # with a mask
+    boxes: tuple[Box, ...] = ()
+    size: tuple[int, int] | None = None  # (width, height) that the annotations state
+    origin: str = ""  # which folder, archive part or video, for the counts by source; default: the folder in `name`
+    group: str | None = None  # set by a source that knows better than `data.group`, e.g. the frames of one video
+
+    @property
+    def source(self) -> str:
+        """The name under which this image is counted."""
+        return self.origin or str(PurePosixPath(self.name).parent)
+
+
+def read(root: Path, params: Params, problems: Problems) -> list[Item]:
+    """The labelled images below `root`, by the source that `data.source.kind` names, sorted by name.
+
+    A damaged or unpaired file becomes a row of `problems` and no item; a wrong setting (no such folder) is a `UserError`.
+    """
+    module = import_module(READERS[params.data.source.kind])
+    return sorted(module.read(root, params, problems), key=lambda item: item.name)
