@@ -1,0 +1,50 @@
+# make repro | test [SLOW=1] | lint | lock | clean
+# A machine that reaches PyTorch's own CPU wheel index can take the small CPU build of torch instead of the CUDA wheels:
+#   make repro TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+TORCH_INDEX_URL ?=
+SLOW ?=
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONHASHSEED := 0
+PIP := .venv/bin/python -m pip --disable-pip-version-check
+
+.PHONY: repro test lint lock venv clean
+
+repro: .venv/runtime.done
+	dvc repro
+
+venv: .venv/dev.done
+
+test: .venv/dev.done
+	python -m pytest $(if $(SLOW),,-m "not slow")
+
+lint: .venv/dev.done
+	ruff check .
+	ruff format --check .
+	mypy
+
+.venv/runtime.done: requirements/runtime.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 13) else "error: Python %d.%d found; Retrace needs 3.11 (3.12 works too): make PYTHON=/path/to/python3.11" % v[:2])'
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: this Python lacks venv; on Debian/Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+ifeq ($(TORCH_INDEX_URL),)
+	$(PIP) install -q --no-deps --require-hashes -r requirements/runtime.txt
+else
+	$(PYTHON) requirements/cpu_torch.py split requirements/runtime.txt .venv
+	$(PIP) install -q --no-deps --require-hashes -r .venv/without-torch.txt
+	$(PIP) install -q --no-deps --index-url $(TORCH_INDEX_URL) -r .venv/torch.txt
+endif
+	$(PIP) install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/dev.done: .venv/runtime.done requirements/dev.txt
+	$(PIP) install -q --no-deps --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# about 7 minutes; needs the dev environment
+COMPILE := pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links
+lock: .venv/dev.done
+	cd requirements && $(COMPILE) -o runtime.txt runtime.in && $(COMPILE) -o dev.txt dev.in
+
+clean:
+	rm -rf .venv .retrace build *.egg-info

@@ -1,0 +1,1 @@
+"""What stands behind `retrace ...`: each command a thin front for what the stages already do."""

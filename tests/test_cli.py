@@ -1,0 +1,96 @@
+"""`retrace use` and `retrace studies`, as typed."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.params import load, read_yaml
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "studies", tmp_path / "studies")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return tmp_path
+
+
+def retrace(*arguments):
+    return subprocess.run([sys.executable, "-m", "stages.cli", *arguments], capture_output=True, text=True)
+
+
+def test_use_writes_the_study_with_its_comments(project):
+    result = retrace("use", "lanes")
+    assert result.returncode == 0, result.stderr
+    text = (project / "params.yaml").read_text()
+    assert "# hashed: the number of CPU threads" in text
+    assert load().report.real_data is True
+    assert "still missing: data/external/lanes" in result.stdout
+
+
+def test_demo_lays_only_its_differences_over_the_study(project):
+    assert retrace("use", "lanes", "--demo").returncode == 0
+    params, full, overlay = load(), read_yaml(Path("studies/lanes.yaml")), read_yaml(Path("studies/lanes.demo.yaml"))
+    assert params.report.real_data is False
+    assert params.data.synthetic.scene == "lanes"
+    assert params.seed == full["seed"]
+    assert "seed" not in overlay
+    assert "# hashed: the number of CPU threads" in (project / "params.yaml").read_text()
+
+
+def test_hand_edits_are_not_overwritten_without_force(project):
+    retrace("use", "lanes", "--demo")
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace("seed: 17", "seed: 99"))
+    refused = retrace("use", "lanes")
+    assert refused.returncode == 1
+    assert "--force" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert load().seed == 99
+    assert retrace("use", "lanes", "--force").returncode == 0
+    assert load().seed == 17
+
+
+def test_comments_and_spacing_are_not_hand_edits(project):
+    retrace("use", "lanes", "--demo")
+    path = project / "params.yaml"
+    path.write_text(path.read_text() + "# a note to myself\n\n")
+    assert retrace("use", "lanes").returncode == 0
+
+
+def test_a_params_file_from_elsewhere_counts_as_hand_made(project):
+    (project / "params.yaml").write_text("seed: 1\n")
+    assert retrace("use", "lanes").returncode == 1
+
+
+def test_unknown_study_names_the_allowed_ones(project):
+    result = retrace("use", "lane")
+    assert result.returncode == 1
+    assert "'lane': no such study; allowed: " in result.stderr
+    assert "lanes" in result.stderr
+
+
+def test_studies_lists_each_with_task_phases_and_data(project):
+    result = retrace("studies")
+    assert result.returncode == 0
+    for part in ("lanes", "segmentation", "mae_ohem", "data/external/lanes"):
+        assert part in result.stdout
+
+
+def test_outside_a_project_the_message_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    result = retrace("studies")
+    assert result.returncode == 1
+    assert "run this in the project's folder" in result.stderr
+
+
+def test_help_imports_nothing_heavy(project):
+    code = "import sys, stages.cli; print([m for m in ('torch', 'ultralytics', 'cv2', 'scipy', 'pydantic') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,126 @@
+"""params.yaml: what is accepted, and that every refusal names the key, the value and what is allowed."""
+
+import copy
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages.errors import UserError
+from stages.params import parse, read_yaml
+
+STUDY = Path(__file__).parent.parent / "studies" / "lanes.yaml"
+STUDIES = sorted(STUDY.parent.glob("*.yaml"))
+
+
+@pytest.fixture
+def values():
+    return copy.deepcopy(read_yaml(STUDY))
+
+
+def put(values, key, value):
+    *parents, last = key.split(".")
+    for part in parents:
+        values = values[part]
+    values[last] = value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("phases.baseline.init", "gone", ["phases.baseline.init = 'gone'", "none, pretrain, mae_ohem"]),
+        ("phases.baseline.epoch", 3, ["phases.baseline.epoch", "unknown key", "epochs"]),
+        ("phases.baseline.patience", 0, ["phases.baseline.patience = 0", "greater than or equal to 1"]),
+        ("phases.baseline.augment", {"crop": 999}, ["phases.baseline", "crop = 999", "0 (off) to 384"]),
+        ("phases.baseline.engine", "tensorflow", ["phases.baseline", "'tensorflow'", "'fabric', 'ultralytics'"]),
+        ("phases.mae_ohem.loss.name", "focal", ["phases.mae_ohem.loss.name = 'focal'", "'cross_entropy' or 'ohem'"]),
+        ("phases.none", {"init": "pretrain"}, ["phases.none", "taken"]),
+        ("phase", "best", ["phase = 'best'", "baseline, mae_ohem"]),
+        ("seed", "3", ["seed = '3'", "valid integer"]),
+        ("seed", 3.5, ["seed = 3.5"]),
+        ("classes", ["a", "b", "a"], ["classes", "'a' is named twice"]),
+        ("classes", [], ["classes", "at least one"]),
+        ("data.source.kind", "folders", ["data.source", "'masks'"]),
+        ("data.source.values", {"Sky": [3]}, ["data.source.values", "'Sky' is not a class", "White Solid"]),
+        ("data.url", "http://example.org/a.zip", ["data", "https://"]),
+        ("data.url", "https://example.org/a.zip", ["data", "sha256 is required"]),
+        ("data.group", "([", ["data.group", "not a regular expression"]),
+        ("pretrain.method", "none", ["phases.mae_ohem.init = 'pretrain'", "mae, weights"]),
+        ("pretrain.method", "weights", ["pretrain", "needs the block pretrain.weights"]),
+        ("report.focus_classes", ["Kerb"], ["report.focus_classes", "'Kerb' is not a class"]),
+        ("surprise", 1, ["surprise: unknown key", "rebalance"]),
+        ("phase_defaults", {"keras": {}}, ["phase_defaults", "fabric, ultralytics"]),
+    ],
+)
+def test_refusals_name_key_value_and_choices(values, key, value, expected):
+    put(values, key, value)
+    with pytest.raises(UserError) as error:
+        parse(values)
+    message = str(error.value)
+    assert message.startswith("params.yaml: ")
+    for part in expected:
+        assert part in message, message
+
+
+def test_a_cycle_of_phases_is_refused(values):
+    put(values, "phases.baseline.init", "mae_ohem")
+    put(values, "phases.mae_ohem.init", "baseline")
+    with pytest.raises(UserError, match="a cycle .baseline -> mae_ohem -> baseline"):
+        parse(values)
+
+
+def test_every_problem_is_listed_at_once(values):
+    put(values, "phases.baseline.epochs", 0)
+    put(values, "seed", "x")
+    with pytest.raises(UserError) as error:
+        parse(values)
+    assert "phases.baseline.epochs = 0" in str(error.value)
+    assert "seed = 'x'" in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["1e-05", "1e-5", "0.00001"])
+def test_numbers_that_yaml_11_reads_as_text_stay_numbers(values, text):
+    put(values, "phase_defaults.fabric.optimizer.lr", text)
+    assert parse(values).phases["baseline"].optimizer.lr == 1e-5
+
+
+def test_the_file_is_read_as_yaml_12(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text("lr: 1e-05\nflag: on\n")
+    assert read_yaml(path) == {"lr": 1e-5, "flag": "on"}
+
+
+@pytest.mark.parametrize("text", ["a: [1", "- 1\n- 2\n", "\t"])
+def test_broken_yaml_is_one_clear_line(tmp_path, text):
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"p\.yaml"):
+        read_yaml(path)
+
+
+def test_phase_defaults_are_merged_under_each_phase(values):
+    phases = parse(values).phases
+    assert phases["mae_ohem"].loss.name == "ohem"
+    assert phases["baseline"].loss.name == "cross_entropy"
+    assert phases["mae_ohem"].optimizer == phases["baseline"].optimizer
+
+
+def test_parameters_are_frozen(values):
+    params = parse(values)
+    with pytest.raises(ValueError, match="frozen"):
+        params.seed = 3
+
+
+@pytest.mark.parametrize("path", [p for p in STUDIES if "." not in p.stem], ids=lambda p: p.stem)
+def test_every_built_in_study_is_valid_and_commented(path):
+    params = parse(read_yaml(path), path.name)
+    assert params.study == path.stem
+    assert params.report.title
+    assert params.report.data_needed
+    text = path.read_text()
+    assert text.count("#") > 5
+    # what DVC interpolates or tracks must be written out: it does not know the schema's defaults
+    keys = YAML(typ="safe", pure=True).load(text)
+    for key in ("phase_defaults", "evaluate", "rebalance", "pretrain", "expected", "runtime"):
+        assert key in keys
+    assert {"focus_classes", "colors"} <= set(keys["report"])
