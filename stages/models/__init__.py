@@ -1,0 +1,1 @@
+"""Networks: building them, masked-autoencoder pre-training, weights in and out. Nothing here downloads unless `fetch` is called."""
