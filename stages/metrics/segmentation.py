@@ -12,8 +12,8 @@ from stages.dataset.manifest import IGNORE
 if TYPE_CHECKING:
     import torch
 
-PER_CLASS = ("IoU", "precision", "recall", "F1")
 OVERALL = ("mIoU", "focus_mIoU", "pixel_accuracy", "balanced_accuracy")
+PER_CLASS = ("IoU", "precision", "recall", "F1")
 
 
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int, ignore: int = IGNORE) -> np.ndarray:
@@ -26,7 +26,7 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int, ign
         raise ValueError(f"truth {truth.shape} and prediction {predicted.shape} differ in shape")
     scored = truth != ignore
     true, guess = truth[scored].astype(np.int64), predicted[scored].astype(np.int64)
-    if true.size and not (0 <= min(true.min(), guess.min()) and max(true.max(), guess.max()) < classes):
+    if true.size and (min(true.min(), guess.min()) < 0 or max(true.max(), guess.max()) >= classes):
         raise ValueError(f"class index outside 0 ... {classes - 1}")
     return np.bincount(true * classes + guess, minlength=classes * classes).reshape(classes, classes)
 
@@ -48,8 +48,8 @@ def confusion_matrix_torch(
 def scores(confusion: np.ndarray, focus: Sequence[int] = ()) -> dict[str, np.ndarray]:
     """All scores of confusion matrices [..., C, C] (counts, rows = truth), as float64 in [0, 1].
 
-    Returns `IoU`, `precision`, `recall`, `F1` [..., C] and `mIoU`, `focus_mIoU`, `pixel_accuracy`, `balanced_accuracy` [...].
-    NaN means undefined: every score of a class that is absent from the truth, the precision of a class that is never
+    Returns `IoU`, `precision`, `recall`, `F1` [..., C] and `mIoU`, `focus_mIoU`, `pixel_accuracy`, `balanced_accuracy`
+    [...]. NaN means undefined: every score of a class that is absent from the truth, the precision of a class that is never
     predicted, `focus_mIoU` without `focus` (class indices). The means run over the classes present in the truth;
     balanced accuracy is the mean per-class recall.
     """

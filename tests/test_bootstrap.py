@@ -1,0 +1,117 @@
+"""The bootstrap: right coverage, paired, bounded, the same on every run."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from stages.files import dump_json
+from stages.metrics.bootstrap import bootstrap, interval, intervals, of_totals, paired_difference, resample_weights
+from stages.metrics.segmentation import scores
+
+
+def ratio(totals):
+    return {"ratio": totals[..., 0] / totals[..., 1]}
+
+
+def confusions(random, images, classes=3, quality=0.7):
+    """Images of different difficulty, so that pixels of one image hang together."""
+    result = np.zeros((images, classes, classes), dtype=np.int64)
+    for image in range(images):
+        right = np.clip(random.normal(quality, 0.1), 0.05, 0.99)
+        for true in range(classes):
+            share = np.full(classes, (1 - right) / (classes - 1))
+            share[true] = right
+            result[image, true] = random.multinomial(random.integers(50, 200), share)
+    return result
+
+
+def test_weights_are_resamples_of_the_images():
+    blocks = list(resample_weights(50, 150, seed=3))
+    weights = np.concatenate(blocks)
+    assert weights.shape == (150, 50)
+    assert (weights.sum(1) == 50).all() and (weights >= 0).all() and (weights == weights.astype(int)).all()
+    assert len({row.tobytes() for row in weights}) == 150  # no block repeats another
+    # the count of one image in one resample is Binomial(50, 1/50)
+    assert weights.mean() == 1 and weights.var() == pytest.approx(1 - 1 / 50, abs=0.05)
+
+
+def test_same_seed_same_draws_other_seed_other_draws():
+    totals = confusions(np.random.default_rng(0), 20)
+    first, again, other = (bootstrap(of_totals(scores, totals), 20, 130, seed)["mIoU"] for seed in (1, 1, 2))
+    assert (first == again).all() and not (first == other).all()
+
+
+def test_equals_resampling_the_images_themselves():
+    totals = confusions(np.random.default_rng(1), 12)
+    drawn = bootstrap(of_totals(scores, totals), 12, 100, seed=5)
+    weights = np.concatenate(list(resample_weights(12, 100, seed=5))).astype(int)
+    for row in range(100):
+        chosen = np.repeat(np.arange(12), weights[row])
+        by_hand = scores(sum(totals[index] for index in chosen))
+        for name in ("mIoU", "IoU", "precision", "pixel_accuracy"):
+            np.testing.assert_array_equal(drawn[name][row], by_hand[name])
+
+
+def test_interval_covers_the_true_value_in_about_95_of_100_studies():
+    random, covered, studies = np.random.default_rng(7), 0, 400
+    for study in range(studies):
+        rate = random.beta(8, 2, size=60)  # per image; mean 0.8
+        counts = np.stack([random.binomial(30, rate), np.full(60, 30)], axis=1)
+        found = intervals(of_totals(ratio, counts), 60, 200, seed=study)["ratio"]
+        covered += found["low"] <= 0.8 <= found["high"]
+    assert 0.90 <= covered / studies <= 0.98
+
+
+def test_paired_interval_is_right_and_narrower_than_two_separate_ones():
+    random, wrong, studies = np.random.default_rng(8), 0, 300
+    for study in range(studies):
+        difficulty = random.beta(8, 2, size=50)  # shared by both models, which are equally good
+        a, b = (np.stack([random.binomial(40, difficulty), np.full(50, 40)], axis=1) for _ in range(2))
+        found = paired_difference(of_totals(ratio, a), of_totals(ratio, b), 50, 200, seed=study)["ratio"]
+        wrong += found["verdict"] != "no measurable difference"
+    assert wrong / studies < 0.10
+    paired = found["high"] - found["low"]
+    alone = [intervals(of_totals(ratio, x), 50, 200, seed=study)["ratio"] for x in (a, b)]
+    assert paired < sum(i["high"] - i["low"] for i in alone) / 2
+
+
+def test_verdicts():
+    random = np.random.default_rng(9)
+    weak, strong = confusions(random, 40, quality=0.6), confusions(random, 40, quality=0.8)
+
+    def verdict(a, b):
+        found = paired_difference(of_totals(scores, a), of_totals(scores, b), len(a), 200, seed=1)
+        return found["mIoU"]["verdict"], found["mIoU"]["value"], found["IoU"][0]["verdict"]
+
+    up, down, same = verdict(strong, weak), verdict(weak, strong), verdict(weak, weak)
+    assert (up[0], up[2], down[0], down[2]) == ("better", "better", "worse", "worse")
+    assert up[1] == -down[1] > 0
+    assert same == ("no measurable difference", 0.0, "no measurable difference")
+
+
+def test_absent_class_is_null_and_one_image_has_no_interval():
+    totals = confusions(np.random.default_rng(2), 10)
+    totals[:, 2, :] = 0  # never in the truth
+    found = intervals(of_totals(lambda t: scores(t, focus=[2]), totals), 10, 100, seed=1)
+    assert found["IoU"][2] == {"value": None, "low": None, "high": None} == found["focus_mIoU"]
+    assert found["IoU"][0]["low"] < found["IoU"][0]["value"] < found["IoU"][0]["high"]
+    dump_json(found)
+    one = intervals(of_totals(scores, totals[:1]), 1, 100, seed=1)
+    assert one["mIoU"]["value"] is not None and one["mIoU"]["low"] is None
+    pair = paired_difference(of_totals(scores, totals[:1]), of_totals(scores, totals[:1]), 1, 100, seed=1)
+    assert pair["mIoU"]["verdict"] == "no measurable difference" and pair["IoU"][2]["verdict"] is None
+
+
+def test_rare_class_leaves_out_the_resamples_without_it():
+    draws = np.array([0.2, np.nan, 0.4, np.nan])
+    assert interval(0.3, draws) == {"value": 0.3, "low": pytest.approx(0.205), "high": pytest.approx(0.395)}
+
+
+def test_ten_thousand_images_stay_small_in_memory():
+    counts = np.ones((10_000, 2), dtype=np.int64)
+    tracemalloc.start()
+    intervals(of_totals(ratio, counts), 10_000, 200, seed=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * 2**20
