@@ -8,7 +8,10 @@ from stages import __version__
 from stages.errors import stage
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Reproducible vision training studies."
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Reproducible vision training studies.",
 )
 
 
@@ -20,7 +23,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Reproducible vision training studies: rerun with `dvc repro`, compare with `dvc exp show`."""
 

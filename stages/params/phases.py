@@ -181,15 +181,17 @@ class Weights(Block):
     """Starting weights from a file or a named checkpoint; `sha256` is checked before anything is read from it."""
 
     path: str | None = None  # local .safetensors, .pth or .pt
-    name: str | None = None  # torchvision, timm or ultralytics checkpoint, e.g. DeepLabV3_MobileNet_V3_Large_Weights.DEFAULT
-    sha256: Sha256 | None = None  # required
+    name: str | None = (
+        None  # torchvision, timm or ultralytics checkpoint, e.g. DeepLabV3_MobileNet_V3_Large_Weights.DEFAULT
+    )
+    sha256: Sha256 | None = None  # required with path; null with name: the hash in the published file name is checked
 
     @model_validator(mode="after")
     def _one_origin(self):
         if (self.path is None) == (self.name is None):
             raise ValueError("give exactly one of path (a local file) and name (a published checkpoint)")
-        if self.sha256 is None:
-            raise ValueError("sha256 is required: the sha256 of the checkpoint file, 64 hex digits")
+        if self.path is not None and self.sha256 is None:
+            raise ValueError("sha256 is required with path: the sha256 of the checkpoint file, 64 hex digits")
         return self
 
 

@@ -138,7 +138,9 @@ class Params(Block):
                 )
             parent = self.phases.get(phase.init)
             if parent is not None and parent.engine != phase.engine:
-                raise ValueError(f"phases.{name}.init = {phase.init!r}: its engine is {parent.engine}, not {phase.engine}")
+                raise ValueError(
+                    f"phases.{name}.init = {phase.init!r}: its engine is {parent.engine}, not {phase.engine}"
+                )
             self._task_fits(name, phase)
         self._no_cycle()
         if self.phase not in self.phases:
@@ -159,7 +161,9 @@ class Params(Block):
             chain = [name]
             while (parent := self.phases[chain[-1]].init) in self.phases:
                 if parent in chain:
-                    raise ValueError(f"phases.{name}.init: a cycle ({' -> '.join([*chain, parent])}); one must start from none")
+                    raise ValueError(
+                        f"phases.{name}.init: a cycle ({' -> '.join([*chain, parent])}); one must start from none"
+                    )
                 chain.append(parent)
 
     def class_index(self, name: str) -> int:

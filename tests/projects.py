@@ -1,0 +1,98 @@
+"""Throw-away copies of this project, with a study shrunk to seconds, for tests that run the real pipeline."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ruamel.yaml import YAML
+
+from stages.commands.use import render
+from stages.params import merge, parse
+
+ROOT = Path(__file__).parent.parent
+REAL_DATA = Path(os.environ.get("RETRACE_REAL_DATA") or ROOT.parent / "shared" / "realdata")
+
+TINY: dict[str, dict[str, Any]] = {
+    "lanes": {
+        "data": {"synthetic": {"height": 64, "width": 96, "train": 12, "val": 6, "test": 6, "unlabeled": 8}},
+        "rebalance": {"min_val_instances": 1, "min_test_instances": 1, "min_pixels": 5},
+        "pretrain": {"mae": {"input_size": [64, 96], "epochs": 2, "batch_size": 4, "decoder_dim": 32}},
+        "phase_defaults": {
+            "fabric": {
+                "input_size": [64, 96],
+                "epochs": 2,
+                "batch_size": 4,
+                "model": {"decoder_channels": [16, 16, 8, 8, 8]},
+            }
+        },
+        "evaluate": {"bootstrap": 100, "min_reliable": 2, "samples": 1},
+        "runtime": {"threads": 1},
+    },
+}
+
+
+def tiny_params(study: str, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The demo parameters of a study at the smallest size, with `changes` merged in; validated."""
+    values = YAML(typ="safe", pure=True).load(render(study, demo=True))
+    values = merge(merge(values, TINY[study]), changes or {})
+    parse(dict(values))
+    return values
+
+
+def write_params(project: Path, values: dict[str, Any]) -> None:
+    """Write params.yaml of a project."""
+    (project / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+
+
+def make_project(target: Path, values: dict[str, Any] | None = None) -> Path:
+    """A Git repository with this project's files as they are now (committed or not), an empty cache and `values`."""
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listing, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
+    skipped = ("reports/", "metrics/", "plots/", "tests/")  # results of the real studies; the tests make their own
+    for name in sorted(filter(None, names)):
+        if (ROOT / name).is_file() and not name.startswith(skipped):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    for name in ("dvc.lock", "metrics.json"):
+        (target / name).unlink(missing_ok=True)
+    if values is not None:
+        write_params(target, values)
+    for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-qm", "a copy of the project"]):
+        run(target, "git", *command, check=True)
+    return target
+
+
+def run(project: Path, *command: str, check: bool = False, **kwargs) -> subprocess.CompletedProcess[str]:
+    """Run a command inside a project with this interpreter's environment first on PATH."""
+    env = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(project),
+        "GIT_AUTHOR_NAME": "test",
+        "GIT_AUTHOR_EMAIL": "test@example.org",
+        "GIT_COMMITTER_NAME": "test",
+        "GIT_COMMITTER_EMAIL": "test@example.org",
+        "DVC_NO_ANALYTICS": "1",
+        **kwargs.pop("env", {}),
+    }
+    result = subprocess.run(command, cwd=project, env=env, text=True, capture_output=True, **kwargs)
+    if check and result.returncode:
+        raise AssertionError(
+            f"{' '.join(command)}: exit {result.returncode}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
+        )
+    return result
+
+
+def out_hashes(project: Path) -> dict[str, str]:
+    """md5 of every out of collect ... evaluate, from dvc.lock (the report quotes times and is left out)."""
+    lock = yaml.safe_load((project / "dvc.lock").read_text(encoding="utf-8"))
+    return {
+        out["path"]: out["md5"]
+        for name, stage in sorted(lock["stages"].items())
+        if name != "report"
+        for out in stage.get("outs", [])
+    }
