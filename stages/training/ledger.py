@@ -1,0 +1,84 @@
+"""The numbers of one epoch, read from the device in blocks so that no training step waits for them."""
+
+import math
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from stages.errors import UserError
+from stages.training.monitor import Monitor
+
+BLOCK = 25  # steps between two looks at the device: a non-finite loss is found this late, but the first one is named
+
+
+class Ledger:
+    """Collects the losses, gradient norms and learning rates of an epoch's batches."""
+
+    def __init__(self, fabric: Fabric, monitor: Monitor, epoch: int, offset: int):
+        """epoch: from 1. offset: batches of all epochs before, so that TensorBoard counts on."""
+        self.epoch = epoch
+        self.first_loss: float | None = None
+        self._fabric, self._monitor, self._offset = fabric, monitor, offset
+        self._block = 1 if fabric.device.type == "cpu" else BLOCK
+        self._scaled = getattr(fabric.strategy.precision, "scaler", None) is not None
+        self._pending: list[tuple[dict[str, Tensor], Tensor | None, dict[str, float], list[str]]] = []
+        self._sums: dict[str, list[float]] = {}
+        self._rates: dict[str, float] = {}
+        self._batches = 0
+
+    def add(self, losses: dict[str, Tensor], norm: Tensor | None, rates: dict[str, float], files: list[str]) -> None:
+        """Note one batch. norm: of the gradient, with the batch that ends an optimizer step."""
+        self._pending.append(({name: loss.detach() for name, loss in losses.items()}, norm, rates, files))
+        self._monitor.advance()
+        if len(self._pending) >= self._block:
+            self.flush()
+
+    def flush(self) -> None:
+        """Read the pending numbers; raise `UserError` naming the first batch whose loss is not finite."""
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        names = list(pending[0][0])
+        table = torch.stack([torch.stack([losses[name].float() for name in names]) for losses, *_ in pending]).tolist()
+        norms = torch.stack([norm for _, norm, _, _ in pending if norm is not None] or [torch.zeros(())]).tolist()
+        norms = iter(norms)
+        for values, (_, norm, rates, files) in zip(table, pending, strict=True):
+            step = self._offset + self._batches + 1
+            row: dict[str, Any] = dict(zip(names, values, strict=True))
+            if norm is not None:
+                row["grad_norm"] = next(norms)
+            self._check(row, rates, files)
+            self._book(row, rates)
+            self._monitor.step(step, row, rates)
+
+    def means(self) -> dict[str, float | None]:
+        """train_loss, train_<part>, lr (of the last step; lr_<group> with several groups) and grad_norm of the epoch."""
+        sums = {name: math.fsum(values) / len(values) for name, values in self._sums.items()}
+        row: dict[str, float | None] = {"train_loss": sums.pop("loss")}
+        norm = sums.pop("grad_norm", None)
+        row |= {f"train_{name}": value for name, value in sums.items()}
+        row |= self._rates
+        return row | {"grad_norm": norm}
+
+    def _book(self, row: dict[str, float], rates: dict[str, float]) -> None:
+        if self.first_loss is None:
+            self.first_loss = row["loss"]
+        for name, value in row.items():
+            if math.isfinite(value):  # an overflowed fp16 gradient is skipped by the scaler and not part of the mean
+                self._sums.setdefault(name, []).append(value)
+        self._rates = rates
+        self._batches += 1
+
+    def _check(self, row: dict[str, float], rates: dict[str, float], files: list[str]) -> None:
+        bad = [name for name in row if not math.isfinite(row[name]) and not (name == "grad_norm" and self._scaled)]
+        if not bad:
+            return
+        what = "the gradient norm" if bad == ["grad_norm"] else "the loss"
+        lr = ", ".join(f"{name} {value:.8g}" for name, value in rates.items())
+        shown = ", ".join(files[:16]) + (f" and {len(files) - 16} more" if len(files) > 16 else "")
+        raise UserError(
+            f"epoch {self.epoch}, step {self._batches + 1}: {what} is not finite ({row[bad[0]]}) at {lr}; "
+            f"batch: {shown}; lower the learning rate, set optimizer.clip_norm, or look at these files"
+        )

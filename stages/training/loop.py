@@ -1,0 +1,228 @@
+"""The training loop on Lightning Fabric, for every task: `fit` runs epochs, `train_one_epoch` runs the steps of one.
+
+    result = fit(fabric, model, optimizer, schedule, loader, task, plan, scratch, monitor)
+
+What is particular to a task (its loss, its validation) comes in as a `Task`. Interruption is survived by construction:
+every random number of an epoch follows from (seed, epoch), so a rerun that starts from the last complete epoch does
+exactly what an uninterrupted one would have done.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from stages.errors import UserError
+from stages.seeds import derive, seed_everything
+from stages.training.checkpoints import Scratch
+from stages.training.ledger import Ledger
+from stages.training.monitor import Monitor
+from stages.training.optimisation import Schedule
+
+Row = dict[str, float | int | None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the loop has to know of a task. A batch is whatever the loader yields, on the device."""
+
+    compute_loss: Callable[[nn.Module, Any], dict[str, Tensor]]  # scalars; "loss" is minimized, the rest is recorded
+    files: Callable[[Any], list[str]]  # the images of a batch, named when its loss is not finite
+    validate: Callable[[nn.Module], dict[str, float | None]] | None = None  # metrics; the model is in eval, no grad
+    monitor: str | None = None  # the metric that chooses the best epoch; higher is better
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how: the part of a phase's parameters that the loop needs."""
+
+    seed: int
+    epochs: int
+    accumulate: int = 1  # batches per optimizer step
+    clip_norm: float | None = None  # of the whole gradient; None: no clipping
+    patience: int | None = None  # epochs without a new best before stopping; None: never
+    save_period: int = 1  # epochs between checkpoints
+    ema: float = 0.0  # decay of the weight average that is scored and kept; 0: off
+
+
+@dataclass
+class Result:
+    """What a training came to. Without validation the last epoch is the result and `best_value` is None."""
+
+    state: dict[str, Tensor] = field(default_factory=dict)  # CPU weights of the best epoch
+    best_epoch: int = 0
+    best_value: float | None = None
+    history: list[Row] = field(default_factory=list)  # one row per epoch, see `train_one_epoch`
+    stopped: str = "completed"  # or "early"
+    first_loss: float | None = None  # of the first batch
+    last_loss: float | None = None  # mean over the last epoch
+
+    @property
+    def epochs_run(self) -> int:
+        return len(self.history)
+
+    @property
+    def since_best(self) -> int:
+        """Epochs after the best one."""
+        return self.epochs_run - self.best_epoch
+
+
+def fit(
+    fabric: Fabric,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    loader: DataLoader,
+    task: Task,
+    plan: Plan,
+    scratch: Scratch | None,
+    monitor: Monitor,
+) -> Result:
+    """Train `model` for `plan.epochs` epochs or until `plan.patience` runs out; resume from `scratch` when it holds a state.
+
+    model, optimizer: as built, before `fabric.setup`. loader: its `batch_sampler` has `start_epoch(epoch)` (see
+    `dataset.loading.EpochBatches`). The best epoch is the first with the highest monitored value.
+    Raises `UserError` when a loss is not finite or the monitored metric does not exist.
+    """
+    wrapped, stepper = fabric.setup(model, optimizer)
+    batches = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(plan.ema)) if plan.ema else None
+    run = _Run(fabric, model, optimizer, average)
+    result = run.restore(scratch.load()) if scratch else Result()
+    monitor.begin(plan.epochs, len(loader), result.history, task.monitor)
+    for epoch in range(result.epochs_run + 1, plan.epochs + 1):
+        if _out_of_patience(result, plan):
+            break
+        seed_everything(derive(plan.seed, "epoch", epoch, fabric.global_rank))
+        loader.batch_sampler.start_epoch(epoch)
+        ledger = Ledger(fabric, monitor, epoch, offset=(epoch - 1) * len(loader))
+        train_one_epoch(fabric, wrapped, stepper, schedule, batches, task, plan, ledger, average)
+        scored = model if average is None else average.module
+        row: Row = {"epoch": epoch, **ledger.means(), **validate(fabric, scored, task)}
+        if result.first_loss is None:
+            result.first_loss = ledger.first_loss
+        _book(result, row, scored, task)
+        monitor.epoch(row, result.best_epoch, result.best_value)
+        if scratch and fabric.is_global_zero and (epoch % plan.save_period == 0 or epoch == plan.epochs):
+            scratch.save(epoch, run.state(result))
+    if _out_of_patience(result, plan) and result.epochs_run < plan.epochs:
+        result.stopped = "early"
+    result.last_loss = result.history[-1]["train_loss"]
+    return result
+
+
+def train_one_epoch(
+    fabric: Fabric,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    loader: Any,
+    task: Task,
+    plan: Plan,
+    ledger: "Ledger",
+    average: AveragedModel | None = None,
+) -> None:
+    """One pass over `loader`: an optimizer step every `plan.accumulate` batches (the last group may be smaller).
+
+    model, optimizer, loader: as returned by Fabric's setup. The numbers go into `ledger`, which reads them from the
+    device only now and then: no step waits for the one before.
+    """
+    set_training(model)
+    count = len(loader)
+    optimizer.zero_grad(set_to_none=True)
+    for index, batch in enumerate(loader):
+        start = index - index % plan.accumulate
+        group = min(plan.accumulate, count - start)
+        last_of_group = index + 1 == start + group
+        # not on Fabric's wrapper: its param_groups are a copy that load_state_dict leaves behind
+        rates = schedule.apply(getattr(optimizer, "optimizer", optimizer), ledger.epoch, index)
+        waits = fabric.world_size > 1 and not last_of_group
+        sync: AbstractContextManager = fabric.no_backward_sync(model, enabled=waits)
+        with sync:
+            losses = task.compute_loss(model, batch)
+            fabric.backward(losses["loss"] / group)
+        norm = None
+        if last_of_group:
+            # unscales first; an infinite limit measures without clipping. Overflow under fp16 is the scaler's business.
+            limit = plan.clip_norm or float("inf")
+            norm = fabric.clip_gradients(model, optimizer, max_norm=limit, error_if_nonfinite=False)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if average is not None:
+                average.update_parameters(getattr(model, "module", model))
+        ledger.add(losses, norm, rates, task.files(batch))
+    ledger.flush()
+
+
+def validate(fabric: Fabric, model: nn.Module, task: Task) -> dict[str, float | None]:
+    """The task's validation metrics of `model` (not wrapped), in eval and without gradients; {} without validation."""
+    if task.validate is None:
+        return {}
+    model.eval()
+    with torch.no_grad(), fabric.autocast():
+        metrics = task.validate(model)
+    if task.monitor not in metrics:
+        allowed = ", ".join(sorted(metrics))
+        raise UserError(f"monitor = {task.monitor!r}: no such validation metric; allowed: {allowed}")
+    return metrics
+
+
+def set_training(model: nn.Module) -> None:
+    """Training mode, except BatchNorm layers whose parameters are frozen: their statistics must not move either."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            parameters = list(module.parameters(recurse=False))
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
+                module.eval()
+
+
+def _out_of_patience(result: Result, plan: Plan) -> bool:
+    return plan.patience is not None and bool(result.history) and result.since_best >= plan.patience
+
+
+def _book(result: Result, row: Row, scored: nn.Module, task: Task) -> None:
+    """Append an epoch's row and keep its weights if it is the best so far (the first of equals)."""
+    result.history.append(row)
+    value = row[task.monitor] if task.monitor else None
+    better = value is not None and (result.best_value is None or value > result.best_value)
+    if task.validate is None or better or result.best_epoch == 0:
+        result.best_epoch, result.best_value = int(row["epoch"] or 0), value
+        result.state = {
+            name: tensor.detach().cpu().clone().contiguous() for name, tensor in scored.state_dict().items()
+        }
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The objects whose state makes up a checkpoint."""
+
+    fabric: Fabric
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: AveragedModel | None
+
+    def state(self, result: Result) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "result": {name: getattr(result, name) for name in Result.__dataclass_fields__},
+        }
+
+    def restore(self, state: dict[str, Any] | None) -> Result:
+        if state is None:
+            return Result()
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        return Result(**state["result"])

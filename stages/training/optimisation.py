@@ -1,0 +1,73 @@
+"""Optimizers and the learning rate of every step, as pure functions of the parameters and the step."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from stages.params.phases import Optimizer as OptimizerParams
+from stages.params.phases import Schedule as ScheduleParams
+
+
+def build_optimizer(
+    params: OptimizerParams, model: nn.Module, encoder: Iterable[nn.Parameter] = ()
+) -> torch.optim.Optimizer:
+    """AdamW or SGD over the trainable parameters of `model`.
+
+    `encoder` (parameters of `model`) get `params.encoder_lr` where that is set. Weight decay applies to weights of two
+    or more dimensions only, not to biases and normalization scales, which it would pull towards a dead layer.
+    Group names: "lr" and "lr_encoder"; the base rate of a group is kept in its `initial_lr`.
+    """
+    inside = {id(parameter) for parameter in encoder} if params.encoder_lr is not None else set()
+    groups: list[dict] = []
+    for name, lr, chosen in (("lr", params.lr, False), ("lr_encoder", params.encoder_lr, True)):
+        mine = [p for p in model.parameters() if p.requires_grad and (id(p) in inside) is chosen]
+        for decays in (True, False):
+            members = [p for p in mine if (p.ndim > 1) is decays]
+            if members:
+                decay = params.weight_decay if decays else 0.0
+                groups.append({"params": members, "lr": lr, "initial_lr": lr, "weight_decay": decay, "name": name})
+    if params.name == "sgd":
+        return torch.optim.SGD(groups, momentum=params.momentum)
+    return torch.optim.AdamW(groups)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up, then the named decay to `params.final_lr`, stepped once per optimizer step.
+
+    With u optimizer steps in all, w of them warm-up, at step t from 0: warm-up base * (t + 1) / w for t < w; after it
+    final + (base - final) * d(p) with p = (t - w) / (u - w) and d = 1 (constant), (1 + cos(pi p)) / 2 (cosine;
+    Loshchilov & Hutter 2017, eq. 5) or (1 - p)^power (poly; Chen et al. 2017).
+    """
+
+    params: ScheduleParams
+    epochs: int
+    batches: int  # per epoch
+    accumulate: int = 1
+
+    def rate(self, base: float, epoch: int, batch: int) -> float:
+        """The learning rate of a group with base rate `base` at `batch` (from 0) of `epoch` (from 1)."""
+        per_epoch = math.ceil(self.batches / self.accumulate)
+        step, total = (epoch - 1) * per_epoch + batch // self.accumulate, self.epochs * per_epoch
+        warmup = min(round(self.params.warmup_epochs * per_epoch), total)
+        if step < warmup:
+            return base * (step + 1) / warmup
+        progress = (step - warmup) / max(1, total - warmup)
+        if self.params.name == "constant":
+            return base
+        if self.params.name == "cosine":
+            decay = (1 + math.cos(math.pi * progress)) / 2
+        else:
+            decay = (1 - progress) ** self.params.power
+        return self.params.final_lr + (base - self.params.final_lr) * decay
+
+    def apply(self, optimizer: torch.optim.Optimizer, epoch: int, batch: int) -> dict[str, float]:
+        """Set the rates of all groups for this batch; returns them by group name."""
+        rates = {}
+        for group in optimizer.param_groups:
+            group["lr"] = self.rate(group["initial_lr"], epoch, batch)
+            rates[group["name"]] = group["lr"]
+        return rates
