@@ -148,12 +148,6 @@ def encoder_parameters(module: nn.Module) -> list[nn.Parameter]:
 
 
 def freeze_encoder(module: nn.Module) -> None:
-    """Stop the encoder's gradients for good. `keep_frozen` must follow every `module.train()`."""
+    """Stop the encoder's gradients; the training loop keeps the BatchNorm layers of frozen parameters in eval."""
     for parameter in encoder_parameters(module):
         parameter.requires_grad_(False)
-    keep_frozen(module)
-
-
-def keep_frozen(module: nn.Module) -> None:
-    """Put a frozen encoder's modules back into eval after `module.train()`: BatchNorm statistics and dropout stay off."""
-    encoder_of(module).eval()
