@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from stages.dataset.manifest import IGNORE, Manifest
+from stages.dataset.hashing import BadImage, decode, load_rgb, open_image, read_bytes
+from stages.dataset.manifest import Manifest
 from stages.dataset.transforms import augment
 from stages.errors import UserError
 from stages.params.phases import Augment
@@ -25,27 +26,26 @@ CACHE_BYTES = 2 * 1024**3  # of decoded images; what does not fit is decoded aga
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """An image as RGB uint8 [H, W, 3], turned upright by its EXIF tag, resized to `size` = (height, width) if given.
+    """An image as RGB uint8 [H, W, 3], resized to `size` = (height, width) if given (bilinear, antialiased).
 
-    Bilinear with antialiasing. Any mode Pillow reads; alpha is dropped. Raises `UserError` for a file it cannot decode.
+    What may be read is `dataset.hashing`'s policy, so pixels lie here as they did in `collect`. Raises `UserError`.
     """
     try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path}: cannot be decoded ({error}); run `dvc repro collect` again") from None
-    if size is not None and upright.size != (size[1], size[0]):
-        upright = upright.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    return np.asarray(upright)
+        pixels = load_rgb(path)
+    except BadImage as error:
+        raise UserError(f"{path}: {error.detail}; run `dvc repro -f collect`") from None
+    if size is None or pixels.shape[:2] == tuple(size):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
 def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """An index mask as uint8 [H, W], 255 = not scored; nearest neighbour when resized to (height, width)."""
     try:
-        with Image.open(path) as image:
-            mask = image.copy()
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path}: cannot be decoded ({error}); run `dvc repro collect` again") from None
+        mask = open_image(read_bytes(path))
+        decode(mask)
+    except BadImage as error:
+        raise UserError(f"{path}: {error.detail}; run `dvc repro -f collect`") from None
     if size is not None and mask.size != (size[1], size[0]):
         mask = mask.resize((size[1], size[0]), Image.Resampling.NEAREST)
     return np.asarray(mask)
@@ -93,8 +93,9 @@ class SegmentationTraining(Dataset):
             self._cache.put(index, sample)
         planes = torch.from_numpy(sample).permute(2, 0, 1)
         with single_thread():
-            image, mask = augment(planes[:3], planes[3], self._changes, derive(self._seed, "augment", epoch, index))
-        return image.contiguous(), mask.contiguous(), self._ids[index]
+            seed = derive(self._seed, "augment", epoch, index)
+            changed, labels = augment(planes[:3], planes[3], self._changes, seed)
+        return changed.contiguous(), labels.contiguous(), self._ids[index]
 
 
 class SegmentationEvaluation(Dataset):
@@ -183,7 +184,7 @@ def _workers(count: int) -> dict[str, Any]:
     return options
 
 
-class single_thread:  # noqa: N801 - reads as a keyword in `with`
+class single_thread:
     """One CPU thread inside the block: a worker has one, and the main process must compute the same bits."""
 
     def __enter__(self) -> None:

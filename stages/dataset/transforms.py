@@ -40,9 +40,10 @@ def _pipeline(changes: Augment, size: tuple[int, int]) -> list[v2.Transform]:
     steps: list[v2.Transform] = []
     if changes.flip:
         steps.append(v2.RandomHorizontalFlip(changes.flip))
-    if tuple(changes.scale) != (1.0, 1.0):
+    zooms = tuple(changes.scale) != (1.0, 1.0)
+    if zooms:
         steps.append(v2.ScaleJitter(size, tuple(changes.scale), antialias=True))
-    if steps and isinstance(steps[-1], v2.ScaleJitter) or changes.crop:
+    if zooms or changes.crop:
         steps.append(v2.RandomCrop(target, pad_if_needed=True, fill=fill))
     if changes.color:
         low, high = max(0.0, 1 - changes.color), 1 + changes.color

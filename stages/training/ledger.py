@@ -42,8 +42,8 @@ class Ledger:
             return
         names = list(pending[0][0])
         table = torch.stack([torch.stack([losses[name].float() for name in names]) for losses, *_ in pending]).tolist()
-        norms = torch.stack([norm for _, norm, _, _ in pending if norm is not None] or [torch.zeros(())]).tolist()
-        norms = iter(norms)
+        measured = [norm for _, norm, _, _ in pending if norm is not None]
+        norms = iter(torch.stack(measured).tolist() if measured else [])
         for values, (_, norm, rates, files) in zip(table, pending, strict=True):
             step = self._offset + self._batches + 1
             row: dict[str, Any] = dict(zip(names, values, strict=True))
@@ -54,7 +54,7 @@ class Ledger:
             self._monitor.step(step, row, rates)
 
     def means(self) -> dict[str, float | None]:
-        """train_loss, train_<part>, lr (of the last step; lr_<group> with several groups) and grad_norm of the epoch."""
+        """The epoch's train_loss, train_<part>, lr and lr_encoder (of the last step) and grad_norm."""
         sums = {name: math.fsum(values) / len(values) for name, values in self._sums.items()}
         row: dict[str, float | None] = {"train_loss": sums.pop("loss")}
         norm = sums.pop("grad_norm", None)

@@ -8,7 +8,6 @@ exactly what an uninterrupted one would have done.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,7 +83,7 @@ def fit(
     scratch: Scratch | None,
     monitor: Monitor,
 ) -> Result:
-    """Train `model` for `plan.epochs` epochs or until `plan.patience` runs out; resume from `scratch` when it holds a state.
+    """Train for `plan.epochs` epochs or until `plan.patience` runs out, from the state in `scratch` if it has one.
 
     model, optimizer: as built, before `fabric.setup`. loader: its `batch_sampler` has `start_epoch(epoch)` (see
     `dataset.loading.EpochBatches`). The best epoch is the first with the highest monitored value.
@@ -100,7 +99,7 @@ def fit(
         if _out_of_patience(result, plan):
             break
         seed_everything(derive(plan.seed, "epoch", epoch, fabric.global_rank))
-        loader.batch_sampler.start_epoch(epoch)
+        loader.batch_sampler.start_epoch(epoch)  # type: ignore[union-attr]
         ledger = Ledger(fabric, monitor, epoch, offset=(epoch - 1) * len(loader))
         train_one_epoch(fabric, wrapped, stepper, schedule, batches, task, plan, ledger, average)
         scored = model if average is None else average.module
@@ -119,13 +118,13 @@ def fit(
 
 def train_one_epoch(
     fabric: Fabric,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    model: Any,
+    optimizer: Any,
     schedule: Schedule,
     loader: Any,
     task: Task,
     plan: Plan,
-    ledger: "Ledger",
+    ledger: Ledger,
     average: AveragedModel | None = None,
 ) -> None:
     """One pass over `loader`: an optimizer step every `plan.accumulate` batches (the last group may be smaller).
@@ -143,8 +142,7 @@ def train_one_epoch(
         # not on Fabric's wrapper: its param_groups are a copy that load_state_dict leaves behind
         rates = schedule.apply(getattr(optimizer, "optimizer", optimizer), ledger.epoch, index)
         waits = fabric.world_size > 1 and not last_of_group
-        sync: AbstractContextManager = fabric.no_backward_sync(model, enabled=waits)
-        with sync:
+        with fabric.no_backward_sync(model, enabled=waits):
             losses = task.compute_loss(model, batch)
             fabric.backward(losses["loss"] / group)
         norm = None
@@ -167,8 +165,8 @@ def validate(fabric: Fabric, model: nn.Module, task: Task) -> dict[str, float | 
     model.eval()
     with torch.no_grad(), fabric.autocast():
         metrics = task.validate(model)
-    if task.monitor not in metrics:
-        allowed = ", ".join(sorted(metrics))
+    if task.monitor not in metrics or task.monitor == "val_loss":  # the best epoch is the highest value
+        allowed = ", ".join(sorted(set(metrics) - {"val_loss"}))
         raise UserError(f"monitor = {task.monitor!r}: no such validation metric; allowed: {allowed}")
     return metrics
 

@@ -22,9 +22,9 @@ def status_path(study: str, phase: str) -> Path:
 class Monitor:
     """Follows one training; a context manager. Only the first process of several writes (`active`).
 
-    status.json: `{"study", "phase", "state": "running"|"finished"|"failed", "error", "pid", "started", "updated", "epoch", "epochs",
-    "step", "steps", "loss", "rates", "eta_seconds", "monitor", "best_epoch", "best_value", "rows": [last history rows]}`; epoch and
-    step count from 1 and are those being worked on, times are ISO 8601 UTC.
+    status.json: `{"study", "phase", "state": "running"|"finished"|"failed", "error", "pid", "host", "started",
+    "updated", "epoch", "epochs", "step", "steps", "loss", "rates", "eta_seconds", "monitor", "best_epoch", "best_value",
+    "rows": [last history rows]}`; epoch and step count from 1 and are those being worked on, times are ISO 8601 UTC.
     """
 
     def __init__(self, study: str, phase: str, active: bool = True):
@@ -35,6 +35,7 @@ class Monitor:
             "state": "running",
             "error": None,
             "pid": os.getpid(),
+            "host": os.uname().nodename,
             "started": _now(),
         }
         self._board: Any = None
