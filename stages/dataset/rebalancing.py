@@ -1,0 +1,218 @@
+"""The split with its minimums met and its leaks closed by moving as few images as possible: an exact integer program.
+
+A *unit* is a set of images that must stay in one split (near-duplicates, groups). It may go to any split in which one
+of its images already lies, and from train to val or test; val and test give nothing away unless a unit straddles them.
+Minimised: the images that leave the split they were given; among equals, the images that leave val or test. Solved by
+HiGHS (`scipy.optimize.milp`).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import coo_array, csr_array, hstack
+
+Indices = NDArray[np.int64]
+SPLITS = ("train", "val", "test")
+TRAIN, VAL, TEST = range(3)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is given. Every class that is in train as given stays in train, every split that is given stays filled."""
+
+    given: Indices  # [n] index into SPLITS
+    unit: Indices  # [n] unit of each image, labels 0..u-1
+    instances: Indices  # [n, C] instances per class
+    minimum: Indices  # [2, C] instances that val and test must have
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """One demand that cannot be met together with the others."""
+
+    split: str
+    index: int | None  # class; None: the split itself would be left without an image
+    needed: int
+    reached: int  # in the solution that misses as little as possible in all
+    alone: int  # at most, if this were the only demand
+
+
+class Infeasible(Exception):
+    """No assignment meets all demands; `shortfalls` says which are missed and by how much."""
+
+    def __init__(self, shortfalls: list[Shortfall]):
+        super().__init__(f"{len(shortfalls)} demands cannot be met")
+        self.shortfalls = shortfalls
+
+
+@dataclass(frozen=True)
+class _Demand:
+    split: int
+    column: int  # of _Units.amounts
+    need: int
+
+
+@dataclass(frozen=True)
+class _Units:
+    """The problem per unit: images by given split [u, 3] and amounts [u, C + 1] (instances per class, then images)."""
+
+    images: Indices
+    amounts: Indices
+
+    @property
+    def allowed(self) -> NDArray[np.bool_]:
+        """Splits a unit may end in: [u, 3]."""
+        present = self.images > 0
+        return present | present[:, [TRAIN]]
+
+
+def assign(problem: Problem, order: Indices) -> Indices:
+    """The split of every image, int64 [n].
+
+    order: int [u], distinct; where it does not matter which of several alike units moves, the smallest goes first.
+    Raises `Infeasible`. A demand is added only once an optimum without it breaks it, so that units differ in few columns
+    and many are interchangeable; the last optimum meets every demand and is therefore an optimum of the whole program.
+    """
+    units = _units(problem)
+    demands = _demands(problem, units)
+    active: list[_Demand] = []
+    while True:
+        target = _solve(units, active, order)
+        if target is None:
+            raise Infeasible(_shortfalls(units, demands))
+        broken = [d for d in demands if units.amounts[target == d.split, d.column].sum() < d.need]
+        if not broken:
+            return target[problem.unit]
+        if set(broken) & set(active):
+            raise RuntimeError(f"HiGHS: its optimum breaks {set(broken) & set(active)}")
+        active += broken
+
+
+def _units(problem: Problem) -> _Units:
+    count = int(problem.unit.max(initial=-1)) + 1
+    images = np.zeros((count, len(SPLITS)), dtype=np.int64)
+    np.add.at(images, (problem.unit, problem.given), 1)
+    amounts = np.zeros((count, problem.instances.shape[1] + 1), dtype=np.int64)
+    np.add.at(amounts, problem.unit, np.column_stack([problem.instances, np.ones_like(problem.given)]))
+    return _Units(images, amounts)
+
+
+def _demands(problem: Problem, units: _Units) -> list[_Demand]:
+    """Each class of train stays in train, each split stays filled, each class has its minimum."""
+    classes = problem.instances.shape[1]
+    in_train = problem.instances[problem.given == TRAIN].sum(axis=0)
+    demands = [_Demand(TRAIN, c, 1) for c in range(classes) if in_train[c]]
+    demands += [_Demand(s, classes, 1) for s in range(len(SPLITS)) if units.images[:, s].any()]
+    for split, row in zip((VAL, TEST), problem.minimum, strict=True):
+        demands += [_Demand(split, c, int(need)) for c, need in enumerate(row) if need > 0]
+    return demands
+
+
+def _solve(units: _Units, demands: list[_Demand], order: Indices) -> Indices | None:
+    """Optimal split of every unit, int64 [u]; None if the demands cannot be met."""
+    columns = sorted({d.column for d in demands})
+    most = {c: max(d.need for d in demands if d.column == c) for c in columns}
+    # more than a demand needs is as good as exactly what it needs, and makes more units alike
+    amounts = np.column_stack([units.images, *(np.minimum(units.amounts[:, c], most[c]) for c in columns)])
+    kinds, kind, count = np.unique(amounts, axis=0, return_inverse=True, return_counts=True)
+    inner = _Units(kinds[:, :3], kinds[:, 3:])
+    inner_demands = [_Demand(d.split, columns.index(d.column), d.need) for d in demands]
+    cost = _cost(inner, int(units.images[:, [VAL, TEST]].sum()))
+    rows, lower = _rows(inner, inner_demands)
+    dealt = _dealt(len(kinds))
+    result = milp(
+        cost.ravel(),
+        integrality=np.ones(cost.size),
+        bounds=Bounds(0, (inner.allowed * count[:, None]).ravel()),
+        constraints=[LinearConstraint(dealt, count, count), *([LinearConstraint(rows, lower)] if demands else [])],
+        options={"mip_rel_gap": 0.0},
+    )
+    if result.status == 2:
+        return None
+    if result.x is None:
+        raise RuntimeError(f"HiGHS: {result.message}")
+    share = np.rint(result.x).astype(np.int64).reshape(cost.shape)
+    if (share.sum(axis=1) != count).any():
+        raise RuntimeError("HiGHS: the rounded solution does not deal out every unit")
+    return _deal(kind, share, inner, order)
+
+
+def _cost(units: _Units, given_away: int) -> NDArray[np.float64]:
+    """[u, 3]: images moved, and in smaller coin (together less than one move) images moved out of val or test."""
+    total = units.images.sum(axis=1, keepdims=True)
+    moved = total - units.images
+    leaving = moved - np.where(np.arange(3) == TRAIN, 0, units.images[:, [TRAIN]])
+    straddles = (units.images > 0).sum(axis=1) > 1  # only such units can leave val or test
+    return (moved * (given_away + 1) + leaving if straddles.any() else moved).astype(np.float64)
+
+
+def _rows(units: _Units, demands: list[_Demand]) -> tuple[csr_array, Indices]:
+    """Demands as `rows @ x >= lower` over x = units x splits, flat."""
+    size = len(units.images) * len(SPLITS)
+    rows, columns, values = [], [], []
+    for number, demand in enumerate(demands):
+        amounts = np.minimum(units.amounts[:, demand.column], demand.need)
+        (holders,) = np.nonzero(amounts)
+        rows.append(np.full(len(holders), number))
+        columns.append(holders * len(SPLITS) + demand.split)
+        values.append(amounts[holders])
+    lower = np.array([demand.need for demand in demands], dtype=np.int64)
+    if not demands:
+        return csr_array((0, size)), lower
+    parts = (np.concatenate(values).astype(float), (np.concatenate(rows), np.concatenate(columns)))
+    return coo_array(parts, shape=(len(demands), size)).tocsr(), lower
+
+
+def _dealt(units: int) -> csr_array:
+    """Sum over the splits of each unit: [u, u * 3]."""
+    columns = np.arange(units * len(SPLITS))
+    parts = (np.ones(len(columns)), (columns // len(SPLITS), columns))
+    return coo_array(parts, shape=(units, len(columns))).tocsr()
+
+
+def _deal(kind: Indices, share: Indices, kinds: _Units, order: Indices) -> Indices:
+    """Alike units in `order`: first those that move most, the cheapest split takes the rest."""
+    target = np.empty(len(kind), dtype=np.int64)
+    by_kind = np.lexsort((order, kind))
+    start = np.searchsorted(kind[by_kind], np.arange(len(share)))
+    for index, (row, home) in enumerate(zip(share, kinds.images, strict=True)):
+        dearest_first = sorted(range(len(SPLITS)), key=lambda split: (home[split], split))
+        dealt = np.repeat(dearest_first, row[dearest_first])
+        target[by_kind[start[index] : start[index] + len(dealt)]] = dealt
+    return target
+
+
+def _shortfalls(units: _Units, demands: list[_Demand]) -> list[Shortfall]:
+    """The demands that the least violating assignment misses (elastic program: one slack per soft demand)."""
+    hard = [d for d in demands if d.split == TRAIN]
+    soft = [d for d in demands if d.split != TRAIN]
+    slack = _elastic(units, hard, soft)
+    found = []
+    for demand, missing in zip(soft, slack, strict=True):
+        if missing:
+            (alone,) = _elastic(units, hard, [demand])
+            column = demand.column if demand.column < units.amounts.shape[1] - 1 else None
+            reached, most = demand.need - int(missing), demand.need - int(alone)
+            found.append(Shortfall(SPLITS[demand.split], column, demand.need, reached, most))
+    return found
+
+
+def _elastic(units: _Units, hard: list[_Demand], soft: list[_Demand]) -> Indices:
+    """Least total slack of the soft demands under the hard ones: int64 [number of soft demands]."""
+    size, slacks = units.images.size, len(soft)
+    rows, lower = _rows(units, [*hard, *soft])
+    eye = coo_array((np.ones(slacks), (len(hard) + np.arange(slacks), np.arange(slacks))), shape=(len(lower), slacks))
+    dealt = hstack([_dealt(len(units.images)), csr_array((len(units.images), slacks))])
+    upper = np.concatenate([units.allowed.ravel().astype(float), [d.need for d in soft]])
+    result = milp(
+        np.concatenate([np.zeros(size), np.ones(slacks)]),
+        integrality=np.ones(size + slacks),
+        bounds=Bounds(0, upper),
+        constraints=[LinearConstraint(dealt, 1, 1), LinearConstraint(hstack([rows, eye]), lower)],
+        options={"mip_rel_gap": 0.0},
+    )
+    if result.x is None:
+        raise RuntimeError(f"HiGHS: {result.message}")
+    return np.rint(result.x[size:]).astype(np.int64)

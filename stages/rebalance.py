@@ -1,0 +1,160 @@
+"""Stage rebalance: every class gets its minimum of validation and test instances, leaks are closed, fewest images move.
+
+    python -m stages.rebalance
+
+Reads `data/<study>/raw`, writes lists only (`data/<study>/splits`): no image is copied.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from stages.dataset.audit import SPLITS, find_leaks, instances, split_counts, unlabeled_twins
+from stages.dataset.duplicates import Indices, by_first_appearance, hash_array, join, near_duplicate_sets
+from stages.dataset.manifest import Record, read_manifest
+from stages.dataset.moves import explain, shortfall_text
+from stages.dataset.rebalancing import Infeasible, Problem, assign
+from stages.dataset.splits import write_list
+from stages.errors import UserError, stage
+from stages.files import whole_folder, write_json
+from stages.journal import journal
+from stages.params import Params, load
+from stages.seeds import derive
+
+
+def rebalance(params: Params, raw: Path, splits: Path) -> dict[str, Any]:
+    """Read the manifest in `raw`, write the lists and summary.json into `splits`; returns the summary.
+
+    Raises `UserError` if a split is missing or a minimum cannot be met; nothing is written then.
+    """
+    manifest = read_manifest(raw)
+    records = [record for record in manifest.records.values() if record.split != "unlabeled"]
+    _check_splits(params, records)
+    options, min_pixels = params.rebalance, params.rebalance.min_pixels if params.task == "segmentation" else None
+    given = {split: [r.id for r in records if r.split == split] for split in SPLITS}
+    before = split_counts(manifest.records, given, params.classes, min_pixels)
+
+    parts = _partitions(records, options.duplicate_distance)
+    units = join(parts["exact"], parts["near"], *([parts["groups"]] if options.keep_groups else []))
+    problem = Problem(
+        given=np.array([SPLITS.index(r.split) for r in records]),
+        unit=units,
+        instances=np.array([instances(r, params.classes, min_pixels) for r in records], dtype=np.int64),
+        minimum=_minimum(params),
+    )
+    try:
+        target = assign(problem, _order(records, units, params.seed))
+    except Infeasible as error:
+        raise UserError(_infeasible(error, params, before)) from None
+
+    final = {split: [r.id for r, t in zip(records, target, strict=True) if SPLITS[t] == split] for split in SPLITS}
+    held_out = [manifest.records[id] for split in ("val", "test") for id in final[split]]
+    twins = unlabeled_twins(manifest.records.values(), held_out, options.duplicate_distance)
+    summary = {
+        "moves": explain(records, problem, target, params.classes, options.duplicate_distance),
+        "left_out": [{"id": id, "reason": _left_out(*twin)} for id, twin in twins.items()],
+        "counts": {"before": before, "after": split_counts(manifest.records, final, params.classes, min_pixels)},
+        "leaks": find_leaks(list(manifest.records.values()), options.duplicate_distance, options.keep_groups),
+        "duplicates": {name: int((np.bincount(labels) > 1).sum()) for name, labels in parts.items()},
+        "minimum": {"val": options.min_val_instances, "test": options.min_test_instances},
+    }
+    unlabeled = [r.id for r in manifest.records.values() if r.split == "unlabeled" and r.id not in twins]
+    with whole_folder(splits) as folder:
+        for split in SPLITS:
+            write_list(folder, split, final[split])
+            write_list(folder, f"{split}_as_given", given[split])
+        write_list(folder, "unlabeled", unlabeled)
+        write_json(folder / "summary.json", summary)
+    return summary
+
+
+def _check_splits(params: Params, records: list[Record]) -> None:
+    lost = [r.source for r in records if r.split not in SPLITS]
+    if lost:
+        raise UserError(f"{lost[0]}: no split given ({len(lost)} images in all); set data.source.split, e.g. by: ratio")
+    present = {r.split for r in records}
+    if "train" not in present:
+        raise UserError("rebalance: no image is in train; check data.source (its split, folders or lists)")
+    if "val" not in present and not params.rebalance.min_val_instances:
+        raise UserError(
+            "rebalance: no image is in val, and training needs one to choose its best epoch; give a val split in "
+            "data.source, or set rebalance.min_val_instances to have val taken from train"
+        )
+
+
+def _partitions(records: list[Record], distance: int) -> dict[str, Indices]:
+    """Which images belong together: labels int64 [n] of byte-identical copies, of near-duplicates and of groups."""
+    groups = [f"group {r.group}" if r.group else f"image {r.id}" for r in records]
+    return {
+        "exact": _labels([r.sha256 for r in records]),
+        "near": near_duplicate_sets(hash_array([r.phash for r in records]), distance),
+        "groups": _labels(groups),
+    }
+
+
+def _labels(keys: list[str]) -> Indices:
+    return by_first_appearance(np.unique(keys, return_inverse=True)[1])
+
+
+def _minimum(params: Params) -> Indices:
+    """Instances that val and test need: int64 [2, C]."""
+    options = params.rebalance
+    asked = np.array([options.classes is None or name in options.classes for name in params.classes])
+    return np.outer([options.min_val_instances, options.min_test_instances], asked).astype(np.int64)
+
+
+def _order(records: list[Record], units: Indices, seed: int) -> Indices:
+    """Rank of each unit where any of several alike ones may move: shuffled, so that not one end of a drive is taken."""
+    first = np.unique(units, return_index=True)[1]
+    keys = np.array([derive(seed, "rebalance", records[index].id) for index in first])
+    return np.argsort(np.argsort(keys, kind="stable"))
+
+
+def _left_out(twin: str, bits: int) -> str:
+    return f"near-duplicate ({bits} bits) of {twin}, which is held out: pre-training must not see it"
+
+
+def _infeasible(error: Infeasible, params: Params, before: dict[str, Any]) -> str:
+    lines = [shortfall_text(s, params.classes, before, params.rebalance.keep_groups) for s in error.shortfalls]
+    advice = (
+        "  collect more images, lower rebalance.min_val_instances or min_test_instances, or name only the classes that "
+        "must meet them in rebalance.classes"
+    )
+    if params.rebalance.keep_groups:
+        advice += "; keep_groups: false frees more images, at the price of leaks within a group"
+    return "\n".join(["rebalance: the minimums cannot be met", *lines, advice])
+
+
+def _table(params: Params, summary: dict[str, Any]) -> str:
+    """Instances per class and split, before -> after."""
+    before, after = summary["counts"]["before"], summary["counts"]["after"]
+
+    def change(old: int, new: int) -> str:
+        return str(new) if old == new else f"{old} -> {new}"
+
+    rows = [["images", *(change(before[s]["images"], after[s]["images"]) for s in SPLITS)]]
+    for name in params.classes:
+        cells = [(before[s]["classes"][name]["instances"], after[s]["classes"][name]["instances"]) for s in SPLITS]
+        rows.append([name, *(change(old, new) for old, new in cells)])
+    return tabulate(rows, headers=["instances", *SPLITS], stralign="right", disable_numparse=True)
+
+
+@stage
+def main() -> None:
+    """Entry of the DVC stage."""
+    params = load()
+    with journal(params.study, "rebalance") as notes:
+        data = Path("data") / params.study
+        summary = rebalance(params, data / "raw", data / "splits")
+        notes["moves"], notes["leaks"] = len(summary["moves"]), len(summary["leaks"])
+    print(_table(params, summary))
+    print(
+        f"{len(summary['moves'])} images moved, {len(summary['leaks'])} leaks in the given split, "
+        f"{len(summary['left_out'])} unlabeled images left out: data/{params.study}/splits/summary.json"
+    )
+
+
+if __name__ == "__main__":
+    main()
