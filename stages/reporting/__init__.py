@@ -1,0 +1,1 @@
+"""What a reader sees: numbers with their sources, tables, figures, verdicts, provenance and the two pages."""

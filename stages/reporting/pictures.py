@@ -1,0 +1,70 @@
+"""Sample pictures, small enough to commit: shrunk, re-encoded as JPEG and kept within a budget."""
+
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from stages.errors import UserError
+from stages.reporting.blocks import Gallery, Picture, run
+from stages.reporting.inputs import Inputs
+from stages.reporting.numbers import Ledger
+
+SIDE = 640  # pixels, longer side
+BUDGET = 700_000  # bytes of all pictures together; the HTML page repeats them in base64, a third larger
+QUALITIES = (82, 70, 55, 40, 25)
+
+
+def shrink(path: Path, limit: int, side: int = SIDE) -> bytes:
+    """A JPEG of at most `limit` bytes where that is possible at readable size.
+
+    Raises:
+        UserError: the file cannot be read as an image.
+    """
+    try:
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")
+    except (OSError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: cannot be read as an image ({error}); run `dvc repro` (or `dvc pull`)") from None
+    content = b""
+    for scale in (1.0, 0.75, 0.5):
+        smaller = image.copy()
+        smaller.thumbnail((round(side * scale), round(side * scale)), Image.Resampling.LANCZOS)
+        for quality in QUALITIES:
+            stream = io.BytesIO()
+            smaller.save(stream, "JPEG", quality=quality, optimize=True)
+            content = stream.getvalue()
+            if len(content) <= limit:
+                return content
+    return content
+
+
+def samples(inputs: Inputs, ledger: Ledger, split: str) -> Gallery | None:
+    """Best, median and worst predictions of the active phase."""
+    phase = inputs.params.phase
+    file = f"metrics/{inputs.study}/{phase}/samples.json"
+    rows = [(index, row) for index, row in enumerate(inputs.samples[phase]) if row["split"] == split][:12]
+    pictures = []
+    for index, row in rows:
+        path = Path("metrics", inputs.study, phase, row["file"])
+        facts = [part for key in ("score", "truth", "predicted", "IoU", "confidence") if key in row
+                 for part in (f", {key} ", ledger.num(file, f"{index}.{key}", _format(row[key])))]  # fmt: skip
+        content = shrink(path, BUDGET // max(len(rows), 1))
+        caption = run(f"{row['kind']}: {row['id']}", *facts)
+        pictures.append(Picture(f"samples/{Path(row['file']).stem}.jpg", content, "image/jpeg", caption))
+    caption = f"Best, median and worst predictions of phase {phase} on {split}."
+    return Gallery(tuple(pictures), caption) if pictures else None
+
+
+def _format(value: object) -> str:
+    return "count" if isinstance(value, int) else "fraction"
+
+
+def reconstructions(inputs: Inputs, most: int = 3) -> Gallery | None:
+    """What pre-training made of masked images."""
+    paths = sorted(Path("models", inputs.study, "pretrain", "reconstructions").glob("*.png"))[:most]
+    pictures = [
+        Picture(f"reconstructions/{path.stem}.jpg", shrink(path, BUDGET // 10), "image/jpeg", (f"reconstruction {path.stem}",))
+        for path in paths
+    ]
+    return Gallery(tuple(pictures), "Image, masked image and reconstruction.") if pictures else None

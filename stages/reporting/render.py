@@ -1,0 +1,97 @@
+"""From sections to files: Markdown, one self-contained HTML page, CSV tables and figures."""
+
+import base64
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+from tabulate import tabulate
+
+from stages.files import write_bytes, write_text
+from stages.reporting.blocks import Block, Cell, Figure, Gallery, Section, Table
+from stages.reporting.figures import adapt
+from stages.reporting.numbers import Inline, plain
+
+
+def write_pages(folder: Path, sections: Sequence[Section], **context: Any) -> None:
+    """report.md, report.html, tables/*.csv and figures/* into `folder`."""
+    blocks = [block for section in sections for block in section.blocks]
+    for block in blocks:
+        _write_parts(folder, block)
+    environment = Environment(
+        loader=PackageLoader("stages.reporting"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=lambda name: bool(name) and ".html" in name,
+    )
+    environment.filters |= {"md": markdown, "md_table": markdown_table, "html": html, "uri": data_uri, "plain": plain}
+    environment.filters |= {"inline_svg": lambda figure: Markup(adapt(figure.svg, figure.name))}
+    for page in ("report.md", "report.html"):
+        text = environment.get_template(f"{page}.j2").render(sections=sections, **context)
+        write_text(folder / page, text)
+
+
+def _write_parts(folder: Path, block: Block) -> None:
+    if isinstance(block, Table):
+        write_text(folder / "tables" / f"{block.name}.csv", table_csv(block))
+    elif isinstance(block, Figure):
+        write_text(folder / "figures" / f"{block.name}.svg", block.svg)
+    elif isinstance(block, Gallery):
+        for picture in block.pictures:
+            write_bytes(folder / "figures" / picture.file, picture.content)
+
+
+def table_csv(table: Table) -> str:
+    """The table as text cells, header first."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(table.columns)
+    writer.writerows([cell.text for cell in row] for row in table.rows)
+    return stream.getvalue()
+
+
+def markdown(inline: Inline) -> str:
+    """Text for Markdown; what the data's names bring along (|, *, <, ...) is escaped."""
+    return "".join(_escape(part) if isinstance(part, str) else part.text for part in inline)
+
+
+def _escape(text: str) -> str:
+    for sign in "\\`*<>|":
+        text = text.replace(sign, f"\\{sign}")
+    return text.replace("_", r"\_").replace("\n", " ")
+
+
+def markdown_table(table: Table) -> str:
+    """A GitHub table."""
+    rows = [[_md_cell(cell) for cell in row] for row in table.rows]
+    columns = [_escape(column) for column in table.columns]
+    return tabulate(rows, columns, tablefmt="pipe", disable_numparse=True)
+
+
+def _md_cell(cell: Cell) -> str:
+    text = markdown(cell.parts)
+    return f"**{text}**" if text and cell.tone in ("good", "bad", "warn") else text
+
+
+def html(inline: Inline) -> Markup:
+    """Text for HTML; every number is a span that names its file and key."""
+    parts = []
+    for part in inline:
+        if isinstance(part, str):
+            parts.append(escape(part))
+        else:
+            span = '<span class="n" data-source="{}" data-key="{}" data-format="{}" title="{}">{}</span>'
+            where = f"{part.file}: {part.key}"
+            parts.append(Markup(span).format(part.file, part.key, part.format, where, part.text))
+    return Markup("").join(parts)
+
+
+def data_uri(content: bytes, mime: str) -> str:
+    """The bytes themselves as an address, so that the page needs no other file."""
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,420 @@
+"""A plausible project folder, as docs/architecture.md describes it, that holds everything the report reads."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from ruamel.yaml import YAML
+
+SPLITS = {"val": 12, "test": 20}
+
+LANES = {
+    "study": "lanes",
+    "task": "segmentation",
+    "phase": "mae_ohem",
+    "seed": 17,
+    "classes": ["Background", "White Solid", "White Dashed", "St. Andrew's cross"],
+    "data": {
+        "root": "data/external/lanes",
+        "source": {
+            "kind": "masks",
+            "images": "images",
+            "masks": "masks",
+            "values": {"Background": [0], "White Solid": [1], "White Dashed": [2], "St. Andrew's cross": [3]},
+            "split": {"by": "ratio", "val": 0.2, "test": 0.2},
+        },
+    },
+    "rebalance": {"min_val_instances": 3, "min_test_instances": 3},
+    "pretrain": {
+        "method": "mae",
+        "mae": {
+            "encoder": "convnextv2_atto",
+            "input_size": [64, 64],
+            "epochs": 5,
+            "batch_size": 8,
+            "optimizer": {"lr": 1.5e-4},
+        },
+    },
+    "phase_defaults": {
+        "fabric": {
+            "model": {"architecture": "unet", "encoder": "tu-convnextv2_atto"},
+            "input_size": [64, 96],
+            "epochs": 6,
+            "batch_size": 4,
+            "optimizer": {"lr": 1.0e-3},
+            "monitor": "mIoU",
+            "patience": 3,
+        }
+    },
+    "phases": {
+        "baseline": {"note": "No pre-training", "init": "none"},
+        "mae_ohem": {
+            "note": "Pre-trained, OHEM",
+            "init": "pretrain",
+            "loss": {"name": "ohem"},
+            "optimizer": {"encoder_lr": 3.0e-4},
+        },
+        "colder": {"note": "Half the rate", "init": "mae_ohem", "optimizer": {"lr": 5.0e-4}},
+    },
+    "evaluate": {"splits": ["val", "test"], "bootstrap": 200, "min_reliable": 5, "samples": 2},
+    "report": {
+        "title": "Lane-marking segmentation",
+        "summary": "Does pre-training help?",
+        "real_data": True,
+        "headline": "mIoU",
+        "focus_classes": ["White Solid", "White Dashed"],
+        "class_groups": {"common": ["Background"], "rare": ["White Solid", "White Dashed"]},
+        "colors": {"Background": "#20242c", "White Solid": "#ffb000", "White Dashed": "#2a9df4"},
+        "claims": [
+            {"metric": "mIoU", "label": "overall mIoU", "phase": "baseline", "split": "val", "value": 0.1},
+            {"metric": "mIoU", "label": "overall mIoU", "split": "val", "low": 0.999, "kind": "target"},
+            {"metric": "IoU/Background", "label": "background", "split": "test", "value": 0.2, "kind": "target"},
+        ],
+        "published_epochs": {"baseline": {1: 0.3912, 3: 0.4448, 6: 0.4962}},
+        "next_steps": ["Distil it into a smaller network."],
+    },
+    "expected": [],
+}
+
+PLATES = {
+    "study": "plates",
+    "task": "detection",
+    "phase": "resnet50",
+    "seed": 3,
+    "classes": ["plate", "truck", "ghost"],
+    "data": {
+        "root": "data/external/plates",
+        "source": {"kind": "coco", "annotations": {"train": "a.json"}, "images": {"train": "train"}},
+    },
+    "pretrain": {"method": "none"},
+    "phase_defaults": {
+        "fabric": {
+            "model": {"architecture": "fasterrcnn", "encoder": "mobilenet_v3_large"},
+            "input_size": [64, 96],
+            "epochs": 6,
+            "batch_size": 4,
+            "optimizer": {"name": "sgd", "lr": 5.0e-3},
+            "monitor": "AP50",
+        }
+    },
+    "phases": {
+        "mobilenet": {"note": "small", "init": "none"},
+        "resnet50": {"note": "large", "init": "none", "model": {"encoder": "resnet50"}},
+    },
+    "evaluate": {"splits": ["val", "test"], "bootstrap": 200, "min_reliable": 5, "samples": 2},
+    "report": {
+        "title": "Plate detector",
+        "real_data": False,
+        "headline": "AP50",
+        "claims": [
+            {"metric": "AP50", "label": "mAP@0.5", "split": "test", "low": 0.85, "kind": "target"},
+            {"metric": "latency_ms", "label": "latency", "split": "test", "value": 60.0, "kind": "baseline"},
+        ],
+    },
+    "expected": [],
+}
+
+START, GAIN = {"baseline": 0.70, "mobilenet": 0.5}, {"mae_ohem": 0.12, "colder": 0.12, "resnet50": 0.15}
+
+
+def build(root: Path, task: str = "segmentation", params: dict | None = None) -> dict:
+    """Fill `root` with a finished run of every stage but `report`; returns the parameters it wrote."""
+    params = json.loads(json.dumps(params or (LANES if task == "segmentation" else PLATES)))
+    _yaml(root / "params.yaml", params)
+    study = params["study"]
+    _data(root, params)
+    _start(root, params)
+    for number, phase in enumerate(params["phases"]):
+        _phase(root, params, phase, number)
+    _journals(root, params)
+    _lock(root, params)
+    (root / "requirements").mkdir(exist_ok=True)
+    (root / "requirements" / "runtime.txt").write_text("numpy==2.4.0\n")
+    (root / "metrics" / study / "gone.json").write_text("{}")
+    return params
+
+
+def _yaml(path: Path, values: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as stream:
+        YAML().dump(values, stream)
+
+
+def write(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2))
+
+
+def _csv(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    path.write_text(stream.getvalue())
+
+
+def _data(root: Path, params: dict) -> None:
+    study, classes = params["study"], params["classes"]
+    images = {"train": 40, **SPLITS}
+    after = {
+        split: {
+            "images": n,
+            "classes": {
+                name: {
+                    "instances": max(n // (2 ** index), 1) if index < len(classes) - 1 else 0,
+                    "images": max(n // (2 ** index), 1) if index < len(classes) - 1 else 0,
+                    "pixels": 1000 * n // (2 ** index),
+                }
+                for index, name in enumerate(classes)
+            },
+        }
+        for split, n in images.items()
+    }
+    before = json.loads(json.dumps(after))
+    before["val"]["images"] -= 2
+    before["train"]["images"] += 2
+    before["val"]["classes"][classes[1]]["instances"] -= 2
+    write(
+        root / "data" / study / "splits" / "summary.json",
+        {
+            "moves": [
+                {"id": f"img_{k}", "from": "train", "to": "val", "reason": f"{classes[1]} needs 6 in val"}
+                for k in range(2)
+            ],
+            "counts": {"before": before, "after": after},
+            "leaks": [{"kind": "near", "ids": ["a", "b"], "splits": ["train", "test"], "distance": 2}],
+            "duplicates": {"exact": 1, "near": 2, "groups": 7},
+            "minimum": {"val": 3, "test": 3},
+        },
+    )
+    write(
+        root / "data" / study / "raw" / "dataset.json",
+        {
+            "study": study,
+            "task": params["task"],
+            "classes": classes,
+            "sources": [
+                {"name": "images", "split": "train", "images": 42, "labelled": 42},
+                {"name": "images", "split": "val", "images": 30, "labelled": 30},
+                {"name": "unlabeled/city | night", "split": "unlabeled", "images": 64, "labelled": 0},
+            ],
+            "problems": {"unreadable image": 2},
+            "quarantined": 2,
+        },
+    )
+    random = np.random.default_rng(5)
+    rows = []
+    for split, n in images.items():
+        for k in range(n):
+            boxes = []
+            if params["task"] == "detection":
+                for label in range(2):
+                    side = float(random.uniform(8, 200))
+                    boxes.append({"label": label, "xywh": [1.0, 1.0, side, side / 2], "crowd": False})
+            rows.append(
+                dict(id=f"{split}_{k:03d}", path=f"images/{split}_{k:03d}.jpg", mask=None, sha256="0" * 64, phash="0" * 16,
+                     width=640, height=480, group="g", split=split, source="images", counts={}, boxes=boxes)
+            )  # fmt: skip
+    (root / "data" / study / "raw" / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _start(root: Path, params: dict) -> None:
+    study = params["study"]
+    write(root / "models" / study / "none" / "start.json", {"method": "none", "files": {}})
+    folder = root / "models" / study / "pretrain"
+    if params["pretrain"]["method"] == "none":
+        write(folder / "start.json", {"method": "none", "files": {}})
+        return
+    losses = [1.0, 0.8, 0.6, 0.55, 0.5]
+    write(
+        folder / "start.json",
+        {
+            "method": "mae",
+            "encoder": "convnextv2_atto",
+            "first_loss": losses[0],
+            "last_loss": losses[-1],
+            "decreased": True,
+            "images": 64,
+            "epochs": 5,
+            "files": {"all": {"file": "encoder.safetensors", "sha256": "1" * 64}},
+        },
+    )
+    _csv(folder / "history.csv", [{"epoch": k + 1, "loss": loss, "lr": 1e-4} for k, loss in enumerate(losses)])
+    (folder / "reconstructions").mkdir()
+    for k in range(2):
+        _picture(folder / "reconstructions" / f"{k}.png", k)
+
+
+def _picture(path: Path, seed: int, size: tuple[int, int] = (300, 700)) -> None:
+    random = np.random.default_rng(seed)
+    noise = random.integers(0, 256, (size[0] // 10, size[1] // 10, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise).resize((size[1], size[0])).save(path)
+
+
+def _phase(root: Path, params: dict, phase: str, number: int) -> None:
+    study, detection = params["study"], params["task"] == "detection"
+    monitor = "AP50" if detection else "mIoU"
+    start = START.get(phase, 0.6) + GAIN.get(phase, 0)
+    curve = [start - 0.3 * 0.5**k for k in range(5)] + [start - 0.2]
+    history = [
+        {"epoch": k + 1, "train_loss": 1 / (k + 1), "lr": 1e-3, "grad_norm": 1.0, monitor: value}
+        for k, value in enumerate(curve)
+    ]
+    folder = root / "models" / study / phase
+    _csv(folder / "history.csv", history)
+    training = {
+        "init": params["phases"][phase]["init"],
+        "monitor": monitor,
+        "best_epoch": 5,
+        "best_value": curve[4],
+        "epochs_run": 6,
+        "epochs_planned": 6,
+        "stopped": "completed" if number else "early",
+        "first_loss": 1.0,
+        "last_loss": 1 / 6,
+        "parameters": 3_700_000 + number,
+        "trainable_parameters": 3_700_000,
+    }
+    write(folder / "train.json", training)
+    score = _detection_split if detection else _segmentation_split
+    document = {
+        "study": study,
+        "phase": phase,
+        "task": params["task"],
+        "engine": "fabric",
+        "classes": params["classes"],
+        "weights": {"file": "weights.safetensors", "sha256": "2" * 64, "bytes": 14_800_000},
+        "parameters": training["parameters"],
+        "training": training,
+        "min_reliable": params["evaluate"]["min_reliable"],
+        "splits": {split: score(root, params, phase, split, n, start) for split, n in SPLITS.items()},
+    }
+    write(root / "metrics" / study / f"{phase}.json", document)
+    _samples(root, params, phase)
+
+
+def _samples(root: Path, params: dict, phase: str) -> None:
+    folder = root / "metrics" / params["study"] / phase
+    rows = []
+    for split in SPLITS:
+        for kind in ("best", "median", "worst"):
+            for k in range(2):
+                name = f"samples/{split}_{kind}_{k}.jpg"
+                _picture(folder / name, k)
+                row = {"file": name, "id": f"{split}_{k:03d}", "split": split, "kind": kind, "score": 0.5 + k / 10}
+                if params["task"] == "detection":
+                    row |= {"truth": 2, "predicted": 3, "IoU": 0.7, "confidence": 0.9}
+                rows.append(row)
+    write(folder / "samples.json", rows)
+
+
+def _interval(value: float, spread: float = 0.04) -> dict:
+    if value is None or np.isnan(value):
+        return {"value": None, "low": None, "high": None}
+    return {"value": float(value), "low": float(value - spread), "high": float(min(1, value + spread))}
+
+
+def _segmentation_split(root: Path, params: dict, phase: str, split: str, n: int, start: float) -> dict:
+    classes = params["classes"]
+    size, last = len(classes), len(classes) - 1
+    random = np.random.default_rng([len(split), n])  # the same truth for every phase
+    truth = random.integers(50, 100, (n, size)) * np.array([40, 4, 2, 0])[:size]
+    truth[3:, 2] = 0  # a class in three images only: not reliable; the last class in none
+    confusion = np.zeros((n, size, size), dtype=np.int64)
+    for c in range(size):
+        hit = (truth[:, c] * (start + random.uniform(-0.05, 0.05, n))).astype(np.int64)
+        confusion[:, c, c] = hit
+        confusion[:, c, (c + 1) % last if c < last else 0] += truth[:, c] - hit
+    folder = root / "metrics" / params["study"] / phase
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / f"confusion_{split}.npy", confusion)
+    (folder / f"images_{split}.txt").write_text("".join(f"{split}_{k:03d}\n" for k in range(n)))
+    total = confusion.sum(0).astype(float)
+    hits, true, guessed = np.diag(total), total.sum(1), total.sum(0)
+    with np.errstate(invalid="ignore"):
+        iou, recall = hits / (true + guessed - hits), hits / true
+        precision, f1 = hits / guessed, 2 * hits / (true + guessed)
+    for scores in (iou, precision, f1):
+        scores[true == 0] = np.nan
+    present = (truth > 0).sum(0)
+    focus = [classes.index(name) for name in params["report"].get("focus_classes", [])]
+    return {
+        "images": n,
+        "mIoU": _interval(np.nanmean(iou)),
+        "focus_mIoU": _interval(np.nanmean(iou[focus]) if focus else np.nan),
+        "pixel_accuracy": _interval(hits.sum() / true.sum()),
+        "balanced_accuracy": _interval(np.nanmean(recall)),
+        "per_class": {
+            name: {
+                "IoU": _interval(iou[c]),
+                "precision": _interval(precision[c]),
+                "recall": _interval(recall[c]),
+                "F1": _interval(f1[c]),
+                "images": int(present[c]),
+                "pixels": int(true[c]),
+                "reliable": bool(present[c] >= params["evaluate"]["min_reliable"]),
+                "predicted_pixels": int(guessed[c]),
+            }
+            for c, name in enumerate(classes)
+        },
+        "confusion": confusion.sum(0).tolist(),
+    }
+
+
+def _detection_split(root: Path, params: dict, phase: str, split: str, n: int, start: float) -> dict:
+    folder = root / "metrics" / params["study"] / phase
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"images_{split}.txt").write_text("".join(f"{split}_{k:03d}\n" for k in range(n)))
+    absent = {name: _interval(np.nan) for name in ("AP50", "AP", "precision", "recall", "F1")}
+    return {
+        "images": n,
+        **{name: _interval(start - k / 20) for k, name in enumerate(("AP50", "AP", "AR", "precision", "recall", "F1"))},
+        "best_F1": _interval(start),
+        "best_F1_confidence": 0.4,
+        "AP_small": _interval(np.nan),
+        "AP_medium": _interval(start / 2),
+        "AP_large": _interval(start / 3),
+        "per_class": {
+            "plate": {name: _interval(start) for name in absent} | {"instances": n, "images": n, "reliable": True},
+            "truck": {name: _interval(start / 2) for name in absent} | {"instances": 3, "images": 2, "reliable": False},
+            "ghost": absent | {"instances": 0, "images": 0, "reliable": False},
+        },
+        "confusion": [[n, 0, 0, 1], [0, 2, 0, 1], [0, 0, 0, 0], [2, 1, 0, 0]],
+    }
+
+
+def _journals(root: Path, params: dict) -> None:
+    study = params["study"]
+    for minute, name in enumerate(("collect", "pretrain")):  # rebalance came from the cache: no journal
+        write(
+            root / "logs" / study / f"{name}.json",
+            {"stage": name, "phase": None, "started": f"2031-05-06T07:0{minute}:00+00:00", "seconds": 12.5, "status": "SUCCESS"},
+        )
+    for phase in params["phases"]:
+        for stage, seconds in (("finetune", 130.0), ("evaluate", 20.0)):
+            write(
+                root / "logs" / study / phase / f"{stage}.json",
+                {"stage": stage, "phase": phase, "started": "2031-05-06T07:10:00+00:00", "seconds": seconds, "status": "SUCCESS"},
+            )
+        write(
+            root / "logs" / study / phase / "speed.json",
+            {"latency_ms": 41.5, "latency_ms_low": 40.0, "latency_ms_high": 44.0, "images_per_second": 25.5, "batch_size": 8,
+             "input_size": [64, 96], "device": "cpu", "threads": 2, "runs": 30},
+        )  # fmt: skip
+
+
+def _lock(root: Path, params: dict) -> None:
+    study, phases = params["study"], list(params["phases"])
+    stages = {"collect": {"cmd": "python -m stages.collect", "outs": [{"path": f"data/{study}/raw", "md5": "a" * 32 + ".dir"}]}}
+    for phase in phases:
+        stages[f"finetune@{phase}"] = {
+            "cmd": f"python -m stages.finetune {phase}",
+            "deps": [{"path": f"data/{study}/raw", "md5": "a" * 32 + ".dir"}],
+            "outs": [{"path": f"models/{study}/{phase}", "md5": "b" * 32 + ".dir"}],
+        }
+    _yaml(root / "dvc.lock", {"schema": "2.0", "stages": stages})
