@@ -1,4 +1,4 @@
-# make repro | test [SLOW=1] | lint | lock | clean
+# make repro | test [SLOW=1] | lint | lock | image-cpu | image-cuda | docker-repro | clean
 # A machine that reaches PyTorch's own CPU wheel index can take the small CPU build of torch instead of the CUDA wheels:
 #   make repro TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 
-.PHONY: repro test lint lock venv clean
+.PHONY: repro test lint lock venv clean image-cpu image-cuda docker-repro
 
 repro: .venv/runtime.done
 	dvc repro
@@ -45,6 +45,21 @@ endif
 COMPILE := pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links
 lock: .venv/dev.done
 	cd requirements && $(COMPILE) -o runtime.txt runtime.in && $(COMPILE) -o dev.txt dev.in
+
+# DIGEST=@sha256:... pins the base image by content; TORCH_INDEX_URL (image-cpu only): see Dockerfile.cpu
+DIGEST ?=
+BAKED = --build-arg PYTHON_DIGEST=$(DIGEST) \
+	--build-arg RETRACE_LOCK_SHA256=$$(sha256sum requirements/runtime.txt | cut -d' ' -f1) \
+	--build-arg RETRACE_GIT_REVISION=$$(git rev-parse HEAD)
+
+image-cpu:
+	docker build -f Dockerfile.cpu -t retrace:cpu $(BAKED) $(if $(TORCH_INDEX_URL),--build-arg TORCH_INDEX_URL=$(TORCH_INDEX_URL)) .
+
+image-cuda:
+	docker build -f Dockerfile.cuda -t retrace:cuda $(BAKED) .
+
+docker-repro: image-cpu
+	docker run --rm --user "$$(id -u):$$(id -g)" -v "$(CURDIR)":/work retrace:cpu dvc repro
 
 clean:
 	rm -rf .venv .retrace build *.egg-info
