@@ -44,11 +44,26 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], cell: float, octaves
     return np.clip(total / weight * 1.4, -1, 1)
 
 
+def seamless(tile: Array) -> Array:
+    """The tile beside and above its mirror images, so that it repeats without a seam."""
+    wide = np.concatenate([tile, tile[:, ::-1]], 1)
+    return np.concatenate([wide, wide[::-1]], 0)
+
+
 def sample(tile: Array, u: Array, v: Array) -> Array:
-    """Look a square noise tile up at (u, v) in tile pixels, repeating it without end (mirrored, so without seams)."""
-    size = tile.shape[0] - 1
-    fold = [size - np.abs(np.mod(c, 2 * size) - size) for c in (u, v)]
-    return cv2.remap(tile, fold[0].astype(np.float32), fold[1].astype(np.float32), cv2.INTER_LINEAR)
+    """Look a `seamless` tile up at (u, v) in tile pixels, at most 30000 from the origin, repeating it without end."""
+    return cv2.remap(tile, u.astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+
+
+@dataclass(frozen=True)
+class Glow:
+    """A burning lamp: pixel (u, v), radius in pixels, distance in metres (what stands before it hides it)."""
+
+    u: float
+    v: float
+    radius: float
+    color: Color
+    depth: float
 
 
 @dataclass
@@ -58,7 +73,7 @@ class Canvas:
     image: Array  # [H, W, 3]
     label: NDArray[np.uint16]  # [H, W]
     depth: Array  # [H, W]
-    glows: list[tuple[float, float, float, Color]] = field(default_factory=list)  # lamps: u, v, radius (pixels), colour
+    glows: list["Glow"] = field(default_factory=list)
 
     @classmethod
     def blank(cls, height: int, width: int, label: int = 0) -> "Canvas":
@@ -136,7 +151,7 @@ LIGHTS = {
     "day": Light((0.30, 0.50, 0.85), (0.78, 0.87, 0.95), (1.0, 0.98, 0.93), 900, shadow=0.5),
     "overcast": Light((0.66, 0.70, 0.75), (0.82, 0.84, 0.86), (0.74, 0.76, 0.79), 400, shadow=0.12),
     "dusk": Light((0.25, 0.26, 0.45), (0.95, 0.62, 0.42), (0.62, 0.47, 0.42), 350, lamps=0.25, shadow=0.3, grain=0.018),
-    "night": Light((0.02, 0.03, 0.06), (0.07, 0.07, 0.11), (0.11, 0.12, 0.17), 260, lamps=0.85, grain=0.026),
+    "night": Light((0.02, 0.03, 0.06), (0.07, 0.07, 0.11), (0.15, 0.16, 0.21), 260, lamps=1.0, grain=0.026),
     "rain": Light((0.48, 0.51, 0.55), (0.66, 0.68, 0.71), (0.58, 0.61, 0.65), 55, shadow=0.05, grain=0.018, rain=60),
 }
 
@@ -146,7 +161,7 @@ def sky(canvas: Canvas, rng: np.random.Generator, light: Light, horizon: float, 
     height, width = canvas.shape
     fall = np.clip(np.arange(height, dtype=np.float32) / max(horizon, 1.0), 0, 1)[:, None, None] ** 1.3
     color = np.asarray(light.top, np.float32) * (1 - fall) + np.asarray(light.low, np.float32) * fall
-    clouds = noise(rng, (height, width), width / rng.uniform(1.5, 4), 4)
+    clouds = noise(rng, (height, width), width / rng.uniform(2.5, 6), 5)
     cover = np.clip(clouds * 2.2 + rng.uniform(-0.9, 0.5), 0, 1)[..., None] * 0.75
     white = np.clip(np.asarray(light.low, np.float32) * 1.08 + 0.02, 0, 1) * (1 + 0.1 * clouds[..., None])
     canvas.image[:] = color + cover * (white - color)
@@ -158,27 +173,30 @@ def expose(canvas: Canvas, rng: np.random.Generator, light: Light, center: float
     height, width = canvas.shape
     solid = np.isfinite(canvas.depth)
     depth = np.where(solid, canvas.depth, np.float32(1e4))
-    lit = np.broadcast_to(np.asarray(light.tint, np.float32), canvas.image.shape)
+    lit: ArrayLike = np.asarray(light.tint, np.float32)
     if light.lamps:
         across = (np.arange(width, dtype=np.float32) - center) / focal
         cone = np.exp(-((across / 0.45) ** 2))[None] * np.exp(-depth / 22) * light.lamps
         lit = lit + cone[..., None] * np.asarray((1.0, 0.95, 0.85), np.float32)
     clear = np.exp(-depth / light.fog)[..., None]
-    image = canvas.image * lit * clear + np.asarray(light.low, np.float32) * (1 - clear)
-    image = np.where(solid[..., None], image, canvas.image)
-    for u, v, radius, color in canvas.glows:
-        _glow(image, u, v, radius, color)
+    haze = np.asarray(light.low, np.float32)
+    image = np.where(solid[..., None], (canvas.image * lit - haze) * clear + haze, canvas.image)
+    for glow in canvas.glows:
+        row, column = min(max(int(glow.v), 0), height - 1), min(max(int(glow.u), 0), width - 1)
+        if depth[row, column] > glow.depth - 0.5:
+            _glow(image, glow)
     if light.rain:
         _streaks(image, rng, light.rain)
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.35, 0.65))
     image *= _vignette(height, width, rng.uniform(0.05, 0.22))
-    image = np.clip(image * rng.uniform(0.9, 1.1), 0, 1) ** np.float32(rng.uniform(0.9, 1.12))
-    image = image + rng.standard_normal(image.shape, dtype=np.float32) * np.float32(light.grain)
-    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    curve = (np.clip(np.arange(256) / 255 * rng.uniform(0.9, 1.1), 0, 1) ** rng.uniform(0.9, 1.12) * 255).round().astype(np.uint8)
+    image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(light.grain)
+    return curve[np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)]
 
 
-def _glow(image: Array, u: float, v: float, radius: float, color: Color) -> None:
+def _glow(image: Array, glow: Glow) -> None:
     height, width = image.shape[:2]
+    u, v, radius, color = glow.u, glow.v, glow.radius, glow.color
     reach = int(3 * radius) + 2
     left, right = max(int(u) - reach, 0), min(int(u) + reach + 1, width)
     top, bottom = max(int(v) - reach, 0), min(int(v) + reach + 1, height)

@@ -28,6 +28,7 @@ from stages.sources.synthetic.draw import (
     generator,
     noise,
     sample,
+    seamless,
     sky,
     vary,
     write_image,
@@ -163,7 +164,7 @@ def make_road(rng: np.random.Generator, size: tuple[int, int], task: Task) -> Ro
     lane = float(rng.uniform(3.0, 3.7))
     own = int(rng.integers(0, lanes))
     missing = {4: "dashed", 7: "solid"}.get(task.order % 9)
-    width = float(rng.uniform(0.17, 0.28))
+    width = float(rng.uniform(0.20, 0.32))
     markings = tuple(
         Marking((index - own - 0.5) * lane, kind, width * (1.15 if kind == "solid" else 1.0))
         for index, kind in enumerate(_kinds(rng, lanes, missing))
@@ -179,8 +180,8 @@ def make_road(rng: np.random.Generator, size: tuple[int, int], task: Task) -> Ro
         left=-(own + 0.5) * lane - rng.uniform(0.3, 1.4),
         right=(lanes - own - 0.5) * lane + rng.uniform(0.3, 1.8),
         markings=markings,
-        dash=rng.uniform(2.5, 4.0),
-        gap=rng.uniform(3.0, 6.0),
+        dash=rng.uniform(3.0, 5.0),
+        gap=rng.uniform(2.5, 5.0),
         wear=rng.uniform(0.05, 0.6),
         edge=str(rng.choice(["kerb", "kerb", "wall"] if town else ["grass", "grass", "rail", "wall"])),
         asphalt=vary(rng, (0.33, 0.33, 0.34), 0.3),
@@ -266,7 +267,7 @@ def ground(canvas: Canvas, way: Road, frame: Frame, rng: np.random.Generator, li
     d = (x - frame.path.at(z)).astype(np.float32)
     s = np.broadcast_to(z + np.float32(frame.along % 1000), d.shape)
     wide, long = z / frame.camera.focal, z**2 / (frame.camera.focal * frame.camera.height)  # metres per pixel
-    tile = noise(rng, (256, 256), 24, 4)
+    tile = seamless(noise(rng, (256, 256), 24, 4))
     fine = np.exp(-z / 14)  # texture finer than a pixel averages out
     rough = sample(tile, d * 30, s * 12) * fine
     patchy = sample(tile, d * 3 + 77, s * 1.2 + 31)

@@ -9,10 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stages.sources.synthetic.draw import Array, Canvas, Color
+from stages.sources.synthetic.draw import Array, Canvas, Color, Glow
 
 DARK: Color = (0.05, 0.05, 0.06)
 GLASS: Color = (0.16, 0.19, 0.23)
+WALLS: tuple[Color, ...] = (
+    (0.62, 0.55, 0.47), (0.55, 0.36, 0.30), (0.66, 0.66, 0.64), (0.42, 0.44, 0.48), (0.74, 0.69, 0.58),
+)  # fmt: skip
 NEAREST = 1.2  # metres: nothing closer is projected
 
 
@@ -70,7 +73,7 @@ def dashes(s: Array, length: float, gap: float, pixel: Array) -> Array:
 def ribbon(canvas: Canvas, camera: Camera, path: Path, lateral: float, low: float, high: float, color: ArrayLike, label: int | None,
            reach: float = 90.0) -> None:  # fmt: skip
     """A wall or rail that follows the road at a lateral distance, between two heights in metres; drawn far to near."""
-    z = np.geomspace(reach, 2.0, 18)
+    z = np.geomspace(reach, 2.0, 14)
     x = path.at(z) + lateral
     bottom, top = camera.project(x, low, z), camera.project(x, high, z)
     for k in range(len(z) - 1):
@@ -129,7 +132,7 @@ def vehicle(canvas: Canvas, camera: Camera, it: Vehicle, label: int | None, lamp
         canvas.polygon([(u - size, v - size / 2), (u + size, v - size / 2), (u + size, v + size / 2), (u - size, v + size / 2)], lamp,
                        label, it.z)  # fmt: skip
         if lamps:
-            canvas.glows.append((u, v, max(size * 1.3, 0.8), lamp))
+            canvas.glows.append(Glow(u, v, max(size * 1.3, 0.8), lamp, it.z))
     plate = camera.project([it.x - 0.26, it.x + 0.26, it.x + 0.26, it.x - 0.26], [0.45, 0.45, 0.57, 0.57], it.z)
     canvas.polygon(plate, (0.82, 0.82, 0.78), label, it.z)
 
@@ -156,26 +159,34 @@ def skyline(canvas: Canvas, rng: np.random.Generator, camera: Camera, town: bool
 
 def facade(canvas: Canvas, rng: np.random.Generator, u: tuple[float, float], v: tuple[float, float], depth: float, label: int) -> None:
     """A house front with rows of windows, in pixels."""
-    wall = np.asarray(rng.choice([(0.62, 0.55, 0.47), (0.55, 0.36, 0.30), (0.66, 0.66, 0.64), (0.42, 0.44, 0.48), (0.74, 0.69, 0.58)]))
-    canvas.polygon([(u[0], v[1]), (u[1], v[1]), (u[1], v[0]), (u[0], v[0])], wall * rng.uniform(0.7, 1.1), label, depth)
-    step = max((v[1] - v[0]) / rng.integers(4, 9), 4.0)
-    glass = wall * rng.uniform(0.35, 0.6)
-    for top in np.arange(v[0] + step * 0.3, v[1] - step, step):
-        for left in np.arange(u[0] + step * 0.25, u[1] - step * 0.5, step):
-            pane = [(left, top), (left + step * 0.5, top), (left + step * 0.5, top + step * 0.6), (left, top + step * 0.6)]
-            canvas.polygon(pane, glass, label, depth)
+    wall = np.asarray(WALLS[int(rng.integers(len(WALLS)))]) * rng.uniform(0.7, 1.1)
+    step = max((v[1] - v[0]) / rng.integers(4, 9), 3.0)
+    share = rng.uniform(0.4, 0.65)
+    height, width = canvas.shape
+    top, bottom = max(round(v[0]), 0), min(round(v[1]), height)
+    left, right = max(round(u[0]), 0), min(round(u[1]), width)
+    if bottom <= top or right <= left:
+        return
+    down = np.mod(np.arange(top, bottom) - v[0], step) / step - 0.3
+    along = np.mod(np.arange(left, right) - u[0], step) / step - 0.25
+    glass = ((down >= 0) & (down < 0.55))[:, None] & ((along >= 0) & (along < 0.5))[None]
+    color = wall * np.where(glass, share, 1.0)[..., None]
+    canvas.blend(slice(top, bottom), slice(left, right), np.ones(glass.shape, np.float32), color, label, depth)
 
 
-def tree(canvas: Canvas, rng: np.random.Generator, camera: Camera, x: float, z: float, labels: int) -> None:
+def tree(canvas: Canvas, rng: np.random.Generator, camera: Camera, x: float, z: float, label: int) -> None:
     """A broad-leaved tree: trunk and a crown of overlapping blobs."""
     tall = rng.uniform(4, 9)
     trunk = camera.project([x - 0.18, x + 0.18, x + 0.12, x - 0.12], [0, 0, tall * 0.5, tall * 0.5], z)
-    canvas.polygon(trunk, (0.22, 0.17, 0.12), labels, z)
+    canvas.polygon(trunk, (0.22, 0.17, 0.12), label, z)
     green = rng.uniform((0.13, 0.24, 0.09), (0.28, 0.40, 0.18))
-    for _ in range(7):
-        u, v = camera.project(x + rng.normal(0, tall * 0.13), tall * rng.uniform(0.45, 0.95), z)
-        size = camera.focal * tall * rng.uniform(0.1, 0.2) / z
-        canvas.ellipse((u, v), (size, size * 0.85), green * rng.uniform(0.75, 1.25), labels, z)
+    wide = tall * rng.uniform(0.16, 0.3)
+    for light in (0.7, 0.95, 1.2):  # lower and shaded leaves first
+        for _ in range(5):
+            side, up = rng.normal(0, wide * 0.55), rng.normal(0.55 + 0.13 * light, 0.07)
+            u, v = camera.project(x + side, tall * up, z)
+            size = camera.focal * wide * rng.uniform(0.25, 0.5) / z
+            canvas.ellipse((u, v), (size, size * rng.uniform(0.6, 0.9)), green * light * rng.uniform(0.85, 1.15), label, z)
 
 
 def pole(canvas: Canvas, rng: np.random.Generator, camera: Camera, x: float, z: float, label: int, lamps: bool) -> None:
@@ -185,4 +196,4 @@ def pole(canvas: Canvas, rng: np.random.Generator, camera: Camera, x: float, z: 
     tip = camera.project(x - np.sign(x) * 1.6, tall + 0.2, z)
     canvas.line([foot, head, tip], camera.focal * 0.14 / z, (0.42, 0.43, 0.45), label, z)
     if lamps:
-        canvas.glows.append((tip[0], tip[1], max(camera.focal * 0.35 / z, 1.0), (1.0, 0.8, 0.5)))
+        canvas.glows.append(Glow(tip[0], tip[1], max(camera.focal * 0.35 / z, 1.0), (1.0, 0.8, 0.5), z))
