@@ -1,11 +1,12 @@
 """The `retrace` command: thin fronts for what the stages already do. Heavy imports happen inside each command."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stages import __version__
-from stages.errors import stage
+from stages.errors import UserError, stage
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -73,6 +74,43 @@ def watch(
     from stages.params import load
 
     follow(load().study, once)
+
+
+@app.command()
+@stage
+def doctor() -> None:
+    """Check this machine: Python, lock, torch and GPU, DVC, Git, disk, codecs - each with its remedy."""
+    from stages.commands.doctor import ERROR, examine
+
+    errors = 0
+    for finding in examine():
+        errors += finding.level == ERROR
+        typer.echo(f"{finding.level:<8} {finding.check:<14} {finding.found}")
+        if finding.remedy and finding.level != "ok":
+            typer.echo(f"{'':<8} {'':<14} -> {finding.remedy}")
+    if errors:
+        raise UserError(f"{errors} of these must be put right before `dvc repro` can work")
+
+
+@app.command()
+@stage
+def predict(
+    source: Annotated[Path, typer.Argument(help="An image, a folder of images or a video.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
+    phase: Annotated[str | None, typer.Option("--phase", help="Whose weights; default: the active phase.")] = None,
+    every: Annotated[int, typer.Option("--every", help="Take every k-th image or frame.")] = 1,
+    max_frames: Annotated[int | None, typer.Option("--max-frames", help="Stop after this many.")] = None,
+) -> None:
+    """Run a phase's weights on new images or a video: four files per frame and an annotated clip."""
+    from stages.commands.predict import predict as run
+    from stages.params import load
+
+    result = run(load(), source, phase, every, max_frames, out)
+    typer.echo(f"{out}: {result.summary()}")
+    if result.problems:
+        raise UserError(
+            "\n       ".join([*result.problems, f"the {result.frames} frames before and after are kept in {out}"])
+        )
 
 
 def main() -> None:

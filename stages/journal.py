@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from stages.environment import require_matching_image
 from stages.files import LOGS, write_json
 
 
@@ -17,7 +18,11 @@ def journal_path(study: str, stage: str, phase: str | None = None) -> Path:
 
 @contextmanager
 def journal(study: str, stage: str, phase: str | None = None) -> Iterator[dict[str, Any]]:
-    """Record start, duration and SUCCESS or FAILED; what the stage adds to the yielded dict is kept too."""
+    """Record start, duration and SUCCESS or FAILED; what the stage adds to the yielded dict is kept too.
+
+    Every stage opens its journal first, so this is also where a wrong image is refused.
+    """
+    require_matching_image()
     path = journal_path(study, stage, phase)
     extra: dict[str, Any] = {}
     started, clock = datetime.now(UTC), time.monotonic()

@@ -1,0 +1,206 @@
+"""`retrace predict`: a phase's shipped weights on an image, a folder or a video, four files per frame.
+
+Frame by frame, so that a clip of any length fits in memory and an interruption keeps what is done:
+`<name>_original.jpg`, `<name>_mask.png` (8-bit class index), `<name>_visualization.jpg` (class colors) and
+`<name>_overlay.jpg`; for a detector `<name>_boxes.json` stands for the mask and both pictures show the boxes. A video
+also gives `annotated.mp4`.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from stages.dataset.palette import palette
+from stages.errors import UserError
+from stages.files import write_bytes, write_json
+from stages.models.predict import Predictor
+from stages.params import Params
+from stages.progress import bars
+
+IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".mpg", ".mpeg", ".webm"}
+JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92]
+
+
+@dataclass
+class Run:
+    """What a prediction run did: seconds spent per part, frames written, what could not be read."""
+
+    frames: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "model": 0.0, "write": 0.0})
+    problems: list[str] = field(default_factory=list)
+
+    def timed(self, part: str, started: float) -> None:
+        """Add the time since `started` to a part."""
+        self.seconds[part] += time.perf_counter() - started
+
+    def summary(self) -> str:
+        """One line: average FPS, overall and per part."""
+        if not self.frames:
+            return "0 frames"
+        total = sum(self.seconds.values())
+        parts = ", ".join(f"{part} {self.frames / max(spent, 1e-9):.1f}" for part, spent in self.seconds.items())
+        return f"{self.frames} frames, average {self.frames / max(total, 1e-9):.2f} FPS (by part: {parts})"
+
+
+def predict(params: Params, source: Path, phase: str | None, every: int, limit: int | None, out: Path) -> Run:
+    """Predict every k-th image or frame of `source` into `out`; raises `UserError` after the last readable one."""
+    name = phase or params.phase
+    if name not in params.phases:
+        raise UserError(f"--phase {name}: no such phase; allowed: {', '.join(params.phases)}")
+    if not source.exists():
+        raise UserError(f"{source}: no such file or folder; give an image, a folder of images or a video")
+    if every < 1 or (limit is not None and limit < 1):
+        raise UserError("--every and --max-frames must be 1 or more")
+    device = "cpu" if params.machine.device == "auto" else params.machine.device
+    predictor = Predictor(Path("models") / params.study / name, device)
+    out.mkdir(parents=True, exist_ok=True)
+    run, video = Run(), None
+    frames, total, rate = _open(source, every, run)
+    total = min(total, limit) if limit is not None else total
+    try:
+        with bars() as progress:
+            bar = progress.add_task("predict", total=total or None, info="")
+            for stem, image in _limited(frames, limit, run):
+                started = time.perf_counter()
+                result = predictor.predict(image)
+                run.timed("model", started)
+                started = time.perf_counter()
+                overlay = _write(out, stem, image, result, params)
+                if rate is not None:
+                    video = video or _writer(out / "annotated.mp4", rate / every, overlay)
+                    video.write(cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR))
+                run.timed("write", started)
+                run.frames += 1
+                progress.update(bar, advance=1, info=f"{run.frames / max(sum(run.seconds.values()), 1e-9):.1f} FPS")
+    finally:
+        if video is not None:
+            video.release()
+    write_json(
+        out / "summary.json", {"phase": name, "frames": run.frames, "seconds": run.seconds, "problems": run.problems}
+    )
+    return run
+
+
+def _limited(frames: Iterator[tuple[str, np.ndarray]], limit: int | None, run: Run) -> Iterator[tuple[str, np.ndarray]]:
+    while limit is None or run.frames < limit:
+        started = time.perf_counter()
+        frame = next(frames, None)
+        run.timed("decode", started)
+        if frame is None:
+            return
+        yield frame
+
+
+def _open(source: Path, every: int, run: Run) -> tuple[Iterator[tuple[str, np.ndarray]], int, float | None]:
+    """(frames as (name, RGB uint8 [H, W, 3]), how many are expected, frame rate of a video or None)."""
+    if source.is_dir():
+        files = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGES)[::every]
+        if not files:
+            raise UserError(f"{source}: no images in this folder; readable endings: {', '.join(sorted(IMAGES))}")
+        return _images(files, source, run), len(files), None
+    if source.suffix.lower() in IMAGES:
+        return _images([source], source.parent, run), 1, None
+    if source.suffix.lower() not in VIDEOS:
+        allowed = ", ".join(sorted(IMAGES | VIDEOS))
+        raise UserError(f"{source}: neither an image nor a video; readable endings: {allowed}")
+    capture = cv2.VideoCapture(str(source))
+    if not capture.isOpened():
+        raise UserError(
+            f"{source}: no decoder opens this video; convert it: ffmpeg -i {source.name} -c:v libx264 out.mp4"
+        )
+    count, rate = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS) or 25.0
+    return _video(capture, source, every, count, run), -(-count // every), rate
+
+
+def _images(files: list[Path], folder: Path, run: Run) -> Iterator[tuple[str, np.ndarray]]:
+    for path in files:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
+            run.problems.append(f"{path}: not a readable image (empty, cut off or another format)")
+            continue
+        stem = "__".join(path.relative_to(folder).with_suffix("").parts)
+        yield stem, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _video(capture, source: Path, every: int, count: int, run: Run) -> Iterator[tuple[str, np.ndarray]]:
+    index = 0
+    try:
+        while capture.grab():
+            if index % every == 0:
+                decoded, image = capture.retrieve()
+                if not decoded or image is None:
+                    run.problems.append(f"{source}: frame {index} is damaged and was left out")
+                else:
+                    yield f"frame_{index:06d}", cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            index += 1
+    finally:
+        capture.release()
+    if index == 0:
+        run.problems.append(f"{source}: the container opens, but not one frame could be decoded")
+    elif count > 0 and index < count - 1:  # containers are known to overstate their length by one
+        run.problems.append(
+            f"{source}: decoding stopped after frame {index} of {count}; the file is cut off or damaged there"
+        )
+
+
+def _writer(path: Path, rate: float, frame: np.ndarray) -> cv2.VideoWriter:
+    height, width = frame.shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), max(rate, 1.0), (width, height))
+    if not writer.isOpened():
+        raise UserError(
+            f"{path}: OpenCV has no mp4 encoder here; the frames' pictures are kept, only the video is missing"
+        )
+    return writer
+
+
+def _write(out: Path, stem: str, image: np.ndarray, result, params: Params) -> np.ndarray:
+    """Write the files of one frame; returns the overlay, RGB uint8 [H, W, 3]."""
+    colors = np.array(palette(params.classes, params.report.colors), np.uint8)  # [C, 3]
+    if params.task == "segmentation":
+        _save(out / f"{stem}_mask.png", result, [])
+        painted = colors[result]
+        overlay = (image.astype(np.uint16) + painted) // 2
+        overlay = overlay.astype(np.uint8)
+    else:
+        boxes, scores, labels = result
+        rows = [
+            {
+                "class": params.classes[int(label)],
+                "score": round(float(score), 6),
+                "xywh": [round(float(v), 3) for v in box],
+            }
+            for box, score, label in zip(boxes, scores, labels, strict=True)
+            if score >= params.evaluate.confidence
+        ]
+        write_json(out / f"{stem}_boxes.json", rows)
+        painted = _draw(np.zeros_like(image), rows, params.classes, colors)
+        overlay = _draw(image.copy(), rows, params.classes, colors)
+    _save(out / f"{stem}_original.jpg", image, JPEG)
+    _save(out / f"{stem}_visualization.jpg", painted, JPEG)
+    _save(out / f"{stem}_overlay.jpg", overlay, JPEG)
+    return overlay
+
+
+def _draw(image: np.ndarray, rows: list[dict], classes: tuple[str, ...], colors: np.ndarray) -> np.ndarray:
+    scale = max(image.shape[0] / 720, 0.4)
+    for row in rows:
+        x, y, w, h = (round(v) for v in row["xywh"])
+        color = tuple(int(v) for v in colors[classes.index(row["class"])])
+        cv2.rectangle(image, (x, y), (x + w, y + h), color, max(1, round(2 * scale)))
+        text = f"{row['class']} {row['score']:.2f}"
+        cv2.putText(
+            image, text, (x, max(y - 4, 12)), cv2.FONT_HERSHEY_SIMPLEX, 0.6 * scale, color, max(1, round(scale))
+        )
+    return image
+
+
+def _save(path: Path, image: np.ndarray, options: list[int]) -> None:
+    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
+    encoded, content = cv2.imencode(path.suffix, pixels, options)
+    assert encoded, path
+    write_bytes(path, content.tobytes())

@@ -1,0 +1,66 @@
+"""Which environment this is: the lock, what is really installed, and the image it was built into."""
+
+import hashlib
+import os
+import re
+from importlib import metadata
+from pathlib import Path
+
+from stages.errors import UserError
+
+LOCK = Path("requirements/runtime.txt")
+PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.M)
+
+
+def lock_hash(lock: Path = LOCK) -> str | None:
+    """sha256 of the lock file, or None where there is none."""
+    return hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None
+
+
+def differences(lock: Path = LOCK) -> list[str]:
+    """Installed packages that are not what the lock says, one line each, sorted by name."""
+    if not lock.is_file():
+        return [f"{lock}: no such file"]
+    lines = []
+    for name, wanted in sorted(PIN.findall(lock.read_text(encoding="utf-8"))):
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            if re.match(r"nvidia-(?!ml-py)|cuda-|triton$", name):
+                continue  # a CPU build of torch does without them
+            found = None
+        # a CPU wheel of torch reports 2.14.1+cpu, the normal one 2.14.1+cu130: the release is what is pinned
+        if found is None or found.split("+")[0] != wanted.split("+")[0]:
+            lines.append(f"{name}: locked {wanted}, installed {found or 'nothing'}")
+    return lines
+
+
+def require_matching_image() -> None:
+    """Inside a Retrace image: its baked-in lock must be the one of the mounted repository, or it is a `UserError`.
+
+    `RETRACE_ALLOW_UNPINNED=1` (the image's `--allow-unpinned`) goes on all the same; provenance records it.
+    """
+    baked, mounted = os.environ.get("RETRACE_LOCK_SHA256"), lock_hash()
+    if not baked or baked == mounted or unpinned():
+        return
+    image = os.environ.get("RETRACE_IMAGE", "unknown")
+    raise UserError(
+        f"this image ({image}) was built from another {LOCK} (sha256 {baked[:12]}) than the one mounted here "
+        f"({(mounted or 'none')[:12]}); rebuild it with `make image-cpu` or `make image-cuda`, "
+        "or run it with --allow-unpinned to go on and have the report say so"
+    )
+
+
+def unpinned() -> bool:
+    """Whether the user chose to run with an environment that is not the repository's lock."""
+    return os.environ.get("RETRACE_ALLOW_UNPINNED") == "1"
+
+
+def describe_image() -> dict[str, str | bool | None]:
+    """What provenance records of the image; all null outside one."""
+    return {
+        "image": os.environ.get("RETRACE_IMAGE"),
+        "lock_sha256": os.environ.get("RETRACE_LOCK_SHA256"),
+        "git_revision": os.environ.get("RETRACE_GIT_REVISION"),
+        "unpinned": unpinned(),
+    }
