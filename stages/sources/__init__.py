@@ -20,14 +20,20 @@ READERS = {
     "coco": "stages.sources.coco",
     "voc": "stages.sources.voc",
 }
-TASKS = {"masks": "segmentation", "bdd100k": "segmentation", "yolo": "detection", "coco": "detection", "voc": "detection"}
+TASKS = {
+    "masks": "segmentation",
+    "bdd100k": "segmentation",
+    "yolo": "detection",
+    "coco": "detection",
+    "voc": "detection",
+}
 
 
 @dataclass(frozen=True)
 class Codes:
     """How raw mask values become class indices."""
 
-    classes: dict[int, int]  # raw value (colors as 0xRRGGBB) -> class index, 255 = not scored
+    classes: tuple[tuple[int, int], ...]  # (raw value, colors as 0xRRGGBB; class index, 255 = not scored)
     colors: bool = False  # whether the raw values are RGB colors
     hint: str = ""  # said when a value is not in `classes`
 
@@ -59,7 +65,8 @@ class Item:
 def read(root: Path, params: Params, problems: Problems) -> list[Item]:
     """The labelled images below `root`, by the source that `data.source.kind` names, sorted by name.
 
-    A damaged or unpaired file becomes a row of `problems` and no item; a wrong setting (no such folder) is a `UserError`.
+    A damaged or unpaired file becomes a row of `problems` and no item (`problems.add`), a missing folder a row that stops the
+    stage (`problems.stop`), a wrong setting a `UserError`.
     """
     module = import_module(READERS[params.data.source.kind])
     return sorted(module.read(root, params, problems), key=lambda item: item.name)

@@ -10,7 +10,7 @@ from stages.errors import UserError
 from stages.files import write_text
 
 COLUMNS = ("kind", "path", "detail", "action")
-LEFT_OUT, KEPT = "left out", "kept"
+LEFT_OUT, KEPT, STOPS = "left out", "kept", "stops"
 SHOWN = 5  # examples of each kind in the message; the table holds all of them
 
 
@@ -26,7 +26,7 @@ class Problem:
 
 @dataclass
 class Problems:
-    """The table while it is being filled. `add`: the file cannot be used; `note`: worth knowing, the file is used."""
+    """The table while it is being filled. `add`: a file cannot be used; `note`: worth knowing; `stop`: a folder is not there."""
 
     rows: list[Problem] = field(default_factory=list)
 
@@ -37,6 +37,10 @@ class Problems:
     def note(self, kind: str, path: str, detail: str) -> None:
         """Not a problem but said aloud: the file is used (or was never meant to be)."""
         self.rows.append(Problem(kind, path, detail, KEPT))
+
+    def stop(self, kind: str, path: str, detail: str) -> None:
+        """A problem that leaving one file out does not solve: stops the stage whatever `on_error` says."""
+        self.rows.append(Problem(kind, path, detail, STOPS))
 
     @property
     def serious(self) -> list[Problem]:
@@ -68,11 +72,15 @@ class Problems:
         return "\n".join(lines)
 
     def settle(self, on_error: str, table: Path) -> None:
-        """Write the table; with `on_error: fail` and a serious row, raise the one `UserError` that sums all up."""
+        """Write the table; if it stops the stage, raise the one `UserError` that sums everything up."""
         self.write(table)
-        if self.serious and on_error == "fail":
+        stops = any(row.action == STOPS for row in self.rows)
+        if stops or (self.serious and on_error == "fail"):
+            way_out = (
+                "repair the data" if stops else "repair the data, or set data.on_error: skip to leave these files out"
+            )
             raise UserError(
-                f"data: {len(self.serious)} problem{'s' if len(self.serious) > 1 else ''} found; nothing was written\n"
+                f"data: {len(self.serious)} problem{'s' * (len(self.serious) > 1)} found, so no data set was written\n"
                 f"{self.summary()}\n"
-                f"  all of them: {table}; repair the data, or set data.on_error: skip to leave these files out"
+                f"  all of them: {table}; {way_out}"
             )

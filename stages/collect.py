@@ -1,0 +1,163 @@
+"""Any supported source, or the embedded generator, into one canonical layout: `python -m stages.collect`.
+
+Reads `data` of params.yaml, writes data/<study>/raw (docs/architecture.md): verbatim images, index masks, manifest.jsonl,
+dataset.json, problems.csv. All problems are found in one pass; logs/<study>/problems.csv holds them also when the stage stops.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stages import sources
+from stages.dataset.manifest import Record, write_manifest
+from stages.errors import UserError, stage
+from stages.files import LOGS, SCRATCH, whole_folder
+from stages.journal import journal
+from stages.params import Params, load
+from stages.params.data import Data
+from stages.progress import track
+from stages.sources import Item, unlabeled
+from stages.sources.archive import open_root
+from stages.sources.convert import Job, Refused, by_group, convert_all, ids
+from stages.sources.listing import deal
+from stages.sources.problems import LEFT_OUT, Problems
+
+
+@stage
+def main() -> None:
+    """The stage, on the project in the current folder."""
+    params = load()
+    with journal(params.study, "collect") as log:
+        log.update(collect(params))
+
+
+def collect(params: Params) -> dict[str, Any]:
+    """Write data/<study>/raw whole or not at all; returns its header (dataset.json)."""
+    kind, task = params.data.source.kind, sources.TASKS[params.data.source.kind]
+    if task != params.task:
+        allowed = ", ".join(sorted(k for k, t in sources.TASKS.items() if t == params.task))
+        raise UserError(
+            f"params.yaml: data.source.kind = {kind!r} is for {task}, but task = {params.task!r}; allowed: {allowed}"
+        )
+    root = _draw(params) if params.data.synthetic is not None else open_root(params.data)
+    problems = Problems()
+    with _frames_folder(params.study) as frames:
+        items = sources.read(root, params, problems)
+        items += _new(unlabeled.read(params.data.unlabeled, root, problems, Path(frames)), items, problems)
+        with whole_folder(Path("data", params.study, "raw")) as folder:
+            records = _convert(_jobs(items, params, folder), problems)
+            problems.settle(params.data.on_error, LOGS / params.study / "problems.csv")
+            _not_empty(records, params)
+            header = _header(params, items, records, problems)
+            write_manifest(folder, header, records)
+            problems.write(folder / "problems.csv")
+    return header
+
+
+def _draw(params: Params) -> Path:
+    """The embedded generator's data, drawn afresh in the layout that `data.source` reads."""
+    from stages.sources.synthetic import generate
+
+    assert params.data.synthetic is not None
+    with whole_folder(SCRATCH / "synthetic" / params.study) as folder:
+        generate(params.data.synthetic, folder)
+    return (SCRATCH / "synthetic" / params.study).resolve()
+
+
+def _frames_folder(study: str) -> tempfile.TemporaryDirectory:
+    """Where video frames wait to be copied; what a killed run left is removed first."""
+    base = SCRATCH / "frames" / study
+    shutil.rmtree(base, ignore_errors=True)
+    base.mkdir(parents=True)
+    return tempfile.TemporaryDirectory(dir=base)
+
+
+def _new(unlabelled: Sequence[Item], labelled: Sequence[Item], problems: Problems) -> list[Item]:
+    """Unlabelled images that are not labelled ones too: those keep their split."""
+    known = {item.name for item in labelled}
+    for item in unlabelled:
+        if item.name in known:
+            problems.note("already_labelled", item.name, "also among the labelled images, so not taken as unlabelled")
+    return [item for item in unlabelled if item.name not in known]
+
+
+def _jobs(items: Sequence[Item], params: Params, folder: Path) -> list[Job]:
+    """Every item with its id, group and split."""
+    (folder / "images").mkdir()
+    if params.task == "segmentation":
+        (folder / "masks").mkdir()
+    names = ids([item.name for item in items])
+    groups = _groups(items, names, params.data)
+    rule = getattr(params.data.source, "split", None)
+    undecided = [index for index, item in enumerate(items) if item.split is None]
+    dealt = (
+        deal(by_group([items[i] for i in undecided], [groups[i] for i in undecided]), rule)
+        if undecided and rule
+        else {}
+    )
+    return [
+        Job(item, id, group, item.split or dealt[group], folder, params.classes)
+        for item, id, group in zip(items, names, groups, strict=True)
+    ]
+
+
+def _groups(items: Sequence[Item], names: Sequence[str], data: Data) -> list[str]:
+    """The source's own group, else what `data.group` captures, else the image alone."""
+    pattern = re.compile(data.group) if data.group is not None else None
+    groups, matched = [], 0
+    for item, id in zip(items, names, strict=True):
+        match = pattern.search(item.name) if pattern and item.group is None else None
+        matched += match is not None and item.split != "unlabeled"
+        groups.append(item.group or (match.group(1) if match else None) or id)
+    labelled = [item for item in items if item.split != "unlabeled"]
+    if pattern and labelled and not matched:
+        raise UserError(
+            f"params.yaml: data.group = {data.group!r}: matches no labelled image, e.g. not {labelled[0].name!r}; correct it"
+        )
+    return groups
+
+
+def _convert(jobs: Sequence[Job], problems: Problems) -> list[Record]:
+    """Records of the usable images; the others become problems."""
+    records = []
+    processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for result in track(convert_all(jobs, processes), "images", total=len(jobs)):
+        if isinstance(result, Refused):
+            problems.add(result.kind, result.path, result.detail)
+        else:
+            records.append(result)
+    return records
+
+
+def _not_empty(records: Sequence[Record], params: Params) -> None:
+    if not any(record.split != "unlabeled" for record in records):
+        raise UserError(
+            f"data: no usable labelled image in {params.data.root}; check data.source and logs/{params.study}/problems.csv"
+        )
+
+
+def _header(params: Params, items: Sequence[Item], records: Sequence[Record], problems: Problems) -> dict[str, Any]:
+    """dataset.json: what was taken from where, and what was not."""
+    origin = {item.name: item.source for item in items}
+    images = Counter((origin[record.source], record.split) for record in records)
+    labelled = Counter((origin[record.source], record.split) for record in records if record.split != "unlabeled")
+    return {
+        "study": params.study,
+        "task": params.task,
+        "classes": list(params.classes),
+        "sources": [
+            {"name": name, "split": split, "images": count, "labelled": labelled[name, split]}
+            for (name, split), count in sorted(images.items(), key=str)
+        ],
+        "problems": problems.counts(),
+        "quarantined": sum(row.action == LEFT_OUT for row in problems.rows),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Opening image files that nobody has checked yet: one policy for every room, plus sha256 and perceptual hash.
+
+Accepted: 8-bit RGB, grey, palette and 1-bit pictures, and those with an alpha channel that is opaque everywhere; all of them
+load as RGB. Refused by name (`BadImage`): 16-bit and CMYK pictures, real transparency, several frames, and an EXIF
+orientation other than "upright" - readers disagree on all of these, so a mask or a box could silently stop fitting.
+"""
+
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+FORMATS = ("BMP", "JPEG", "MPO", "PNG", "TIFF", "WEBP")  # MPO: a JPEG with a second picture, as cameras write it
+MAX_BYTES = 512 * 2**20  # of one image file
+MAX_PIXELS = 2**27  # 134 megapixels; more is a decompression bomb
+ORIENTATION = 0x0112  # EXIF tag
+UPRIGHT = 1
+
+
+class BadImage(Exception):
+    """A picture that cannot be used: `kind` is a word for the problems table, `detail` a sentence."""
+
+    def __init__(self, kind: str, detail: str):
+        super().__init__(kind, detail)  # both, so that it can travel between processes
+        self.kind, self.detail = kind, detail
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What is recorded of an image file."""
+
+    sha256: str  # 64 hex digits
+    phash: str  # 16 hex digits
+    width: int  # pixels
+    height: int
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of an image file; empty, huge or unreadable ones are a `BadImage`."""
+    try:
+        size = path.stat().st_size
+        if size == 0:
+            raise BadImage("empty_file", "the file has no bytes")
+        if size > MAX_BYTES:
+            raise BadImage("too_large", f"{size:,} bytes; at most {MAX_BYTES:,} are read")
+        return path.read_bytes()
+    except OSError as error:
+        raise BadImage("unreadable", f"could not be read ({error.strerror})") from None
+
+
+def open_image(content: bytes) -> Image.Image:
+    """Header only: a PIL image of a known format and a sane size; `BadImage` otherwise."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise BadImage("not_an_image", "not a BMP, JPEG, PNG, TIFF or WebP picture, whatever its name says") from None
+    except Image.DecompressionBombError as error:
+        raise BadImage("too_large", str(error)) from None
+    except Exception as error:  # Pillow's parsers raise anything on a damaged header
+        raise BadImage("damaged", f"the header cannot be read ({error})") from None
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise BadImage("too_large", f"{width} x {height} pixels; at most {MAX_PIXELS:,} pixels are decoded")
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+        raise BadImage("several_frames", f"holds {getattr(image, 'n_frames', 0)} pictures; save the one that is meant")
+    return image
+
+
+def decode(image: Image.Image) -> None:
+    """Decode all pixels in place; a truncated or damaged file is a `BadImage`."""
+    try:
+        image.load()
+    except Exception as error:  # OSError, SyntaxError, ValueError, struct.error, zlib.error, ...
+        raise BadImage("truncated", f"the pixels cannot be decoded to the end ({error})") from None
+
+
+def raw_mode(image: Image.Image) -> str:
+    """How the samples are stored in the file, e.g. "RGB;16B" or "L;4" (call before `decode`)."""
+    tiles: list[Any] = getattr(image, "tile", None) or []
+    return " ".join(str(part) for tile in tiles[:1] for part in tile)
+
+
+def check_picture(image: Image.Image) -> None:
+    """The policy of this module, from the header (see above); transparency is checked after decoding."""
+    orientation = _orientation(image)
+    if orientation != UPRIGHT:
+        raise BadImage(
+            "exif_rotated",
+            f"EXIF orientation {orientation}: stored turned; save it upright (orientation 1), with its labels",
+        )
+    if ";16" in raw_mode(image) or image.mode.startswith("I") or image.mode == "F":
+        raise BadImage("more_than_8_bits", f"{image.mode} samples of more than 8 bits; convert it to 8 bits yourself")
+    if image.mode not in ("1", "L", "P", "RGB", "RGBA", "LA", "PA"):
+        raise BadImage("color_mode", f"color mode {image.mode}; save it as RGB or grey")
+
+
+def check_opaque(image: Image.Image) -> None:
+    """After decoding: a transparent pixel has no defined color."""
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA"):
+        lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
+        if lowest != 255:
+            raise BadImage(
+                "transparent", "has transparent pixels, whose color is undefined; flatten it onto a background"
+            )
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) in pixels of the stored picture, from the header alone; `BadImage` if it has none."""
+    return open_image(read_bytes(path)).size
+
+
+def load_rgb(path: Path) -> "NDArray[np.uint8]":
+    """Pixels as uint8 [H, W, 3], RGB, under this module's policy; `BadImage` otherwise."""
+    image = open_image(read_bytes(path))
+    check_picture(image)
+    decode(image)
+    check_opaque(image)
+    return np.asarray(image.convert("RGB"))
+
+
+def perceptual_hash(image: Image.Image) -> str:
+    """64-bit DCT hash (ImageHash's `phash`) as 16 hex digits; equal pictures in two formats differ by a few bits at most."""
+    import imagehash
+
+    return str(imagehash.phash(image))
+
+
+def hash_distance(a: str, b: str) -> int:
+    """Bits in which two perceptual hashes differ, 0 to 64."""
+    return (int(a, 16) ^ int(b, 16)).bit_count()
+
+
+def inspect(content: bytes) -> Inspected:
+    """Check a picture, decode it to the end and hash it; `BadImage` with the reason if it cannot be used."""
+    image = open_image(content)
+    check_picture(image)
+    width, height = image.size
+    if image.format == "JPEG" and image.mode == "RGB":
+        image.draft("L", (128, 128))  # luma at reduced scale: still reads every byte, several times faster
+    decode(image)
+    check_opaque(image)
+    return Inspected(hashlib.sha256(content).hexdigest(), perceptual_hash(_without_alpha(image)), width, height)
+
+
+def _without_alpha(image: Image.Image) -> Image.Image:
+    return image if image.mode == "L" else image.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ORIENTATION, UPRIGHT)) or UPRIGHT
+    except Exception:  # damaged EXIF: the pixels do not need it
+        return UPRIGHT
