@@ -1,1 +1,1 @@
-"""Networks: building them, masked-autoencoder pre-training, weights in and out. Nothing here downloads unless `fetch` is called."""
+"""Networks: building them, masked-autoencoder pre-training, weights in and out. Only `published.fetch` downloads."""

@@ -5,6 +5,7 @@ Images go in as a list of float [3, H, W] in 0...1 (the network normalises and r
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 from torchvision.models import detection as tv
@@ -24,7 +25,7 @@ EPS = 1e-5  # of BatchNorm2d
 
 
 def fasterrcnn(model: Model, classes: int) -> nn.Module:
-    """Faster R-CNN by `encoder` name; every backbone layer trains, with live BatchNorm, as torchvision does from scratch.
+    """Faster R-CNN by `encoder` name; every layer trains, with live BatchNorm, as torchvision does from scratch.
 
     The 320 variant differs in keeping 150 proposals in evaluation; its usual sizes are min_size 320, max_size 640.
     """
@@ -47,37 +48,44 @@ def frozen_eps(module: nn.Module) -> float | None:
     return next((float(part.eps) for part in module.modules() if isinstance(part, FrozenBatchNorm2d)), None)
 
 
-def freeze_batchnorm(module: nn.Module, eps: float = EPS) -> None:
+def freeze_batchnorm(module: Any, eps: float = EPS) -> None:
     """Replace the backbone's BatchNorm layers by frozen ones with the same numbers, in place."""
     for parent in list(module.backbone.body.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.BatchNorm2d):
                 frozen = FrozenBatchNorm2d(child.num_features, eps=eps)
-                frozen.load_state_dict({key: value for key, value in child.state_dict().items() if key in frozen.state_dict()})
+                frozen.load_state_dict(child.state_dict())  # torchvision drops the batch counter itself
                 setattr(parent, name, frozen.to(child.weight.device))
 
 
-def use_pretrained_backbone(module: nn.Module, model: Model, published_detector: bool) -> None:
-    """What torchvision does when its backbone starts from published weights: the lowest blocks do not train
-    (`trainable_layers` of 5 for ResNet, 6 for MobileNet do) and BatchNorm is frozen (not in resnet50_fpn_v2).
+def freeze_blocks(module: Any, model: Model) -> None:
+    """Train only the top `trainable_layers` blocks of the backbone (of 5 for ResNet, 6 for MobileNet).
 
-    The published detector resnet50_fpn (COCO_V1) was trained with eps = 0 in its frozen BatchNorm; everything else uses 1e-5.
+    torchvision's rule for a backbone that starts from weights; from scratch every block trains.
     """
-    body = module.backbone.body
-    if model.encoder != "resnet50_fpn_v2":
-        freeze_batchnorm(module, 0.0 if published_detector and model.encoder == "resnet50_fpn" else EPS)
-    if model.encoder.startswith("resnet50"):
-        blocks = len(RESNET_BLOCKS)
+    body, blocks = module.backbone.body, 5 if str(model.encoder).startswith("resnet50") else 6
+    if model.trainable_layers > blocks:
+        raise UserError(f"model.trainable_layers = {model.trainable_layers}: {model.encoder} has {blocks} blocks")
+    if blocks == 5:
         kept = RESNET_BLOCKS[: model.trainable_layers] + (("bn1",) if model.trainable_layers == blocks else ())
         frozen = [parameter for name, parameter in body.named_parameters() if not name.startswith(kept)]
     else:
-        # a block begins where the resolution halves (torchvision's `_mobilenet_extractor`)
         layers = list(body.children())
+        # a block begins where the resolution halves (torchvision's `_mobilenet_extractor`)
         starts = [0] + [i for i, layer in enumerate(layers) if getattr(layer, "_is_cn", False)] + [len(layers) - 1]
-        blocks = len(starts)
-        first = len(layers) if model.trainable_layers == 0 else starts[blocks - min(model.trainable_layers, blocks)]
+        first = starts[blocks - model.trainable_layers] if model.trainable_layers else len(layers)
         frozen = [parameter for layer in layers[:first] for parameter in layer.parameters()]
-    if model.trainable_layers > blocks:
-        raise UserError(f"model.trainable_layers = {model.trainable_layers}: {model.encoder} has {blocks} blocks")
     for parameter in frozen:
         parameter.requires_grad_(False)
+
+
+def use_published(module: nn.Module, model: Model, whole_detector: bool) -> None:
+    """What torchvision does when the backbone starts from published weights: `freeze_blocks`, and BatchNorm is frozen
+    except in resnet50_fpn_v2.
+
+    The published whole detector resnet50_fpn (COCO_V1) was trained with eps = 0 in its frozen BatchNorm; the others
+    with 1e-5.
+    """
+    if model.encoder != "resnet50_fpn_v2":
+        freeze_batchnorm(module, 0.0 if whole_detector and model.encoder == "resnet50_fpn" else EPS)
+    freeze_blocks(module, model)

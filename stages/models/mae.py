@@ -1,10 +1,12 @@
 """Masked autoencoders on timm encoders: hide most patches of an image, learn to paint them.
 
 `FCMAE` for ConvNeXt-V2 (Woo et al. 2023, "ConvNeXt V2: Co-designing and Scaling ConvNets with Masked Autoencoders"),
-`ViTMAE` for vision transformers (He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners"). Both are called with
-normalised images [N, 3, H, W] and a boolean mask [N, L] (True = hidden; L patches, row by row) and return a prediction
+`ViTMAE` for vision transformers (He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners"). Both are called
+with normalised images [N, 3, H, W] and a boolean mask [N, L] (True = hidden; L patches, row by row) and return a prediction
 [N, L, patch * patch * 3] whose channels are ordered (row, column, color).
 """
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,16 +84,16 @@ def sincos_positions(height: int, width: int, channels: int) -> Tensor:
 class FCMAE(nn.Module):
     """Fully convolutional masked autoencoder: a ConvNeXt-V2 that sees only the visible patches, a small dense decoder.
 
-    The sparse convolutions of the paper are emulated on dense tensors: hidden positions are zeroed after every operation that
-    could fill them, and global response normalisation sums over visible positions only, so nothing of a hidden patch reaches
-    a visible one. (As in fine-tuning it normalises per image, not over the batch.)
+    The sparse convolutions of the paper are emulated on dense tensors: hidden positions are zeroed after every operation
+    that could fill them, and global response normalisation sums over visible positions only, so nothing of a hidden patch
+    reaches a visible one. (As in fine-tuning it normalises per image, not over the batch.)
     """
 
     patch = 32  # stride of the last stage: the mask is whole at every stage
 
-    def __init__(self, encoder: ConvNeXt, decoder_dim: int, decoder_depth: int) -> None:
+    def __init__(self, encoder: Any, decoder_dim: int, decoder_depth: int) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder: Any = encoder  # a timm ConvNeXt
         self.project = nn.Conv2d(encoder.num_features, decoder_dim, 1)
         self.mask_token = nn.Parameter(torch.zeros(1, decoder_dim, 1, 1))
         self.decoder = nn.Sequential(
@@ -125,8 +127,8 @@ class FCMAE(nn.Module):
         return x.flatten(2).transpose(1, 2)
 
 
-def masked_block(block: nn.Module, x: Tensor, shown: Tensor) -> Tensor:
-    """timm's `ConvNeXtBlock.forward` on the visible positions. x [N, C, H, W] zero where `shown` [N, 1, H, W] is zero."""
+def masked_block(block: Any, x: Tensor, shown: Tensor) -> Tensor:
+    """timm's `ConvNeXtBlock.forward` on visible positions. x [N, C, H, W] is zero where `shown` [N, 1, H, W] is."""
     y = block.conv_dw(x) * shown
     if not block.use_conv_mlp:
         y, where = y.permute(0, 2, 3, 1), shown.permute(0, 2, 3, 1)
@@ -145,13 +147,13 @@ def masked_block(block: nn.Module, x: Tensor, shown: Tensor) -> Tensor:
 class ViTMAE(nn.Module):
     """Asymmetric masked autoencoder: the ViT encodes visible patches only, a light transformer paints the hidden ones.
 
-    Positions are fixed sines and cosines in both halves; the encoder's own `pos_embed` holds them (resampled when the image
-    has another grid than the model's), so that fine-tuning starts from them.
+    Positions are fixed sines and cosines in both halves; the encoder's own `pos_embed` holds them (resampled when the
+    image has another grid than the model's), so that fine-tuning starts from them.
     """
 
-    def __init__(self, encoder: VisionTransformer, decoder_dim: int, decoder_depth: int) -> None:
+    def __init__(self, encoder: Any, decoder_dim: int, decoder_depth: int) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder: Any = encoder  # a timm VisionTransformer
         self.patch = encoder.patch_embed.patch_size[0]
         self._fix_positions()
         self.project = nn.Linear(encoder.embed_dim, decoder_dim)
@@ -223,26 +225,28 @@ def build_mae(params: Mae) -> FCMAE | ViTMAE:
     elif params.encoder.startswith("vit_"):
         model = ViTMAE(_checked_vit(params), params.decoder_dim, params.decoder_depth)
     else:
-        raise UserError(f"{KEY}.encoder = {params.encoder!r}: mae knows ConvNeXt-V2 (convnextv2_*) and ViT (vit_*) encoders")
+        raise UserError(f"{KEY}.encoder = {params.encoder!r}: allowed: ConvNeXt-V2 (convnextv2_*) and ViT (vit_*)")
     _check_size(params, model.patch)
     return model
 
 
-def _check_convnext(encoder: nn.Module, name: str) -> None:
+def _check_convnext(encoder: Any, name: str) -> None:
     whole = isinstance(encoder, ConvNeXt) and encoder.stem[0].kernel_size == encoder.stem[0].stride
     if not whole or not isinstance(encoder.stages[0].blocks[0].mlp.grn, GlobalResponseNorm):
         raise UserError(f"{KEY}.encoder = {name!r}: not a ConvNeXt-V2 with a patch stem, e.g. convnextv2_atto")
 
 
-def _checked_vit(params: Mae) -> VisionTransformer:
+def _checked_vit(params: Mae) -> Any:
     allowed = "e.g. vit_tiny_patch16_224, vit_small_patch16_224 or vit_base_patch16_224"
     try:
         encoder = bare_vit(params.encoder)
     except (TypeError, RuntimeError, ValueError) as error:
-        raise UserError(f"{KEY}.encoder = {params.encoder!r}: not a plain vision transformer ({error}); {allowed}") from None
+        raise UserError(
+            f"{KEY}.encoder = {params.encoder!r}: no plain vision transformer ({error}); {allowed}"
+        ) from None
     plain = isinstance(encoder, VisionTransformer) and getattr(encoder, "pos_embed", None) is not None
     if not plain or encoder.embed_dim % 4:
-        raise UserError(f"{KEY}.encoder = {params.encoder!r}: needs absolute positions and a patch embedding; {allowed}")
+        raise UserError(f"{KEY}.encoder = {params.encoder!r}: has no absolute positions to encode; {allowed}")
     if params.decoder_dim % HEAD_WIDTH:
         raise UserError(f"{KEY}.decoder_dim = {params.decoder_dim}: must be a multiple of {HEAD_WIDTH} for a ViT")
     return encoder

@@ -27,7 +27,8 @@ class Segmenter(nn.Module):
     """A library's network with a uniform forward.
 
     The network itself is `.network`, so that saved weights carry the library's own tensor names.
-    `stride`: images are padded (bottom and right, zeros = the mean colour) to a multiple of it and the logits cropped back.
+    `stride`: images are padded at the bottom and right to a multiple of it (with zeros, the mean color) and the logits
+    cropped back.
     """
 
     def __init__(self, network: nn.Module, stride: int) -> None:
@@ -53,7 +54,7 @@ def unet(model: Model, classes: int) -> Segmenter:
     """U-Net (segmentation-models-pytorch) on a timm (`tu-...`) or smp encoder.
 
     `decoder_channels`: 2 to 5 widths from deep to shallow, (256, 128, 64, 32, 16) by default. With n of them the decoder
-    stops at 1 / 2^(5 - n) of the image size and the logits are upsampled bilinearly, which saves the costly shallow levels.
+    stops at 1 / 2^(5 - n) of the image size and the logits are upsampled bilinearly: the shallow levels cost most.
     """
     widths = model.decoder_channels or (256, 128, 64, 32, 16)
     if not 2 <= len(widths) <= UNET_DEPTH:
@@ -63,8 +64,8 @@ def unet(model: Model, classes: int) -> Segmenter:
         network = smp.Unet(name, encoder_depth=UNET_DEPTH, encoder_weights=None, classes=classes)
     except (ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise UserError(
-            f"model.encoder = {name!r}: gives no feature maps at strides 2 to 32 for a unet ({str(error).splitlines()[0]}); "
-            "use a hierarchical encoder such as tu-convnextv2_atto, resnet34, vgg11 or efficientnet-b0"
+            f"model.encoder = {name!r}: gives no feature maps at strides 2 to 32 for a unet "
+            f"({str(error).splitlines()[0]}); use one such as tu-convnextv2_atto, resnet34, vgg11 or efficientnet-b0"
         ) from None
     network.decoder = UnetDecoder(network.encoder.out_channels, widths, n_blocks=len(widths))
     upsampling = 2 ** (UNET_DEPTH - len(widths))
@@ -76,15 +77,15 @@ def unet(model: Model, classes: int) -> Segmenter:
 def dpt(model: Model, classes: int) -> Segmenter:
     """DPT (Ranftl et al. 2021, segmentation-models-pytorch) on a timm vision transformer.
 
-    `decoder_channels`: 4 widths, shallow to deep as in the paper ((256, 512, 1024, 1024) by default); the first is also the
-    width of the fusion blocks.
+    `decoder_channels`: 4 widths, shallow to deep as in the paper ((256, 512, 1024, 1024) by default); the first is also
+    the width of the fusion blocks.
     """
     widths = model.decoder_channels or (256, 512, 1024, 1024)
     if len(widths) != 4:
         raise UserError(f"model.decoder_channels = {list(widths)}: a dpt takes 4 widths")
     name = _smp_name(model)
     if not name.startswith(TIMM + "vit_"):
-        raise UserError(f"model.encoder = {name!r}: a dpt needs a timm vision transformer, e.g. tu-vit_small_patch16_224")
+        raise UserError(f"model.encoder = {name!r}: a dpt needs a timm ViT, e.g. tu-vit_small_patch16_224")
     build = {"encoder_weights": None, "classes": classes, **VIT_OPTIONS}
     build |= {"decoder_intermediate_channels": widths, "decoder_fusion_channels": widths[0]}
     try:
@@ -92,7 +93,8 @@ def dpt(model: Model, classes: int) -> Segmenter:
     except (ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise UserError(f"model.encoder = {name!r}: cannot carry a dpt ({str(error).splitlines()[0]})") from None
     if network.encoder.output_stride != 16:
-        raise UserError(f"model.encoder = {name!r}: a dpt needs patches of 16 pixels, not {network.encoder.output_stride}")
+        patch = network.encoder.output_stride
+        raise UserError(f"model.encoder = {name!r}: a dpt needs patches of 16 pixels, not {patch}")
     return Segmenter(network, 32)
 
 
@@ -134,7 +136,7 @@ def core(module: nn.Module) -> nn.Module:
 
 
 def encoder_of(module: nn.Module) -> nn.Module:
-    """The encoder (backbone) of any network of `stages.models.build`; a `UserError` for the classic U-Net, which has none."""
+    """The encoder (backbone) of any network of `build`; a `UserError` for the classic U-Net, which has none."""
     network = core(module)
     for name in ("encoder", "backbone"):
         if hasattr(network, name):
