@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-FORMATS = ("BMP", "JPEG", "MPO", "PNG", "TIFF", "WEBP")  # MPO: a JPEG with a second picture, as cameras write it
+FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 MAX_BYTES = 512 * 2**20  # of one image file
 MAX_PIXELS = 2**27  # 134 megapixels; more is a decompression bomb
 ORIENTATION = 0x0112  # EXIF tag
@@ -63,6 +63,7 @@ def open_image(content: bytes) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(content), formats=FORMATS)
+            pictures = getattr(image, "n_frames", 1)
     except UnidentifiedImageError:
         raise BadImage("not_an_image", "not a BMP, JPEG, PNG, TIFF or WebP picture, whatever its name says") from None
     except Image.DecompressionBombError as error:
@@ -72,8 +73,8 @@ def open_image(content: bytes) -> Image.Image:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise BadImage("too_large", f"{width} x {height} pixels; at most {MAX_PIXELS:,} pixels are decoded")
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        raise BadImage("several_frames", f"holds {getattr(image, 'n_frames', 0)} pictures; save the one that is meant")
+    if pictures > 1 and image.format != "MPO":  # MPO: a JPEG with a second picture, as some cameras write it
+        raise BadImage("several_frames", f"holds {pictures} pictures; save the one that is meant")
     return image
 
 
