@@ -23,8 +23,9 @@ class Monitor:
     """Follows one training; a context manager. Only the first process of several writes (`active`).
 
     status.json: `{"study", "phase", "state": "running"|"finished"|"failed", "error", "pid", "host", "started",
-    "updated", "epoch", "epochs", "step", "steps", "loss", "rates", "eta_seconds", "monitor", "best_epoch", "best_value",
-    "rows": [last history rows]}`; epoch and step count from 1 and are those being worked on, times are ISO 8601 UTC.
+    "updated", "epoch", "epochs", "step", "steps", "loss", "rates", "eta_seconds", "monitor", "best_epoch",
+    "best_value", "rows": [last history rows]}`; epoch and step count from 1 and are those being worked on, times are
+    ISO 8601 UTC.
     """
 
     def __init__(self, study: str, phase: str, active: bool = True):

@@ -1,0 +1,145 @@
+"""One training phase, from its starting weights to its best epoch: `python -m stages.finetune <phase>`.
+
+Writes models/<study>/<phase>/. Interrupted, it goes on from the last complete epoch when it is run again unchanged.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from stages.dataset.manifest import Manifest, read_manifest
+from stages.dataset.splits import read_list
+from stages.errors import UserError, stage
+from stages.files import whole_folder
+from stages.journal import journal
+from stages.models.build import build
+from stages.models.segmentation import encoder_parameters, freeze_encoder
+from stages.models.weights import load_start, save_model
+from stages.params import Params, load
+from stages.params.phases import FabricPhase
+from stages.progress import on_terminal
+from stages.seeds import derive, make_deterministic, seed_everything
+from stages.training.checkpoints import Scratch, fingerprint
+from stages.training.job import Job
+from stages.training.launch import kind, launch
+from stages.training.loop import Plan, Result, fit
+from stages.training.monitor import Monitor
+from stages.training.optimisation import Schedule, build_optimizer
+from stages.training.results import write_history, write_train
+from stages.training.segmentation import segmentation
+
+TASKS = {"segmentation": segmentation}
+
+
+def fabric_engine(params: Params, name: str, phase: FabricPhase, note: dict[str, Any]) -> None:
+    """Train a torch model on the kit's own loop."""
+    fabric = launch(params.machine, phase.precision)
+    raw, splits = Path("data", params.study, "raw"), Path("data", params.study, "splits")
+    manifest, lists = read_manifest(raw), _lists(splits)
+    start = Path("models", params.study, phase.init)
+
+    job = TASKS[params.task](params, phase, manifest, lists, fabric)
+    model, optimizer = _network(params, phase, start, name, note)
+    schedule = Schedule(phase.schedule, phase.epochs, len(job.loader), phase.accumulate)
+    plan = Plan(
+        params.seed,
+        phase.epochs,
+        phase.accumulate,
+        phase.optimizer.clip_norm,
+        phase.patience,
+        phase.save_period,
+        phase.ema,
+    )
+    files = _dependencies(manifest, splits, start, job)
+    scratch = Scratch(params.study, name, fingerprint(_identity(params, name, phase), files, kind(fabric)))
+    with Monitor(params.study, name, active=fabric.is_global_zero) as monitor:
+        result = fit(fabric, model, optimizer, schedule, job.loader, job.task, plan, scratch, monitor)
+    if fabric.is_global_zero:
+        _write(params, name, phase, model, job, result)
+        scratch.remove()
+    fabric.barrier()
+
+
+def _lists(splits: Path) -> dict[str, list[str]]:
+    lists = {name: read_list(splits, name) for name in ("train", "val")}
+    for name, ids in lists.items():
+        if not ids:
+            raise UserError(f"{splits / name}.txt: empty; a phase needs {name} images: see data.source and rebalance")
+    return lists
+
+
+def _network(
+    params: Params, phase: FabricPhase, start: Path, name: str, note: dict[str, Any]
+) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """The network with its starting weights, and its optimizer. Phases that start from nothing start alike."""
+    seed_everything(derive(params.seed, "weights"))
+    model = build(phase.model, params.task, params.classes)
+    note["start"] = load_start(model, phase.model, start, name)
+    if on_terminal():
+        print(*note["start"], sep="\n", file=sys.stderr)
+    if phase.freeze == "encoder":
+        freeze_encoder(model)
+    if phase.sync_batchnorm and params.machine.devices * params.machine.nodes > 1:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    model = model.to(memory_format=torch.channels_last)
+    apart = phase.optimizer.encoder_lr is not None and phase.freeze == "none"
+    return model, build_optimizer(phase.optimizer, model, encoder_parameters(model) if apart else ())
+
+
+def _dependencies(manifest: Manifest, splits: Path, start: Path, job: Job) -> list[Path]:
+    files = [manifest.folder / "manifest.jsonl", splits / "train.txt", splits / "val.txt", *job.files]
+    return files + sorted(path for path in start.rglob("*") if path.is_file())
+
+
+def _identity(params: Params, name: str, phase: FabricPhase) -> dict[str, Any]:
+    """The parameters that decide the outcome: those that dvc.yaml lists for this stage."""
+    block = params.model_dump(mode="json", include={"study", "task", "classes", "seed", "runtime"})
+    focus = list(params.report.focus_classes)
+    return {**block, "focus_classes": focus, "phase": name, "block": phase.model_dump(mode="json")}
+
+
+def _write(params: Params, name: str, phase: FabricPhase, model: nn.Module, job: Job, result: Result) -> None:
+    model.load_state_dict(result.state)
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    with whole_folder(Path("models", params.study, name)) as folder:
+        save_model(folder, model, phase.model, params.task, params.classes, phase.input_size, job.mean, job.std)
+        write_history(folder / "history.csv", result.history)
+        write_train(
+            folder / "train.json",
+            init=phase.init,
+            monitor=phase.monitor,
+            best_epoch=result.best_epoch,
+            best_value=result.best_value,
+            epochs_run=result.epochs_run,
+            epochs_planned=phase.epochs,
+            stopped=result.stopped,
+            first_loss=result.first_loss,
+            last_loss=result.last_loss,
+            parameters=sum(size for size, _ in sizes),
+            trainable_parameters=sum(size for size, trains in sizes if trains),
+        )
+
+
+ENGINES: dict[str, Callable[..., None]] = {"fabric": fabric_engine}
+
+
+@stage
+def main(name: str) -> None:
+    """Train the phase `name` of params.yaml."""
+    params = load()
+    if name not in params.phases:
+        raise UserError(f"params.yaml: no phase {name!r}; phases: {', '.join(params.phases)}")
+    phase = params.phases[name]
+    make_deterministic(params.runtime.threads)
+    with journal(params.study, "finetune", name) as note:
+        ENGINES[phase.engine](params, name, phase, note)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python -m stages.finetune <phase>")
+    main(sys.argv[1])
