@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from stages.files import whole_folder
 from stages.params.data import Synthetic
 from stages.progress import track
-from stages.sources.synthetic import lanes, offroad, plates, slopes
+from stages.sources.synthetic import driving, lanes, offroad, plates, slopes
 
 ALONE = 64  # below this many images a second process costs more than it saves
 
@@ -33,7 +33,7 @@ class Scene(Protocol):
         """Write what ties the images together (lists, annotation files, videos); `rows` are the results in task order."""
 
 
-SCENES: dict[str, Scene] = {"lanes": lanes, "offroad": offroad, "plates": plates, "slopes": slopes}
+SCENES: dict[str, Scene] = {"driving": driving, "lanes": lanes, "offroad": offroad, "plates": plates, "slopes": slopes}
 
 
 def generate(scene: Synthetic, target: Path, workers: int | None = None) -> None:
