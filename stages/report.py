@@ -28,7 +28,7 @@ def report(params: Params) -> Inputs:
     ledger = Ledger()
     for name, document in own.items():
         ledger.add(inputs.file_own(name), document)
-    sections = compose(inputs, ledger, derived)
+    sections = compose(inputs, ledger, derived, own["provenance.json"])
     with whole_folder(inputs.report_folder) as folder:
         for name, document in own.items():
             write_json(folder / name, document)

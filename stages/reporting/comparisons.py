@@ -14,6 +14,7 @@ from stages.errors import UserError
 from stages.metrics import segmentation
 from stages.metrics.bootstrap import Statistic, intervals, of_totals, paired_difference
 from stages.params.schema import Claim
+from stages.reporting.data_tables import audit
 from stages.reporting.inputs import Inputs
 
 
@@ -28,6 +29,8 @@ def derive(inputs: Inputs) -> dict[str, Any]:
         "groups": {phase: _groups(inputs, phase) for phase in inputs.metrics},
         "final": _final(inputs),
         "classes": _classes(inputs),
+        "training": _training(inputs),
+        "audit": audit(inputs),
         "claims": [judge(inputs, index) for index in range(len(inputs.params.report.claims))],
     }
 
@@ -57,8 +60,9 @@ def statistic(inputs: Inputs, phase: str, split: str) -> Statistic:
 
     def scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
         result = segmentation.scores(confusion, focus)
-        overall = {name: result[name] for name in segmentation.OVERALL}
-        return overall | {name: _mean_of(result["IoU"], columns) for name, columns in members.items()}
+        found = {name: result[name] for name in segmentation.OVERALL}
+        found |= {f"IoU/{name}": result["IoU"][..., index] for index, name in enumerate(params.classes)}
+        return found | {name: _mean_of(result["IoU"], columns) for name, columns in members.items()}
 
     return of_totals(scores, load_array(inputs, phase, f"confusion_{split}.npy"))
 
@@ -119,6 +123,18 @@ def _classes(inputs: Inputs) -> dict[str, Any]:
         for phase, document in inputs.metrics.items()
     }
     return {"count": len(inputs.params.classes), "predicted": predicted}
+
+
+def _training(inputs: Inputs) -> dict[str, Any]:
+    """How far the shipped file's score on val lies from the best value in the training log."""
+    result = {}
+    for phase, document in inputs.metrics.items():
+        facts = document["training"]
+        shipped = document["splits"].get("val", {}).get(facts["monitor"])
+        shipped = shipped["value"] if isinstance(shipped, dict) else shipped
+        if shipped is not None and facts["best_value"] is not None:
+            result[phase] = {"difference": shipped - facts["best_value"]}
+    return result
 
 
 def _groups(inputs: Inputs, phase: str) -> dict[str, Any]:

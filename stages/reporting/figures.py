@@ -2,6 +2,7 @@
 
 import io
 import re
+from pathlib import Path
 from typing import Any
 
 from stages.reporting.blocks import Figure
@@ -156,3 +157,35 @@ def confusion(inputs: Inputs, split: str) -> Figure | None:
     unit = "objects" if inputs.params.task == "detection" else "pixels"
     caption = f"Confusion matrix of phase {inputs.params.phase} on {split}: per cent of each true class's {unit}."
     return Figure(f"confusion_{split}", _svg(figure), caption)
+
+
+def box_sizes(inputs: Inputs) -> Figure | None:
+    """Histogram of box sizes (square root of the area) per split, for detection."""
+    if inputs.params.task != "detection":
+        return None
+    import numpy as np
+
+    from stages.dataset.manifest import read_manifest
+
+    sides: dict[str, list[float]] = {}
+    for record in read_manifest(Path("data", inputs.study, "raw")).records.values():
+        for box in record.boxes:
+            sides.setdefault(record.split or "unsplit", []).append((box.xywh[2] * box.xywh[3]) ** 0.5)
+    if not sides:
+        return None
+    largest = max(max(found) for found in sides.values())
+    edges = np.geomspace(4, max(largest, 8) * 1.01, 24)
+    figure, axes = _plot(height=3)
+    axis = axes[0][0]
+    for index, (split, found) in enumerate(sorted(sides.items())):
+        counts, _ = np.histogram(np.maximum(found, 4), edges)
+        axis.stairs(counts / len(found), edges, color=PALETTE[index % len(PALETTE)], label=split, linewidth=1.8)
+    for limit, name in ((32, "small | medium"), (96, "medium | large")):
+        axis.axvline(limit, color=INK, linewidth=0.8, linestyle=":")
+        axis.text(limit, 1.0, f" {name}", transform=axis.get_xaxis_transform(), fontsize=8, va="top")
+    axis.set(xscale="log", xlabel="box side: square root of its area, pixels", ylabel="share of the boxes")
+    ticks = [tick for tick in (4, 8, 16, 32, 64, 96, 128, 256, 512, 1024, 2048) if tick <= edges[-1]]
+    axis.set_xticks(ticks, labels=[str(tick) for tick in ticks])
+    axis.minorticks_off()
+    axis.legend()
+    return Figure("box_sizes", _svg(figure), "Box sizes per split as given; dotted: COCO's limits of small and large objects.")

@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tabulate import tabulate
 from stages.files import write_bytes, write_text
 from stages.reporting.blocks import Block, Cell, Figure, Gallery, Section, Table
 from stages.reporting.figures import adapt
-from stages.reporting.numbers import Inline, plain
+from stages.reporting.numbers import ABSENT, Inline, plain
 
 
 def write_pages(folder: Path, sections: Sequence[Section], **context: Any) -> None:
@@ -64,7 +65,7 @@ def markdown(inline: Inline) -> str:
 def _escape(text: str) -> str:
     for sign in "\\`*<>|":
         text = text.replace(sign, f"\\{sign}")
-    return text.replace("_", r"\_").replace("\n", " ")
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text).replace("\n", " ")
 
 
 def markdown_table(table: Table) -> str:
@@ -76,6 +77,8 @@ def markdown_table(table: Table) -> str:
 
 def _md_cell(cell: Cell) -> str:
     text = markdown(cell.parts)
+    if cell.tone == "code" and text != ABSENT:
+        return f"`{cell.text.replace('|', '/')}`"
     return f"**{text}**" if text and cell.tone in ("good", "bad", "warn") else text
 
 

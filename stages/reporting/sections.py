@@ -2,15 +2,14 @@
 
 from typing import Any
 
-from stages.reporting import figures, pictures, tables
+from stages.reporting import data_tables, figures, pictures, run_tables, tables
 from stages.reporting.blocks import Bullets, Section, Text, section
 from stages.reporting.inputs import Inputs
 from stages.reporting.numbers import Ledger
 
 
-def compose(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> list[Section]:
-    """All sections in reading order; one with nothing to say is left out."""
-    split = inputs.headline_split
+def compose(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], document: dict[str, Any]) -> list[Section]:
+    """All sections in reading order; one with nothing to say is left out. `document` is provenance.json."""
     report = inputs.params.report
     found = [
         section(
@@ -20,29 +19,90 @@ def compose(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> list[Sec
             tables.headline(inputs, ledger),
             tables.final(inputs, ledger, derived),
         ),
-        section(
-            "phases",
-            "Phases side by side",
-            tables.phases(inputs, ledger, derived, report.headline),
-            *(tables.overall(inputs, ledger, name) for name in inputs.active["splits"]),
-            tables.groups(inputs, ledger, split),
-        ),
         section("claims", "Published and target figures", tables.claims(inputs, ledger, derived)),
+        _phases(inputs, ledger, derived),
+        _classes(inputs, ledger, derived),
+        section("models", "Models compared", tables.models(inputs, ledger, inputs.headline_split)),
+        _training(inputs, ledger, derived),
+        section("samples", "Sample predictions", pictures.samples(inputs, ledger, inputs.headline_split)),
+        _data(inputs, ledger, derived),
         section(
-            "classes",
-            "Per class",
-            *(tables.per_class(inputs, ledger, inputs.params.phase, name) for name in inputs.active["splits"]),
-            figures.per_class(inputs, split),
-            figures.confusion(inputs, split),
+            "run",
+            "This run",
+            run_tables.summary(inputs, ledger, document),
+            run_tables.steps(inputs, ledger, document),
+            run_tables.configuration(inputs, ledger),
         ),
-        section("models", "Models compared", tables.models(inputs, ledger, split)),
-        section(
-            "training",
-            "Training",
-            figures.pretraining_curve(inputs),
-            figures.training_curves(inputs),
-        ),
-        section("samples", "Sample predictions", pictures.samples(inputs, ledger, split)),
-        section("next", "Next steps", Bullets(tuple((step,) for step in report.next_steps)) if report.next_steps else None),
+        section("provenance", "Provenance", run_tables.origin(inputs, document), run_tables.sums(document)),
+        section("next", "Next steps", _bullets((step,) for step in report.next_steps)),
     ]
     return [part for part in found if part is not None]
+
+
+def _bullets(items: Any) -> Bullets | None:
+    listed = tuple(items)
+    return Bullets(listed) if listed else None
+
+
+def _phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section | None:
+    metric = inputs.params.report.headline
+    others = tuple(inputs.active["splits"])
+    return section(
+        "phases",
+        "Phases side by side",
+        _bullets(run_tables.notes(inputs)),
+        tables.phases(inputs, ledger, derived, metric),
+        run_tables.changes(inputs, ledger),
+        *(tables.overall(inputs, ledger, split) for split in others),
+        tables.groups(inputs, ledger, inputs.headline_split),
+        _leftover(inputs),
+    )
+
+
+def _leftover(inputs: Inputs) -> Text | None:
+    if not inputs.leftover:
+        return None
+    return Text((f"Left out: metrics of phases that params.yaml no longer has ({', '.join(inputs.leftover)}).",))
+
+
+def _classes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section | None:
+    split, phase = inputs.headline_split, inputs.params.phase
+    others = [name for name in inputs.active["splits"] if name != split]
+    return section(
+        "classes",
+        f"Per class, phase {phase} at its best epoch",
+        data_tables.unreliable(inputs, ledger, split),
+        *(tables.per_class(inputs, ledger, phase, name) for name in (split, *others)),
+        figures.per_class(inputs, split),
+        tables.class_changes(inputs, ledger, derived, split),
+        figures.confusion(inputs, split),
+    )
+
+
+def _training(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section | None:
+    return section(
+        "training",
+        "Training",
+        run_tables.pretraining(inputs, ledger),
+        figures.pretraining_curve(inputs),
+        pictures.reconstructions(inputs),
+        run_tables.training(inputs, ledger, derived),
+        figures.training_curves(inputs),
+        run_tables.published_epochs(inputs, ledger),
+    )
+
+
+def _data(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section | None:
+    return section(
+        "data",
+        "Audit of the data",
+        data_tables.sources(inputs, ledger),
+        data_tables.split_sizes(inputs, ledger),
+        data_tables.class_counts(inputs, ledger),
+        data_tables.moves(inputs, ledger, derived),
+        data_tables.duplicates(inputs, ledger),
+        data_tables.leaks(inputs, ledger),
+        data_tables.problems(inputs, ledger),
+        data_tables.no_problems(inputs),
+        figures.box_sizes(inputs),
+    )

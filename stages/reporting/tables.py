@@ -146,6 +146,26 @@ def per_class(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> Table:
     return Table(f"per_class_{phase}_{split}", columns, tuple(rows), note)
 
 
+def class_changes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], split: str) -> Table | None:
+    """The main score of every class, phases side by side, and what the active phase changed."""
+    phase, metric = inputs.params.phase, inputs.per_class[0]
+    other = derived["comparisons"][phase]["from"]
+    if other is None:
+        return None
+    rows = []
+    for name in inputs.params.classes:
+        key = f"splits.{split}.per_class.{name}.{metric}"
+        scores = [
+            cell(ledger.interval(inputs.file_metrics(of), key) if split in row["splits"] else ABSENT)
+            for of, row in inputs.metrics.items()
+        ]
+        change = cell(_difference(inputs, ledger, phase, split, f"{metric}/{name}"))
+        rows.append((cell(name), *scores, change, verdict(inputs, derived, phase, split, f"{metric}/{name}")))
+    columns = ("Class", *inputs.metrics, f"{phase} against {other}", "Verdict")
+    note = run(f"{metric} per class. ", caption_of(inputs, ledger, phase, split), " The difference is paired.")
+    return Table(f"class_changes_{split}", columns, tuple(rows), note)
+
+
 def groups(inputs: Inputs, ledger: Ledger, split: str) -> Table | None:
     """Mean IoU of each group of classes, phases side by side."""
     named = inputs.params.report.class_groups

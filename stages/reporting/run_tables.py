@@ -1,0 +1,245 @@
+"""Tables about the run: its steps and times, the configuration, what changed between phases, training facts, provenance."""
+
+from typing import Any
+
+from stages.reporting.blocks import Cell, Table, Text, cell, run
+from stages.reporting.changes import changed, flat_block
+from stages.reporting.inputs import Inputs, values
+from stages.reporting.numbers import ABSENT, Ledger
+from stages.reporting.tables import label, weights_path
+
+CONFIGURATION = (  # (name in the report, parameter of a fabric phase and of pretrain.mae, Ultralytics' parameter)
+    ("starts from", "init", "init"),
+    ("epochs, at most", "epochs", "hyperparameters.epochs"),
+    ("batch size", "batch_size", "hyperparameters.batch"),
+    ("accumulated batches", "accumulate", None),
+    ("input size", "input_size", "hyperparameters.imgsz"),
+    ("optimizer", "optimizer.name", "hyperparameters.optimizer"),
+    ("learning rate", "optimizer.lr", "hyperparameters.lr0"),
+    ("encoder learning rate", "optimizer.encoder_lr", None),
+    ("weight decay", "optimizer.weight_decay", "hyperparameters.weight_decay"),
+    ("schedule", "schedule.name", "hyperparameters.cos_lr"),
+    ("warm-up epochs", "schedule.warmup_epochs", "hyperparameters.warmup_epochs"),
+    ("loss", "loss.name", None),
+    ("frozen", "freeze", "hyperparameters.freeze"),
+    ("precision", "precision", "hyperparameters.amp"),
+    ("patience", "patience", "hyperparameters.patience"),
+    ("monitored metric", "monitor", None),
+)
+
+
+def summary(inputs: Inputs, ledger: Ledger, document: dict[str, Any]) -> Text:
+    """Date, start, duration and SUCCESS or FAILED of the run."""
+    times, file = document["run"], inputs.file_own("provenance.json")
+    if times["started"] is None:
+        return Text(("Every step was restored from the cache: nothing ran here, so there is no date or duration.",))
+    date, clock = times["started"].split("T")
+    return Text(
+        run(
+            f"{times['status']}. Started {date} at {clock}; the steps that ran here took ",
+            ledger.num(file, "run.seconds", "duration"),
+            " together.",
+        )
+    )
+
+
+def steps(inputs: Inputs, ledger: Ledger, document: dict[str, Any]) -> Table:
+    """Status and duration of every step, what it wrote and where its log lies."""
+    file, rows = inputs.file_own("provenance.json"), []
+    for name, row in document["run"]["stages"].items():
+        tone = {"SUCCESS": "good", "restored from cache": "quiet"}.get(row["status"], "bad")
+        seconds = ledger.num(file, f"run.stages.{name}.seconds", "duration")
+        started = (row["started"] or ABSENT).replace("T", " ").replace("+00:00", " UTC")
+        written, log = _paths(inputs, name)
+        rows.append((cell(name), cell(row["status"], tone=tone), cell(started), cell(seconds), code(written), code(log)))
+    return Table("steps", ("Step", "Status", "Started", "Duration", "Written to", "Log"), tuple(rows))
+
+
+def _paths(inputs: Inputs, name: str) -> tuple[str, str]:
+    study = inputs.study
+    stage, _, phase = name.partition("@")
+    log = f"logs/{study}/{phase}/" if phase else f"logs/{study}/{stage}.json"
+    written = {
+        "collect": f"data/{study}/raw",
+        "rebalance": f"data/{study}/splits",
+        "pretrain": f"models/{study}/pretrain",
+        "evaluate": f"metrics/{study}/{phase}.json",
+    }
+    return weights_path(inputs, phase) if stage == "finetune" else written[stage], log
+
+
+def code(text: str) -> Cell:
+    """A path, hash or parameter name."""
+    return cell(text, tone="code")
+
+
+def configuration(inputs: Inputs, ledger: Ledger) -> Table:
+    """The settings that matter most, pre-training and phases side by side, and their output folders."""
+    file, params = inputs.file_own("parameters.json"), inputs.params
+    mae = params.pretrain.mae if params.pretrain.method == "mae" else None
+    rows = []
+    for name, fabric, other in CONFIGURATION:
+        cells = [_setting(ledger, file, "pretrain.mae", fabric)] if mae else []
+        for phase, block in params.phases.items():
+            key = fabric if block.engine == "fabric" else other
+            cells.append(_setting(ledger, file, f"phases.{phase}", key))
+        if any(part.text != ABSENT for part in cells):
+            rows.append((cell(name), *cells))
+    folders = [code(f"models/{params.study}/pretrain")] if mae else []
+    folders += [code(f"models/{params.study}/{phase}") for phase in params.phases]
+    rows.append((cell("output folder"), *folders))
+    columns = ("Setting", *(["pre-training"] if mae else []), *params.phases)
+    return Table("configuration", columns, tuple(rows), ("All parameters, defaults filled in: parameters.json.",))
+
+
+def _setting(ledger: Ledger, file: str, block: str, key: str | None) -> Cell:
+    try:
+        return cell(ledger.num(file, f"{block}.{key}", "plain")) if key else cell(ABSENT)
+    except KeyError:
+        return cell(ABSENT)
+
+
+def changes(inputs: Inputs, ledger: Ledger) -> Table | None:
+    """Parameter by parameter, what each phase changes against the phase it is compared with."""
+    file, rows, several = inputs.file_own("parameters.json"), [], []
+    for phase in inputs.metrics:
+        other, names = inputs.compared_with(phase), changed(inputs, phase)
+        if other is None:
+            continue
+        if len([name for name in names if name != "init"]) > 1:
+            several.append(phase)
+        for name in names:
+            before, after = (
+                cell(ledger.num(file, f"phases.{side}.{name}", "plain") if name in flat_block(inputs, side) else ABSENT)
+                for side in (other, phase)
+            )
+            rows.append((cell(phase), cell(other), code(name), before, after))
+        if not names:
+            rows.append((cell(phase), cell(other), cell("nothing"), cell(ABSENT), cell(ABSENT)))
+    note = ""
+    if several:
+        note = (
+            f"Several changes at once in {', '.join(several)}: the verdict is on all of them together, it cannot say which "
+            "one did it. `retrace ablate` switches them one by one."
+        )
+    columns = ("Phase", "Compared with", "Parameter", "Before", "After")
+    return Table("changes", columns, tuple(rows), (note,) if note else ()) if rows else None
+
+
+def notes(inputs: Inputs) -> tuple[tuple[str, ...], ...]:
+    """What each phase is for, in the words of params.yaml."""
+    return tuple((f"{name}: {block.note}",) for name, block in inputs.params.phases.items() if block.note)
+
+
+def pretraining(inputs: Inputs, ledger: Ledger) -> Text | None:
+    """Images, epochs, first and final loss of the pre-training, and whether it decreased."""
+    start, file = inputs.start, inputs.file_start
+    if start is None:
+        return Text(("No pre-training: every first phase starts from random weights.",))
+    if start["method"] != "mae":
+        names = ", ".join(str(entry["file"]) for entry in start.get("files", {}).values())
+        return Text((f"Starting weights: checked file {names}.",))
+    word = "decreased" if start["decreased"] else "did NOT decrease"
+    return Text(
+        run(
+            f"Masked-autoencoder pre-training of {start['encoder']} on ",
+            ledger.num(file, "images", "count"),
+            " unlabelled images for ",
+            ledger.num(file, "epochs", "count"),
+            f" epochs: the loss {word}, from ",
+            ledger.num(file, "first_loss", "loss"),
+            " to ",
+            ledger.num(file, "last_loss", "loss"),
+            ".",
+        ),
+        tone="" if start["decreased"] else "warn",
+    )
+
+
+def training(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
+    """Best epoch, early stopping and losses of every phase; the log's best value beside the shipped file's score."""
+    rows = []
+    for phase, document in inputs.metrics.items():
+        file, facts = inputs.file_metrics(phase), document["training"]
+        shipped, gap = cell(ABSENT), cell(ABSENT)
+        if phase in derived["training"]:
+            shipped = cell(ledger.interval(file, f"splits.val.{facts['monitor']}"))
+            gap = cell(ledger.num(inputs.file_own("derived.json"), f"training.{phase}.difference", "signed"))
+        stopped = "early" if facts["stopped"] == "early" else "completed"
+        rows.append(
+            (
+                cell(phase),
+                cell(ledger.num(file, "training.best_epoch", "count")),
+                cell(ledger.num(file, "training.epochs_run", "count"), " of ", ledger.num(file, "training.epochs_planned", "count")),
+                cell(stopped),
+                cell(label(inputs, facts["monitor"]), " ", ledger.num(file, "training.best_value")),
+                shipped,
+                gap,
+                cell(ledger.num(file, "training.first_loss", "loss"), " to ", ledger.num(file, "training.last_loss", "loss")),
+            )
+        )
+    columns = ("Phase", "Best epoch", "Epochs run", "Stopped", "Best in the log (val)", "Shipped file (val)", "Difference", "Training loss")
+    note = (
+        "The best epoch is the first with the best monitored value on val. The log's best value was measured during "
+        "training; the score that counts is the shipped file's, measured after reloading it."
+    )
+    return Table("training", columns, tuple(rows), (note,))
+
+
+def published_epochs(inputs: Inputs, ledger: Ledger) -> Table | None:
+    """The published per-epoch figures beside the ones in this run's training logs."""
+    metric, rows = inputs.params.report.headline, []
+    parameters = inputs.file_own("parameters.json")
+    for phase, epochs in inputs.params.report.published_epochs.items():
+        if phase not in inputs.metrics:
+            continue
+        measured = {int(epoch) for epoch, _ in values(inputs.history[phase], metric)}
+        best = inputs.metrics[phase]["training"]["best_epoch"]
+        for epoch in sorted({int(epoch) for epoch in epochs} | ({best} & measured)):
+            file = inputs.file_history(phase)
+            ours = ledger.num(file, f"{metric}[epoch={epoch}]", "fraction4") if epoch in measured else ABSENT
+            named = str(epoch) in epochs
+            theirs = ledger.num(parameters, f"report.published_epochs.{phase}.{epoch}", "fraction4") if named else ABSENT
+            note = "best epoch of this run" if epoch == best else ""
+            rows.append((cell(phase), cell(str(epoch)), cell(theirs), cell(ours), cell(note)))
+    columns = ("Phase", "Epoch", f"Published {label(inputs, metric)}", "This run, val (training log)", "Note")
+    note = "" if inputs.params.report.real_data else "Demo data: the two columns are not comparable."
+    return Table("published_epochs", columns, tuple(rows), (note,) if note else ()) if rows else None
+
+
+def origin(inputs: Inputs, document: dict[str, Any]) -> Table:
+    """Commit, environment lock, versions, device and seed."""
+    git, changed_files = document["git"], document["git"]["changed"]
+    commit = "not in a Git repository" if git["commit"] is None else git["commit"]
+    state = ""
+    if git["dirty"]:
+        listed = ", ".join(changed_files[:8]) + (" ..." if len(changed_files) > 8 else "")
+        state = f" with uncommitted changes: {listed}"
+    lock = document["lock"]
+    rows = (
+        (cell("Git commit"), Cell((commit + state,), "warn" if git["dirty"] else "code")),
+        (cell("environment lock"), code(f"{lock['file']}, sha256 {lock['sha256'] or 'not there'}")),
+        (cell("packages"), cell(", ".join(f"{name} {version}" for name, version in document["packages"].items()))),
+        (cell("Python, system"), cell(f"{document['python']}, {document['platform']}")),
+        (cell("device, CPU threads"), cell(f"{', '.join(document['devices']) or 'not recorded'}, {document['threads']}")),
+        (cell("seed"), cell(str(document["seed"]))),
+    )
+    return Table("provenance", ("What", "Value"), rows)
+
+
+def sums(document: dict[str, Any]) -> Table | None:
+    """md5 of every output and dependency that dvc.lock holds for this study, each path once."""
+    users: dict[tuple[str, str], list[str]] = {}
+    for stage, entry in document["stages"].items():
+        for path, md5 in entry["deps"].items():
+            users.setdefault((path, md5 or ABSENT), []).append(stage)
+    makers = {(path, md5 or ABSENT): stage for stage, entry in document["stages"].items() for path, md5 in entry["outs"].items()}
+    rows = [(code(path), code(md5), cell(makers[(path, md5)]), _stages(users.pop((path, md5), []))) for path, md5 in makers]
+    rows += [(code(path), code(md5), cell(ABSENT), _stages(stages)) for (path, md5), stages in sorted(users.items())]
+    note = "From dvc.lock when this report was made; provenance.json holds them by stage."
+    return Table("md5", ("Path", "md5", "Written by", "Read by"), tuple(rows), (note,)) if rows else None
+
+
+def _stages(names: list[str]) -> Cell:
+    plain = dict.fromkeys(name.partition("@")[0] for name in names)
+    return cell(", ".join(plain) or ABSENT)
