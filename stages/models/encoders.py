@@ -4,6 +4,8 @@ import difflib
 from typing import Any
 
 import timm
+import torch
+from torch import Tensor
 
 from stages.errors import UserError
 
@@ -34,3 +36,34 @@ VIT_OPTIONS: dict[str, Any] = {"num_classes": 0, "global_pool": "", "dynamic_img
 def bare_vit(name: str) -> Any:
     """A timm vision transformer without its head, built as `stages.models.segmentation` builds DPT's encoder."""
     return timm.create_model(name, pretrained=False, **VIT_OPTIONS)
+
+
+def sincos_positions(height: int, width: int, channels: int) -> Tensor:
+    """Fixed 2-D sine-cosine positions [height * width, channels]: half for the column, half for the row.
+
+    As Vaswani et al. 2017 (3.5) in each axis, frequencies 10000^(-i / (channels / 4)).
+    """
+    quarter = channels // 4
+    frequency = 10000.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
+
+    def axis(length: int) -> Tensor:
+        angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
+        return torch.cat([angle.sin(), angle.cos()], dim=1)  # [length, channels / 2]
+
+    rows = axis(height)[:, None].expand(-1, width, -1)
+    columns = axis(width)[None].expand(height, -1, -1)
+    return torch.cat([columns, rows], dim=2).reshape(height * width, -1).float()
+
+
+def fix_positions(encoder: Any) -> None:
+    """Write sine-cosine positions into a timm ViT's `pos_embed` (zeros for prefix tokens) and stop their gradient.
+
+    He et al. fix them in pre-training. They stay fixed in fine-tuning too: resampling them to another grid has no
+    deterministic gradient on a GPU.
+    """
+    height, width = encoder.patch_embed.grid_size
+    grid = sincos_positions(height, width, encoder.embed_dim)
+    with torch.no_grad():
+        encoder.pos_embed.zero_()
+        encoder.pos_embed[0, -len(grid) :] = grid
+    encoder.pos_embed.requires_grad_(False)

@@ -2,8 +2,8 @@
 
 `FCMAE` for ConvNeXt-V2 (Woo et al. 2023, "ConvNeXt V2: Co-designing and Scaling ConvNets with Masked Autoencoders"),
 `ViTMAE` for vision transformers (He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners"). Both are called
-with normalised images [N, 3, H, W] and a boolean mask [N, L] (True = hidden; L patches, row by row) and return a prediction
-[N, L, patch * patch * 3] whose channels are ordered (row, column, color).
+with normalised images [N, 3, H, W] and a boolean mask [N, L] (True = hidden; L patches, row by row) and return a
+prediction [N, L, patch * patch * 3] whose channels are ordered (row, column, color).
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from stages.errors import UserError
-from stages.models.encoders import bare_convnext, bare_vit, check_timm
+from stages.models.encoders import bare_convnext, bare_vit, check_timm, fix_positions, sincos_positions
 from stages.params.phases import Mae
 
 HEAD_WIDTH = 32  # channels of one attention head of the ViT decoder, as in the reference (512 / 16)
@@ -64,29 +64,12 @@ def random_mask(patches: int, ratio: float, seed: int) -> Tensor:
     return torch.from_numpy(mask)
 
 
-def sincos_positions(height: int, width: int, channels: int) -> Tensor:
-    """Fixed 2-D sine-cosine positions [height * width, channels]: half for the row, half for the column.
-
-    As Vaswani et al. 2017 (3.5) in each axis, frequencies 10000^(-i / (channels / 4)).
-    """
-    quarter = channels // 4
-    frequency = 10000.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
-
-    def axis(length: int) -> Tensor:
-        angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
-        return torch.cat([angle.sin(), angle.cos()], dim=1)  # [length, channels / 2]
-
-    rows = axis(height)[:, None].expand(-1, width, -1)
-    columns = axis(width)[None].expand(height, -1, -1)
-    return torch.cat([columns, rows], dim=2).reshape(height * width, -1).float()
-
-
 class FCMAE(nn.Module):
     """Fully convolutional masked autoencoder: a ConvNeXt-V2 that sees only the visible patches, a small dense decoder.
 
-    The sparse convolutions of the paper are emulated on dense tensors: hidden positions are zeroed after every operation
-    that could fill them, and global response normalisation sums over visible positions only, so nothing of a hidden patch
-    reaches a visible one. (As in fine-tuning it normalises per image, not over the batch.)
+    The sparse convolutions of the paper are emulated on dense tensors: hidden positions are zeroed after each operation
+    that could fill them, and global response normalisation sums over visible positions only, so nothing of a hidden
+    patch reaches a visible one. (As in fine-tuning it normalises per image, not over the batch.)
     """
 
     patch = 32  # stride of the last stage: the mask is whole at every stage
@@ -155,7 +138,7 @@ class ViTMAE(nn.Module):
         super().__init__()
         self.encoder: Any = encoder  # a timm VisionTransformer
         self.patch = encoder.patch_embed.patch_size[0]
-        self._fix_positions()
+        fix_positions(encoder)
         self.project = nn.Linear(encoder.embed_dim, decoder_dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_dim))
         self.decoder = nn.Sequential(
@@ -165,14 +148,6 @@ class ViTMAE(nn.Module):
         self.predict = nn.Linear(decoder_dim, self.patch**2 * 3)
         _initialize(self.project, self.decoder, self.predict)
         nn.init.normal_(self.mask_token, std=0.02)
-
-    def _fix_positions(self) -> None:
-        positions = self.encoder.pos_embed
-        grid = sincos_positions(*self.encoder.patch_embed.grid_size, self.encoder.embed_dim)
-        with torch.no_grad():
-            positions.zero_()  # of the class token
-            positions[0, -len(grid) :] = grid
-        positions.requires_grad_(False)
 
     def encode(self, images: Tensor, visible: Tensor) -> Tensor:
         """Tokens [N, prefix + V, D] of the patches numbered `visible` (int64 [N, V]) after the last block and norm."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import segmentation as tv
 
 from stages.errors import UserError
-from stages.models.encoders import TIMM, VIT_OPTIONS, check_timm
+from stages.models.encoders import TIMM, VIT_OPTIONS, check_timm, fix_positions
 from stages.models.unet_classic import ClassicUNet
 from stages.params.phases import Model
 
@@ -53,7 +53,7 @@ class Segmenter(nn.Module):
 def unet(model: Model, classes: int) -> Segmenter:
     """U-Net (segmentation-models-pytorch) on a timm (`tu-...`) or smp encoder.
 
-    `decoder_channels`: 2 to 5 widths from deep to shallow, (256, 128, 64, 32, 16) by default. With n of them the decoder
+    `decoder_channels`: 2 to 5 widths, deep to shallow; (256, 128, 64, 32, 16) by default. With n of them the decoder
     stops at 1 / 2^(5 - n) of the image size and the logits are upsampled bilinearly: the shallow levels cost most.
     """
     widths = model.decoder_channels or (256, 128, 64, 32, 16)
@@ -92,9 +92,13 @@ def dpt(model: Model, classes: int) -> Segmenter:
         network = smp.DPT(name, decoder_readout=_readout(name), **build)
     except (ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise UserError(f"model.encoder = {name!r}: cannot carry a dpt ({str(error).splitlines()[0]})") from None
+    if getattr(network.encoder.model, "pos_embed", None) is None:
+        raise UserError(f"model.encoder = {name!r}: a dpt needs a plain ViT with absolute positions")
     if network.encoder.output_stride != 16:
         patch = network.encoder.output_stride
         raise UserError(f"model.encoder = {name!r}: a dpt needs patches of 16 pixels, not {patch}")
+    fix_positions(network.encoder.model)
+    network.encoder.model.norm.requires_grad_(False)  # after the last tap, so unused: it would stall several devices
     return Segmenter(network, 32)
 
 

@@ -1,4 +1,4 @@
-"""The classic five-level U-Net (Ronneberger et al. 2015), padded and with BatchNorm; 31.0 M parameters for 19 classes."""
+"""The classic five-level U-Net (Ronneberger et al. 2015), padded, with BatchNorm: 31.0 M parameters for 19 classes."""
 
 import torch
 from torch import Tensor, nn
