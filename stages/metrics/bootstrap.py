@@ -5,6 +5,7 @@ weights (how often each image was drawn), so nothing is predicted or matched aga
 images with the same seed see the same resamples, which is what makes their difference paired.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -40,10 +41,10 @@ def of_totals(scores: Statistic, per_image: np.ndarray) -> Statistic:
 
     Sums of integer counts below 2**53 are exact in float64, so the result does not depend on the order of summing.
     """
-    flat = per_image.reshape(len(per_image), -1).astype(np.float64)
+    flat = per_image.reshape(len(per_image), math.prod(per_image.shape[1:])).astype(np.float64)
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
-        return scores((weights @ flat).reshape(-1, *per_image.shape[1:]))
+        return scores((weights @ flat).reshape(len(weights), *per_image.shape[1:]))
 
     return statistic
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages.dataset.manifest import IGNORE
+from stages.metrics.bootstrap import intervals, of_totals
 
 if TYPE_CHECKING:
     import torch
@@ -49,8 +50,8 @@ def scores(confusion: np.ndarray, focus: Sequence[int] = ()) -> dict[str, np.nda
     """All scores of confusion matrices [..., C, C] (counts, rows = truth), as float64 in [0, 1].
 
     Returns `IoU`, `precision`, `recall`, `F1` [..., C] and `mIoU`, `focus_mIoU`, `pixel_accuracy`, `balanced_accuracy`
-    [...]. NaN means undefined: every score of a class that is absent from the truth, the precision of a class that is never
-    predicted, `focus_mIoU` without `focus` (class indices). The means run over the classes present in the truth;
+    [...]. NaN means undefined: every score of a class that is absent from the truth, the precision of a class that is
+    never predicted, `focus_mIoU` without `focus` (class indices). The means run over the classes present in the truth;
     balanced accuracy is the mean per-class recall.
     """
     counts = np.asarray(confusion, dtype=np.float64)
@@ -71,6 +72,30 @@ def scores(confusion: np.ndarray, focus: Sequence[int] = ()) -> dict[str, np.nda
         "pixel_accuracy": _ratio(hits.sum(-1), true.sum(-1)),
         "balanced_accuracy": _mean(recall, present),
     }
+
+
+def summarize(
+    per_image: np.ndarray, classes: Sequence[str], focus: Sequence[int], resamples: int, seed: int, min_reliable: int
+) -> dict[str, Any]:
+    """One split of metrics/<study>/<phase>.json: every score with its interval, counts and the confusion matrix.
+
+    per_image: int64 [N, C, C], rows = truth. A class seen in fewer than `min_reliable` images is not `reliable`.
+    """
+    found = intervals(of_totals(lambda totals: scores(totals, focus), per_image), len(per_image), resamples, seed)
+    total = per_image.sum(0)
+    images = (per_image.sum(2) > 0).sum(0)  # [C]
+    per_class = {
+        name: {key: found[key][index] for key in PER_CLASS}
+        | {
+            "images": int(images[index]),
+            "pixels": int(total[index].sum()),
+            "reliable": bool(images[index] >= min_reliable),
+            "predicted_pixels": int(total[:, index].sum()),
+        }
+        for index, name in enumerate(classes)
+    }
+    overall = {key: found[key] for key in OVERALL}
+    return {"images": len(per_image), **overall, "per_class": per_class, "confusion": total.tolist()}
 
 
 def as_numbers(values: Any) -> Any:

@@ -59,10 +59,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def load_predictor(folder: Path, device: torch.device) -> Predictor:
-    """The shipped model of models/<study>/<phase>, read back from disk. Raises `UserError` for missing or damaged files."""
+    """The shipped model of models/<study>/<phase>, read back from disk; `UserError` for missing or damaged files."""
     config = read_json(folder / "model.json")
+    path = folder / WEIGHTS[config["engine"]]
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run `dvc repro` (or `dvc pull`) first")
     if config["engine"] == "ultralytics":
-        return YoloPredictor(folder, device, config)
+        return YoloPredictor(path, device, config)
     network, _ = load_model(folder)
     network = network.eval().requires_grad_(False).to(device)
     kind = SegmentationPredictor if config["task"] == "segmentation" else TorchvisionPredictor
@@ -92,7 +95,7 @@ class SegmentationPredictor:
 
 
 class TorchvisionPredictor:
-    """A torchvision detector, which resizes and normalizes by itself and numbers its classes from 1 (0 = background)."""
+    """A torchvision detector: it resizes and normalizes by itself and numbers its classes from 1 (0 = background)."""
 
     def __init__(self, network: nn.Module, device: torch.device, config: dict[str, Any]):
         network.roi_heads.score_thresh = SCORE_FLOOR  # type: ignore[union-attr]
@@ -110,10 +113,7 @@ class TorchvisionPredictor:
 class YoloPredictor:
     """`best.pt` through Ultralytics, with every option that changes a result given and nothing written or fetched."""
 
-    def __init__(self, folder: Path, device: torch.device, config: dict[str, Any]):
-        path = folder / WEIGHTS["ultralytics"]
-        if not path.is_file():
-            raise UserError(f"{path}: no such file; run `dvc repro` (or `dvc pull`) first")
+    def __init__(self, path: Path, device: torch.device, config: dict[str, Any]):
         self.device, self.config = device, config
         self._yolo = ultralytics().YOLO(str(path), task="detect", verbose=False)
         self.parameters = count_parameters(self._yolo.model)

@@ -10,7 +10,7 @@ OFF = ("sync", "clearml", "comet", "dvc", "hub", "mlflow", "neptune", "raytune",
 
 
 def ultralytics() -> Any:
-    """The `ultralytics` package, ready for use: nothing is downloaded, installed, reported or written outside `.retrace/`.
+    """The `ultralytics` package, ready for use: nothing is downloaded or reported, settings stay in `.retrace/`.
 
     Its environment variables count only before its first import, so every part of the kit gets it from here.
     """

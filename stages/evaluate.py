@@ -1,0 +1,124 @@
+"""Score the shipped weights of one phase, read back from disk, on every split: `python -m stages.evaluate <phase>`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from stages.dataset.loading import read_image
+from stages.dataset.manifest import Manifest, read_manifest
+from stages.dataset.splits import read_list
+from stages.errors import UserError, stage
+from stages.files import LOGS, read_json, sha256_of, whole_folder, write_json, write_text
+from stages.journal import journal
+from stages.metrics import speed
+from stages.metrics.boxes import score_boxes
+from stages.metrics.masks import score_masks
+from stages.metrics.work import Work
+from stages.models.predict import WEIGHTS, Predictor, choose_device, load_predictor
+from stages.params import Params, load
+from stages.seeds import make_deterministic
+
+SCORE = {"segmentation": score_masks, "detection": score_boxes}
+
+
+@stage
+def main(*arguments: str) -> None:
+    """Write metrics/<study>/<phase>.json and metrics/<study>/<phase>/ (docs/architecture.md lists what is in them)."""
+    params = load()
+    phase = _phase(arguments, params)
+    make_deterministic(params.runtime.threads)
+    device = choose_device(params.machine.device)
+    with journal(params.study, "evaluate", phase) as entry:
+        shipped = Path("models", params.study, phase)
+        predictor = load_predictor(shipped, device)
+        _check(predictor, params, shipped)
+        manifest = read_manifest(Path("data", params.study, "raw"))
+        lists = {split: _labeled(manifest, params, split) for split in params.evaluate.splits}
+        target = Path("metrics", params.study, phase)
+        with whole_folder(target) as folder:
+            work = Work(params, manifest, predictor.predict, folder)
+            splits = _score(work, lists)
+            write_json(target.with_suffix(".json"), _header(params, phase, shipped, predictor) | {"splits": splits})
+        entry["device"] = str(device)
+        entry["images"] = {split: len(ids) for split, ids in lists.items()}
+        timed = _time(params, manifest, predictor, lists)
+        if timed:
+            write_json(LOGS / params.study / phase / "speed.json", timed | {"device": str(device)})
+    for split, found in splits.items():
+        print(f"{phase} {split}: {_line(found)}")
+
+
+def _score(work: Work, lists: dict[str, list[str]]) -> dict[str, Any]:
+    splits, samples = {}, []
+    for split, ids in lists.items():
+        write_text(work.folder / f"images_{split}.txt", "".join(f"{id}\n" for id in ids))
+        splits[split], chosen = SCORE[work.params.task](work, split, ids)
+        samples += chosen
+    write_json(work.folder / "samples.json", samples)
+    return splits
+
+
+def _phase(arguments: tuple[str, ...], params: Params) -> str:
+    if len(arguments) != 1 or arguments[0] not in params.phases:
+        given = " ".join(arguments) or "nothing"
+        allowed = ", ".join(params.phases)
+        raise UserError(f"stages.evaluate takes the name of one phase, not {given!r}; allowed: {allowed}")
+    return arguments[0]
+
+
+def _check(predictor: Predictor, params: Params, shipped: Path) -> None:
+    config = predictor.config
+    if list(config["classes"]) != list(params.classes) or config["task"] != params.task:
+        raise UserError(f"{shipped}: was trained for other classes or another task than params.yaml's; run `dvc repro`")
+
+
+def _labeled(manifest: Manifest, params: Params, split: str) -> list[str]:
+    """The images of a split that have a truth to compare with (an official test split often has none)."""
+    ids = read_list(Path("data", params.study, "splits"), split)
+    if params.task == "detection":
+        return ids
+    labeled = [id for id in ids if manifest.records[id].mask is not None]
+    if len(labeled) < len(ids):
+        print(f"{split}: {len(ids) - len(labeled)} of {len(ids)} images have no mask and are not scored")
+    return labeled
+
+
+def _header(params: Params, phase: str, shipped: Path, predictor: Predictor) -> dict[str, Any]:
+    weights = shipped / WEIGHTS[predictor.config["engine"]]
+    return {
+        "study": params.study,
+        "phase": phase,
+        "task": params.task,
+        "engine": predictor.config["engine"],
+        "classes": list(params.classes),
+        "weights": {"file": weights.name, "sha256": sha256_of(weights), "bytes": weights.stat().st_size},
+        "parameters": predictor.parameters,
+        "training": read_json(shipped / "train.json"),
+        "min_reliable": params.evaluate.min_reliable,
+    }
+
+
+def _time(params: Params, manifest: Manifest, predictor: Predictor, lists: dict[str, list[str]]) -> dict[str, Any]:
+    ids = next((ids for ids in lists.values() if ids), [])
+    if not ids:
+        return {}
+    size = params.evaluate.batch_size
+    images = [read_image(manifest.image(id)) for id in ids[:size]]
+    found = speed.measure(predictor.predict, images, size)
+    return found | {"input_size": list(predictor.config["input_size"]), "threads": params.runtime.threads}
+
+
+def _line(found: dict[str, Any]) -> str:
+    parts = [f"{name} {_number(found[name])}" for name in ("mIoU", "AP50", "AP") if name in found]
+    return f"{', '.join(parts)} ({found['images']} images)"
+
+
+def _number(interval: dict[str, float | None]) -> str:
+    value, low, high = (interval[key] for key in ("value", "low", "high"))
+    if value is None:
+        return "undefined"
+    return f"{value:.4f}" if low is None else f"{value:.4f} [{low:.4f}, {high:.4f}]"
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,237 @@
+"""`evaluate` on a small hand-made project: what it writes is what an independent reading of the shipped files gives."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from sklearn.metrics import confusion_matrix as sk_confusion
+
+from stages import evaluate
+from stages.dataset.manifest import Record, write_manifest
+from stages.dataset.splits import write_list
+from stages.files import write_json
+from stages.models.build import build
+from stages.models.predict import choose_device, load_predictor
+from stages.models.weights import save_model
+from stages.params import merge, parse
+from stages.params.phases import Model
+
+CLASSES = ["Background", "White Solid", "White Dashed"]
+PARAMS = {
+    "study": "lanes",
+    "task": "segmentation",
+    "phase": "baseline",
+    "seed": 3,
+    "classes": CLASSES,
+    "data": {
+        "root": "data/external/lanes",
+        "source": {
+            "kind": "masks",
+            "images": "images",
+            "masks": "masks",
+            "values": {"Background": [0], "White Solid": [1], "White Dashed": [2]},
+            "split": {"by": "ratio", "val": 0.2, "test": 0.2},
+        },
+    },
+    "phases": {
+        name: {
+            "init": "none",
+            "model": {"architecture": "unet_classic", "width": 4},
+            "input_size": [32, 48],
+            "epochs": 1,
+            "batch_size": 2,
+            "optimizer": {"lr": 0.1},
+            "monitor": "mIoU",
+        }
+        for name in ("baseline", "second")
+    },
+    "evaluate": {"bootstrap": 100, "min_reliable": 2, "samples": 1, "batch_size": 2},
+    "report": {"title": "test", "focus_classes": ["White Solid", "White Dashed"], "colors": {"White Solid": "#ff0000"}},
+    "runtime": {"threads": 1},
+    "machine": {"device": "cpu"},
+}
+SIZES = [(50, 70), (64, 96), (64, 96), (33, 90), (64, 96)]  # native sizes differ
+SPLITS = {"val": ["a0", "a1", "a2"], "test": ["a3", "a4"]}
+
+
+def set_params(root: Path, **changes) -> None:
+    values = merge(PARAMS, changes)
+    parse(dict(values))
+    (root / "params.yaml").write_text(json.dumps(values))  # JSON is YAML
+
+
+def make_data(root: Path) -> None:
+    random = np.random.default_rng(3)
+    raw = root / "data/lanes/raw"
+    records = []
+    for index, (height, width) in enumerate(SIZES):
+        id = f"a{index}"
+        mask = np.zeros((height, width), np.uint8)
+        mask[height // 2 :, : width // 3] = 1  # class 2 is in no truth
+        mask[:4] = 255
+        image = random.integers(0, 255, (height, width, 3), dtype=np.uint8)
+        image[mask == 1] //= 4
+        for folder, array in (("images", image), ("masks", mask)):
+            (raw / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(raw / folder / f"{id}.png")
+        row = {"sha256": "0" * 64, "phash": "0" * 16, "group": id, "split": "val", "source": id}
+        records.append(Record(id, f"images/{id}.png", f"masks/{id}.png", width=width, height=height, **row))
+    write_manifest(raw, {"study": "lanes"}, records)
+    for split, ids in SPLITS.items():
+        write_list(root / "data/lanes/splits", split, ids)
+
+
+def make_model(folder: Path) -> None:
+    model = Model(architecture="unet_classic", width=4)
+    torch.manual_seed(1)
+    network = build(model, "segmentation", CLASSES)
+    folder.mkdir(parents=True)
+    save_model(folder, network, model, "segmentation", CLASSES, (32, 48), (0.4, 0.5, 0.5), (0.2, 0.2, 0.3))
+    write_json(folder / "train.json", {"best_epoch": 2, "best_value": 0.5})
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_data(tmp_path)
+    make_model(tmp_path / "models/lanes/baseline")
+    set_params(tmp_path)
+    return tmp_path
+
+
+def tree(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def run_again(project: Path, **changes) -> dict[str, str]:
+    shutil.rmtree(project / "metrics", ignore_errors=True)
+    set_params(project, **changes)
+    evaluate.main("baseline")
+    return tree(project / "metrics")
+
+
+def test_scores_are_those_of_the_shipped_file(project):
+    evaluate.main("baseline")
+    found = json.loads((project / "metrics/lanes/baseline.json").read_text())
+    folder = project / "metrics/lanes/baseline"
+
+    # again, by other means: PIL, the network straight from its tensors, scikit-learn
+    predictor = load_predictor(project / "models/lanes/baseline", torch.device("cpu"))
+    matrices = []
+    for id in SPLITS["val"]:
+        image = Image.open(project / f"data/lanes/raw/images/{id}.png")
+        truth = np.asarray(Image.open(project / f"data/lanes/raw/masks/{id}.png"))
+        small = torch.from_numpy(np.asarray(image.resize((48, 32), Image.Resampling.BILINEAR)).copy())
+        pixels = small.permute(2, 0, 1)[None] / 255
+        pixels = (pixels - torch.tensor([0.4, 0.5, 0.5]).view(1, 3, 1, 1)) / torch.tensor([0.2, 0.2, 0.3]).view(
+            1, 3, 1, 1
+        )
+        with torch.no_grad():
+            logits = F.interpolate(predictor.network(pixels), truth.shape, mode="bilinear")
+        guess = logits.argmax(1)[0].numpy()
+        matrices.append(sk_confusion(truth[truth != 255], guess[truth != 255], labels=range(3)))
+    stored = np.load(folder / "confusion_val.npy")
+    assert stored.dtype == np.int64
+    np.testing.assert_array_equal(stored, matrices)
+    val = found["splits"]["val"]
+    total = sum(matrices)
+    assert val["confusion"] == total.tolist() and val["images"] == 3
+    assert val["pixel_accuracy"]["value"] == pytest.approx(np.trace(total) / total.sum())
+    assert val["per_class"]["White Dashed"]["IoU"] == {"value": None, "low": None, "high": None}
+    assert val["per_class"]["White Solid"]["images"] == 3 and val["per_class"]["White Solid"]["reliable"]
+    assert val["focus_mIoU"]["value"] == val["per_class"]["White Solid"]["IoU"]["value"]
+    for name in ("mIoU", "balanced_accuracy"):
+        assert val[name]["low"] <= val[name]["value"] <= val[name]["high"]
+
+    weights = (project / "models/lanes/baseline/weights.safetensors").read_bytes()
+    expected = {"file": "weights.safetensors", "sha256": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)}
+    assert found["weights"] == expected and found["training"]["best_epoch"] == 2
+    assert found["parameters"] == sum(p.numel() for p in predictor.network.parameters())
+    assert (folder / "images_test.txt").read_text().split() == SPLITS["test"]
+
+
+def test_sample_pictures_are_listed_and_exist(project):
+    evaluate.main("baseline")
+    folder = project / "metrics/lanes/baseline"
+    samples = json.loads((folder / "samples.json").read_text())
+    assert [(s["split"], s["kind"]) for s in samples[:3]] == [("val", "best"), ("val", "median"), ("val", "worst")]
+    assert samples[0]["score"] >= samples[1]["score"] >= samples[2]["score"]
+    assert len({s["id"] for s in samples if s["split"] == "val"}) == 3  # none shown twice
+    assert {s["file"] for s in samples} == {f"samples/{p.name}" for p in (folder / "samples").iterdir()}
+    with Image.open(folder / samples[0]["file"]) as picture:
+        assert picture.format == "JPEG" and picture.height == SIZES[int(samples[0]["id"][1])][0]
+
+
+def test_outs_are_the_same_on_every_run_and_for_any_worker_count(project):
+    first = run_again(project)
+    assert run_again(project, machine={"workers": 2}) == first
+    assert len(first) == 1 + 2 * 2 + 1 + 5  # json, ids and confusions, samples.json, pictures
+
+
+def test_batch_size_does_not_change_the_scores(project):
+    run_again(project, evaluate={"batch_size": 1})
+    alone = json.loads((project / "metrics/lanes/baseline.json").read_text())["splits"]
+    run_again(project, evaluate={"batch_size": 4})
+    together = json.loads((project / "metrics/lanes/baseline.json").read_text())["splits"]
+    assert alone == together
+
+
+def test_speed_goes_to_the_logs_only(project):
+    evaluate.main("baseline")
+    speed = json.loads((project / "logs/lanes/baseline/speed.json").read_text())
+    assert 0 < speed["latency_ms_low"] <= speed["latency_ms"] <= speed["latency_ms_high"]
+    assert speed["images_per_second"] > 0 and speed["runs"] >= 5 and speed["input_size"] == [32, 48]
+    assert "latency" not in (project / "metrics/lanes/baseline.json").read_text()
+    assert json.loads((project / "logs/lanes/baseline/evaluate.json").read_text())["status"] == "SUCCESS"
+
+
+def test_images_without_truth_and_empty_splits(project, capsys):
+    manifest = project / "data/lanes/raw/manifest.jsonl"
+    manifest.write_text(manifest.read_text().replace('"masks/a3.png"', "null").replace('"masks/a4.png"', "null"))
+    evaluate.main("baseline")
+    assert "test: 2 of 2 images have no mask" in capsys.readouterr().out
+    test = json.loads((project / "metrics/lanes/baseline.json").read_text())["splits"]["test"]
+    assert test["images"] == 0 and test["mIoU"] == {"value": None, "low": None, "high": None}
+
+
+def weights_of(root: Path) -> Path:
+    return root / "models/lanes/baseline/weights.safetensors"
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda root: None, "allowed: baseline, second"),
+        (lambda root: weights_of(root).unlink(), "weights.safetensors"),
+        (lambda root: weights_of(root).write_bytes(b"x" * 90), "weights.safetensors"),
+        (lambda root: set_params(root, machine={"device": "mps"}), "machine.device = 'mps'"),
+        (lambda root: (root / "data/lanes/splits/val.txt").unlink(), "val.txt"),
+    ],
+)
+def test_wrong_input_is_one_message_and_no_half_written_out(project, capsys, damage, message):
+    damage(project)
+    with pytest.raises(SystemExit) as stopped:
+        evaluate.main("nonsense" if "allowed" in message else "baseline")
+    error = capsys.readouterr().err
+    assert stopped.value.code == 1 and message in error and "Traceback" not in error
+    assert not list((project / "metrics").rglob("*")) if (project / "metrics").exists() else True
+
+
+def test_model_of_other_classes_is_refused(project, capsys):
+    config = project / "models/lanes/baseline/model.json"
+    config.write_text(config.read_text().replace("White Solid", "Yellow"))
+    with pytest.raises(SystemExit):
+        evaluate.main("baseline")
+    assert "trained for other classes" in capsys.readouterr().err
+
+
+def test_choose_device_names_what_there_is():
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
