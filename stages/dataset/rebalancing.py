@@ -72,22 +72,27 @@ def assign(problem: Problem, order: Indices) -> Indices:
     """The split of every image, int64 [n].
 
     order: int [u], distinct; where it does not matter which of several alike units moves, the smallest goes first.
-    Raises `Infeasible`. A demand is added only once an optimum without it breaks it, so that units differ in few columns
-    and many are interchangeable; the last optimum meets every demand and is therefore an optimum of the whole program.
+    Raises `Infeasible`. A demand is added only once an optimum without it breaks it, so that units differ in few
+    columns and many are interchangeable; the last optimum meets every demand and is thus one of the whole program.
     """
     units = _units(problem)
     demands = _demands(problem, units)
     active: list[_Demand] = []
+    fewest = None  # moved images; known once an optimum meets every demand, then the images leaving val or test count
     while True:
-        target = _solve(units, active, order)
+        target = _solve(units, active, order, fewest)
         if target is None:
             raise Infeasible(_shortfalls(units, demands))
         broken = [d for d in demands if units.amounts[target == d.split, d.column].sum() < d.need]
-        if not broken:
-            return target[problem.unit]
         if set(broken) & set(active):
             raise RuntimeError(f"HiGHS: its optimum breaks {set(broken) & set(active)}")
         active += broken
+        splits = target[problem.unit]
+        if not broken:
+            moved = splits != problem.given
+            if fewest is not None or not (moved & (problem.given != TRAIN)).any():
+                return splits
+            fewest = int(moved.sum())
 
 
 def _units(problem: Problem) -> _Units:
@@ -110,8 +115,11 @@ def _demands(problem: Problem, units: _Units) -> list[_Demand]:
     return demands
 
 
-def _solve(units: _Units, demands: list[_Demand], order: Indices) -> Indices | None:
-    """Optimal split of every unit, int64 [u]; None if the demands cannot be met."""
+def _solve(units: _Units, demands: list[_Demand], order: Indices, fewest: int | None) -> Indices | None:
+    """Split of every unit, int64 [u], with the fewest moved images; None if the demands cannot be met.
+
+    fewest: if given, that number of moved images is kept and the fewest of them leave val or test.
+    """
     columns = sorted({d.column for d in demands})
     most = {c: max(d.need for d in demands if d.column == c) for c in columns}
     # more than a demand needs is as good as exactly what it needs, and makes more units alike
@@ -119,14 +127,18 @@ def _solve(units: _Units, demands: list[_Demand], order: Indices) -> Indices | N
     kinds, kind, count = np.unique(amounts, axis=0, return_inverse=True, return_counts=True)
     inner = _Units(kinds[:, :3], kinds[:, 3:])
     inner_demands = [_Demand(d.split, columns.index(d.column), d.need) for d in demands]
-    cost = _cost(inner, int(units.images[:, [VAL, TEST]].sum()))
-    rows, lower = _rows(inner, inner_demands)
-    dealt = _dealt(len(kinds))
+    moved, leaving = _costs(inner)
+    cost = moved if fewest is None else leaving
+    constraints = [LinearConstraint(_dealt(len(kinds)), count, count)]
+    if demands:
+        constraints.append(LinearConstraint(*_rows(inner, inner_demands)))
+    if fewest is not None:
+        constraints.append(LinearConstraint(moved.reshape(1, -1), ub=fewest))
     result = milp(
         cost.ravel(),
         integrality=np.ones(cost.size),
         bounds=Bounds(0, (inner.allowed * count[:, None]).ravel()),
-        constraints=[LinearConstraint(dealt, count, count), *([LinearConstraint(rows, lower)] if demands else [])],
+        constraints=constraints,
         options={"mip_rel_gap": 0.0},
     )
     if result.status == 2:
@@ -139,13 +151,11 @@ def _solve(units: _Units, demands: list[_Demand], order: Indices) -> Indices | N
     return _deal(kind, share, inner, order)
 
 
-def _cost(units: _Units, given_away: int) -> NDArray[np.float64]:
-    """[u, 3]: images moved, and in smaller coin (together less than one move) images moved out of val or test."""
-    total = units.images.sum(axis=1, keepdims=True)
-    moved = total - units.images
-    leaving = moved - np.where(np.arange(3) == TRAIN, 0, units.images[:, [TRAIN]])
-    straddles = (units.images > 0).sum(axis=1) > 1  # only such units can leave val or test
-    return (moved * (given_away + 1) + leaving if straddles.any() else moved).astype(np.float64)
+def _costs(units: _Units) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Images moved, and images moved out of val or test, if a unit goes to a split: [u, 3] each."""
+    moved = units.images.sum(axis=1, keepdims=True) - units.images
+    from_train = np.where(np.arange(len(SPLITS)) == TRAIN, 0, units.images[:, [TRAIN]])
+    return moved.astype(np.float64), (moved - from_train).astype(np.float64)
 
 
 def _rows(units: _Units, demands: list[_Demand]) -> tuple[csr_array, Indices]:
