@@ -1,7 +1,7 @@
-"""Embedded scene generators: they draw a data set in the layout that `data.source` then reads, so demo and real data share one path.
+"""Embedded scene generators: they draw a data set in the layout that `data.source` reads; demo and real share that path.
 
-A scene is a module with three functions (see `Scene`). Every image is drawn from (seed, name of the image) alone: it is the same
-whatever the counts, the order or the number of workers.
+A scene is a module with three functions (see `Scene`). Every image is drawn from (seed, name of the image) alone: it is
+the same whatever the counts, the order or the number of workers.
 """
 
 import os
@@ -27,10 +27,10 @@ class Scene(Protocol):
         """One small picklable value per image to draw, in a fixed order."""
 
     def write(self, scene: Synthetic, task: Any, folder: Path) -> Any:
-        """Draw one image (and its labels) into `folder`; may run in another process. Returns what `finish` needs of it."""
+        """Draw one image (and its labels) into `folder`; may run in another process. Returns what `finish` needs."""
 
     def finish(self, scene: Synthetic, folder: Path, rows: Sequence[Any]) -> None:
-        """Write what ties the images together (lists, annotation files, videos); `rows` are the results in task order."""
+        """Write what ties the images together (lists, annotations, videos); `rows` are the results in task order."""
 
 
 SCENES: dict[str, Scene] = {"driving": driving, "lanes": lanes, "offroad": offroad, "plates": plates, "slopes": slopes}

@@ -1,11 +1,12 @@
-"""Drawing for the scene generators: a canvas with colour, exact labels and depth, noise textures, light and camera effects.
+"""Drawing for the scene generators: a canvas with color, exact labels and depth, noise textures, light and lens.
 
-Colours are RGB in 0..1 (float32). A shape's edge is anti-aliased in the picture and never in the label: a pixel gets the label of
-the shape that covers at least half of it. Light and haze are applied once at the end, from the depth of every pixel.
+Colors are RGB in 0..1 (float32). A shape's edge is anti-aliased in the picture and never in the label: a pixel gets the
+label of the shape that covers at least half of it. Light and haze come at the end, from the depth of every pixel.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from stages.files import write_bytes
 from stages.seeds import derive
 
 Color = tuple[float, float, float]
-Array = NDArray[np.float32]
+Array = NDArray[Any]  # float32 pictures and fields; float64 coordinates
 SHIFT = 4  # fractional bits of cv2 coordinates
 
 
@@ -25,7 +26,7 @@ def generator(seed: int, *parts: int | str) -> np.random.Generator:
 
 
 def vary(rng: np.random.Generator, color: Color, amount: float) -> Color:
-    """The colour, a little brighter or darker and a little shifted in hue (`amount` = largest relative change)."""
+    """The color, a little brighter or darker and a little shifted in hue (`amount` = largest relative change)."""
     change = (1 + rng.uniform(-amount, amount)) * (1 + rng.uniform(-amount / 3, amount / 3, 3))
     red, green, blue = (float(c) for c in np.clip(np.asarray(color) * change, 0, 1))
     return red, green, blue
@@ -87,8 +88,10 @@ class Canvas:
     def shape(self) -> tuple[int, int]:
         return self.label.shape[0], self.label.shape[1]
 
-    def blend(self, rows: slice, columns: slice, cover: Array, color: ArrayLike, label: int | None, depth: ArrayLike) -> None:
-        """Lay `color` ([3] or [h, w, 3]) over a rectangle with opacity `cover` [h, w]; half-covered pixels take the label."""
+    def blend(
+        self, rows: slice, columns: slice, cover: Array, color: ArrayLike, label: int | None, depth: ArrayLike
+    ) -> None:
+        """Lay `color` ([3] or [h, w, 3]) over a rectangle, opacity `cover` [h, w]; half covered takes the label."""
         part = self.image[rows, columns]
         part += cover[..., None] * (np.asarray(color, np.float32) - part)
         inside = cover >= 0.5
@@ -96,13 +99,19 @@ class Canvas:
             self.label[rows, columns][inside] = label
         np.copyto(self.depth[rows, columns], np.asarray(depth, np.float32), where=inside)
 
-    def polygon(self, points: ArrayLike, color: ArrayLike, label: int | None, depth: float, texture: Array | None = None) -> None:
-        """Fill a polygon ([N, 2] columns, rows in pixels). `texture` [H, W] in -1..1 is multiplied onto the colour."""
-        self._shape(np.asarray(points, np.float64), None, color, label, depth, texture)
+    def polygon(
+        self, points: ArrayLike, color: ArrayLike, label: int | None, depth: float, texture: Array | None = None
+    ) -> None:
+        """Fill a polygon ([N, 2] columns, rows in pixels). `texture` [H, W] in -1..1 is multiplied onto the color."""
+        self._shape(np.asarray(points, np.float64)[None], None, color, label, depth, texture)
+
+    def polygons(self, points: ArrayLike, color: ArrayLike, label: int | None, depth: float) -> None:
+        """Fill several polygons that do not overlap, [K, N, 2], in one stroke."""
+        self._shape(np.asarray(points, np.float64), None, color, label, depth, None)
 
     def line(self, points: ArrayLike, thickness: float, color: ArrayLike, label: int | None, depth: float) -> None:
         """Draw an open line of at least one pixel."""
-        self._shape(np.asarray(points, np.float64), max(1, round(thickness)), color, label, depth, None)
+        self._shape(np.asarray(points, np.float64)[None], max(1, round(thickness)), color, label, depth, None)
 
     def ellipse(
         self, center: tuple[float, float], axes: tuple[float, float], color: ArrayLike, label: int | None, depth: float
@@ -115,17 +124,17 @@ class Canvas:
     def _shape(self, points, thickness, color, label, depth, texture) -> None:
         height, width = self.shape
         margin = 1 if thickness is None else thickness + 1
-        left, top = np.maximum(np.floor(points.min(0)).astype(int) - margin, 0)
-        right, bottom = np.minimum(np.ceil(points.max(0)).astype(int) + margin + 1, (width, height))
+        left, top = np.maximum(np.floor(points.min((0, 1))).astype(int) - margin, 0)
+        right, bottom = np.minimum(np.ceil(points.max((0, 1))).astype(int) + margin + 1, (width, height))
         if right <= left or bottom <= top:
             return
         cover = np.zeros((bottom - top, right - left), np.uint8)
         # clipped far outside the picture: cv2 holds coordinates in 32 bits
         fixed = np.round(np.clip(points - (left, top), -4096, 4096) * 2**SHIFT).astype(np.int32)
         if thickness is None:
-            cv2.fillPoly(cover, [fixed], 255, cv2.LINE_AA, SHIFT)
+            cv2.fillPoly(cover, list(fixed), 255, cv2.LINE_AA, SHIFT)
         else:
-            cv2.polylines(cover, [fixed], False, 255, thickness, cv2.LINE_AA, SHIFT)
+            cv2.polylines(cover, list(fixed), False, 255, thickness, cv2.LINE_AA, SHIFT)
         rows, columns = slice(top, bottom), slice(left, right)
         paint = np.asarray(color, np.float32)
         if texture is not None:
@@ -173,7 +182,7 @@ def expose(canvas: Canvas, rng: np.random.Generator, light: Light, center: float
     height, width = canvas.shape
     solid = np.isfinite(canvas.depth)
     depth = np.where(solid, canvas.depth, np.float32(1e4))
-    lit: ArrayLike = np.asarray(light.tint, np.float32)
+    lit = np.asarray(light.tint, np.float32)
     if light.lamps:
         across = (np.arange(width, dtype=np.float32) - center) / focal
         cone = np.exp(-((across / 0.45) ** 2))[None] * np.exp(-depth / 22) * light.lamps
@@ -189,9 +198,9 @@ def expose(canvas: Canvas, rng: np.random.Generator, light: Light, center: float
         _streaks(image, rng, light.rain)
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.35, 0.65))
     image *= _vignette(height, width, rng.uniform(0.05, 0.22))
-    curve = (np.clip(np.arange(256) / 255 * rng.uniform(0.9, 1.1), 0, 1) ** rng.uniform(0.9, 1.12) * 255).round().astype(np.uint8)
-    image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(light.grain)
-    return curve[np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)]
+    curve = np.clip(np.arange(256) / 255 * rng.uniform(0.9, 1.1), 0, 1) ** rng.uniform(0.9, 1.12)
+    image = image + rng.standard_normal(image.shape, dtype=np.float32) * np.float32(light.grain)
+    return (curve * 255).round().astype(np.uint8)[np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)]
 
 
 def _glow(image: Array, glow: Glow) -> None:
@@ -225,7 +234,11 @@ def _vignette(height: int, width: int, strength: float) -> Array:
 
 def write_image(path: Path, image: NDArray[np.uint8], quality: int = 92) -> None:
     """Write an RGB picture; the suffix (.jpg, .png) chooses the format."""
-    _write(path, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix == ".jpg" else [])
+    _write(
+        path,
+        cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
+        [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix == ".jpg" else [],
+    )
 
 
 def write_mask(path: Path, mask: NDArray) -> None:

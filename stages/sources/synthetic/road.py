@@ -14,14 +14,18 @@ from stages.sources.synthetic.draw import Array, Canvas, Color, Glow
 DARK: Color = (0.05, 0.05, 0.06)
 GLASS: Color = (0.16, 0.19, 0.23)
 WALLS: tuple[Color, ...] = (
-    (0.62, 0.55, 0.47), (0.55, 0.36, 0.30), (0.66, 0.66, 0.64), (0.42, 0.44, 0.48), (0.74, 0.69, 0.58),
-)  # fmt: skip
+    (0.62, 0.55, 0.47),
+    (0.55, 0.36, 0.30),
+    (0.66, 0.66, 0.64),
+    (0.42, 0.44, 0.48),
+    (0.74, 0.69, 0.58),
+)
 NEAREST = 1.2  # metres: nothing closer is projected
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Position of the camera; `horizon` (row), `center` (column) and `focal` in pixels, `height` above ground in metres."""
+    """A level camera; `horizon` (row), `center` (column) and `focal` in pixels, `height` above ground in metres."""
 
     horizon: float
     center: float
@@ -30,9 +34,12 @@ class Camera:
 
     def project(self, x: ArrayLike, y: ArrayLike, z: ArrayLike) -> NDArray[np.float64]:
         """Pixels [N, 2] of points in metres."""
-        x, y, z = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float), np.asarray(z, float))
-        z = np.maximum(z, NEAREST)
-        return np.stack([self.center + self.focal * x / z, self.horizon + self.focal * (self.height - y) / z], -1)
+        scale = self.focal / np.maximum(np.asarray(z, float), NEAREST)
+        u = self.center + np.asarray(x, float) * scale
+        v = self.horizon + (self.height - np.asarray(y, float)) * scale
+        pixels = np.empty((*np.broadcast(u, v).shape, 2))
+        pixels[..., 0], pixels[..., 1] = u, v
+        return pixels
 
     def ground(self, shape: tuple[int, int]) -> tuple[int, Array, Array]:
         """First row below the horizon, and x [rows, W], z [rows, 1] of the ground under those pixels."""
@@ -70,8 +77,17 @@ def dashes(s: Array, length: float, gap: float, pixel: Array) -> Array:
     return np.clip(stripe(place, 0.0, length, np.minimum(pixel, period)), 0, 1)
 
 
-def ribbon(canvas: Canvas, camera: Camera, path: Path, lateral: float, low: float, high: float, color: ArrayLike, label: int | None,
-           reach: float = 90.0) -> None:  # fmt: skip
+def ribbon(
+    canvas: Canvas,
+    camera: Camera,
+    path: Path,
+    lateral: float,
+    low: float,
+    high: float,
+    color: ArrayLike,
+    label: int | None,
+    reach: float = 90.0,
+) -> None:
     """A wall or rail that follows the road at a lateral distance, between two heights in metres; drawn far to near."""
     z = np.geomspace(reach, 2.0, 14)
     x = path.at(z) + lateral
@@ -80,8 +96,15 @@ def ribbon(canvas: Canvas, camera: Camera, path: Path, lateral: float, low: floa
         canvas.polygon([bottom[k], bottom[k + 1], top[k + 1], top[k]], color, label, float(z[k + 1]))
 
 
-def box(canvas: Canvas, camera: Camera, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], color: Color,
-        label: int | None) -> None:  # fmt: skip
+def box(
+    canvas: Canvas,
+    camera: Camera,
+    x: tuple[float, float],
+    y: tuple[float, float],
+    z: tuple[float, float],
+    color: Color,
+    label: int | None,
+) -> None:
     """An upright box: its sides darker, the face towards the camera in `color`."""
     corners = [camera.project(x[i], y[j], z[k]) for i in (0, 1) for j in (0, 1) for k in (0, 1)]
     hull = cv2.convexHull(np.asarray(corners, np.float32))[:, 0]
@@ -101,14 +124,21 @@ class Vehicle:
     oncoming: bool = False
 
 
-SIZES = {"car": (1.8, 1.45, 4.2), "van": (1.95, 2.1, 5.0), "truck": (2.5, 3.4, 8.0), "bus": (2.55, 3.2, 11.0)}  # w, h, l in metres
+SIZES = {
+    "car": (1.8, 1.45, 4.2),
+    "van": (1.95, 2.1, 5.0),
+    "truck": (2.5, 3.4, 8.0),
+    "bus": (2.55, 3.2, 11.0),
+}  # w, h, l in metres
 
 
 def vehicle(canvas: Canvas, camera: Camera, it: Vehicle, label: int | None, lamps: bool) -> None:
-    """Draw a vehicle with the shadow under it; `lamps` also lights its lamps. Everything but the shadow gets `label`."""
+    """Draw a vehicle and the shadow under it; `lamps` lights its lamps. All but the shadow gets `label`."""
     width, height, length = SIZES[it.kind]
     left, right, back = it.x - width / 2, it.x + width / 2, it.z + length
-    shade = camera.project([left - 0.15, right + 0.15, right + 0.1, left - 0.1], 0.0, [it.z - 0.25, it.z - 0.25, back, back])
+    shade = camera.project(
+        [left - 0.15, right + 0.15, right + 0.1, left - 0.1], 0.0, [it.z - 0.25, it.z - 0.25, back, back]
+    )
     canvas.polygon(shade, DARK, 0 if label == 0 else None, it.z)
     for wheel in (left + 0.22, right - 0.22):
         box(canvas, camera, (wheel - 0.12, wheel + 0.12), (0.0, 0.5), (it.z + 0.1, it.z + 0.8), DARK, label)
@@ -117,8 +147,8 @@ def vehicle(canvas: Canvas, camera: Camera, it: Vehicle, label: int | None, lamp
     if it.kind != "truck":
         inset = 0.16 if it.kind == "car" else 0.04
         deep = it.z + (0.7 if it.kind == "car" else 0.05)
-        roof = tuple(c * 0.9 for c in it.color)
-        box(canvas, camera, (left + inset, right - inset), (waist, height), (deep, back - inset * 6), roof, label)  # type: ignore[arg-type]
+        roof = (it.color[0] * 0.9, it.color[1] * 0.9, it.color[2] * 0.9)
+        box(canvas, camera, (left + inset, right - inset), (waist, height), (deep, back - inset * 6), roof, label)
         pane = camera.project(
             [left + inset + 0.1, right - inset - 0.1, right - inset - 0.18, left + inset + 0.18],
             [waist + 0.03, waist + 0.03, height - 0.1, height - 0.1],
@@ -129,8 +159,12 @@ def vehicle(canvas: Canvas, camera: Camera, it: Vehicle, label: int | None, lamp
     for side in (left + 0.24, right - 0.24):
         u, v = camera.project(side, 0.72, it.z)
         size = camera.focal * 0.13 / it.z
-        canvas.polygon([(u - size, v - size / 2), (u + size, v - size / 2), (u + size, v + size / 2), (u - size, v + size / 2)], lamp,
-                       label, it.z)  # fmt: skip
+        canvas.polygon(
+            [(u - size, v - size / 2), (u + size, v - size / 2), (u + size, v + size / 2), (u - size, v + size / 2)],
+            lamp,
+            label,
+            it.z,
+        )
         if lamps:
             canvas.glows.append(Glow(u, v, max(size * 1.3, 0.8), lamp, it.z))
     plate = camera.project([it.x - 0.26, it.x + 0.26, it.x + 0.26, it.x - 0.26], [0.45, 0.45, 0.57, 0.57], it.z)
@@ -138,14 +172,14 @@ def vehicle(canvas: Canvas, camera: Camera, it: Vehicle, label: int | None, lamp
 
 
 def skyline(canvas: Canvas, rng: np.random.Generator, camera: Camera, town: bool, labels: tuple[int, int]) -> None:
-    """What closes the view at the horizon: a tree line, and towards the sides buildings in town; labels = (trees, buildings)."""
+    """What closes the view: a tree line, and towards the sides buildings in town; labels = (trees, buildings)."""
     height, width = canvas.shape
     columns = np.arange(width, dtype=np.float64)
     rough = np.interp(columns, np.linspace(0, width, 9), rng.uniform(0.01, 0.09, 9)) + np.interp(
         columns, np.linspace(0, width, 60), rng.uniform(-0.01, 0.012, 60)
     )
     top = camera.horizon - np.maximum(rough, 0.004) * height
-    green: Color = tuple(rng.uniform((0.16, 0.22, 0.12), (0.30, 0.36, 0.22)))  # type: ignore[assignment]
+    green = rng.uniform((0.16, 0.22, 0.12), (0.30, 0.36, 0.22))
     low = camera.horizon + 2
     canvas.polygon([(0, low), *zip(columns, top, strict=True), (width, low)], green, labels[0], 150.0)
     if not town:
@@ -157,7 +191,9 @@ def skyline(canvas: Canvas, rng: np.random.Generator, camera: Camera, town: bool
         facade(canvas, rng, (middle - half, middle + half), (camera.horizon - tall, low), 110.0, labels[1])
 
 
-def facade(canvas: Canvas, rng: np.random.Generator, u: tuple[float, float], v: tuple[float, float], depth: float, label: int) -> None:
+def facade(
+    canvas: Canvas, rng: np.random.Generator, u: tuple[float, float], v: tuple[float, float], depth: float, label: int
+) -> None:
     """A house front with rows of windows, in pixels."""
     wall = np.asarray(WALLS[int(rng.integers(len(WALLS)))]) * rng.uniform(0.7, 1.1)
     step = max((v[1] - v[0]) / rng.integers(4, 9), 3.0)
@@ -182,11 +218,13 @@ def tree(canvas: Canvas, rng: np.random.Generator, camera: Camera, x: float, z: 
     green = rng.uniform((0.13, 0.24, 0.09), (0.28, 0.40, 0.18))
     wide = tall * rng.uniform(0.16, 0.3)
     for light in (0.7, 0.95, 1.2):  # lower and shaded leaves first
-        for _ in range(5):
+        for _ in range(5 if camera.focal * wide / z > 4 else 2):
             side, up = rng.normal(0, wide * 0.55), rng.normal(0.55 + 0.13 * light, 0.07)
             u, v = camera.project(x + side, tall * up, z)
             size = camera.focal * wide * rng.uniform(0.25, 0.5) / z
-            canvas.ellipse((u, v), (size, size * rng.uniform(0.6, 0.9)), green * light * rng.uniform(0.85, 1.15), label, z)
+            canvas.ellipse(
+                (u, v), (size, size * rng.uniform(0.6, 0.9)), green * light * rng.uniform(0.85, 1.15), label, z
+            )
 
 
 def pole(canvas: Canvas, rng: np.random.Generator, camera: Camera, x: float, z: float, label: int, lamps: bool) -> None:
