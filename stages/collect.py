@@ -1,7 +1,8 @@
 """Any supported source, or the embedded generator, into one canonical layout: `python -m stages.collect`.
 
-Reads `data` of params.yaml, writes data/<study>/raw (docs/architecture.md): verbatim images, index masks, manifest.jsonl,
-dataset.json, problems.csv. All problems are found in one pass; logs/<study>/problems.csv holds them also when the stage stops.
+Reads `data` of params.yaml, writes data/<study>/raw (docs/architecture.md): verbatim images, index masks,
+manifest.jsonl, dataset.json, problems.csv. All problems are found in one pass; logs/<study>/problems.csv holds them
+also when the stage stops.
 """
 
 import os
@@ -64,9 +65,9 @@ def _draw(params: Params) -> Path:
     from stages.sources.synthetic import generate
 
     assert params.data.synthetic is not None
-    with whole_folder(SCRATCH / "synthetic" / params.study) as folder:
-        generate(params.data.synthetic, folder)
-    return (SCRATCH / "synthetic" / params.study).resolve()
+    folder = SCRATCH / "synthetic" / params.study
+    generate(params.data.synthetic, folder)
+    return folder.resolve()
 
 
 def _frames_folder(study: str) -> tempfile.TemporaryDirectory:

@@ -1,8 +1,8 @@
 """Opening image files that nobody has checked yet: one policy for every room, plus sha256 and perceptual hash.
 
-Accepted: 8-bit RGB, grey, palette and 1-bit pictures, and those with an alpha channel that is opaque everywhere; all of them
-load as RGB. Refused by name (`BadImage`): 16-bit and CMYK pictures, real transparency, several frames, and an EXIF
-orientation other than "upright" - readers disagree on all of these, so a mask or a box could silently stop fitting.
+Accepted: 8-bit RGB, grey, palette and 1-bit pictures, and those with an alpha channel that is opaque everywhere; all of
+them load as RGB. Refused by name (`BadImage`): 16-bit and CMYK pictures, real transparency, several frames, and an EXIF
+orientation other than upright (1). Readers disagree on all of these: a mask or a box could silently stop fitting.
 """
 
 import hashlib
@@ -92,28 +92,26 @@ def raw_mode(image: Image.Image) -> str:
     return " ".join(str(part) for tile in tiles[:1] for part in tile)
 
 
-def check_picture(image: Image.Image) -> None:
-    """The policy of this module, from the header (see above); transparency is checked after decoding."""
-    orientation = _orientation(image)
-    if orientation != UPRIGHT:
-        raise BadImage(
-            "exif_rotated",
-            f"EXIF orientation {orientation}: stored turned; save it upright (orientation 1), with its labels",
-        )
+def check_stored(image: Image.Image) -> None:
+    """Before decoding: the samples must be 8-bit grey, palette or RGB, with or without alpha."""
     if ";16" in raw_mode(image) or image.mode.startswith("I") or image.mode == "F":
-        raise BadImage("more_than_8_bits", f"{image.mode} samples of more than 8 bits; convert it to 8 bits yourself")
+        raise BadImage("more_than_8_bits", "samples of more than 8 bits; convert it to 8 bits the way that suits it")
     if image.mode not in ("1", "L", "P", "RGB", "RGBA", "LA", "PA"):
         raise BadImage("color_mode", f"color mode {image.mode}; save it as RGB or grey")
 
 
-def check_opaque(image: Image.Image) -> None:
-    """After decoding: a transparent pixel has no defined color."""
+def check_decoded(image: Image.Image) -> None:
+    """After decoding (a PNG may state its orientation behind the pixels): upright, and no transparent pixel."""
+    orientation = _orientation(image)
+    if orientation != UPRIGHT:
+        detail = (
+            f"EXIF orientation {orientation}: the pixels are stored turned; save it upright, together with its labels"
+        )
+        raise BadImage("exif_rotated", detail)
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA"):
         lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
         if lowest != 255:
-            raise BadImage(
-                "transparent", "has transparent pixels, whose color is undefined; flatten it onto a background"
-            )
+            raise BadImage("transparent", "transparent pixels have no defined color; flatten it onto a background")
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -124,17 +122,17 @@ def image_size(path: Path) -> tuple[int, int]:
 def load_rgb(path: Path) -> "NDArray[np.uint8]":
     """Pixels as uint8 [H, W, 3], RGB, under this module's policy; `BadImage` otherwise."""
     image = open_image(read_bytes(path))
-    check_picture(image)
+    check_stored(image)
     decode(image)
-    check_opaque(image)
+    check_decoded(image)
     return np.asarray(image.convert("RGB"))
 
 
 def perceptual_hash(image: Image.Image) -> str:
-    """64-bit DCT hash (ImageHash's `phash`) as 16 hex digits; equal pictures in two formats differ by a few bits at most."""
+    """64-bit DCT hash (ImageHash's `phash`), 16 hex digits; copies in other formats differ by a few bits."""
     import imagehash
 
-    return str(imagehash.phash(image))
+    return str(imagehash.phash(image if image.mode in ("L", "RGB") else image.convert("RGB")))
 
 
 def hash_distance(a: str, b: str) -> int:
@@ -145,17 +143,13 @@ def hash_distance(a: str, b: str) -> int:
 def inspect(content: bytes) -> Inspected:
     """Check a picture, decode it to the end and hash it; `BadImage` with the reason if it cannot be used."""
     image = open_image(content)
-    check_picture(image)
+    check_stored(image)
     width, height = image.size
     if image.format == "JPEG" and image.mode == "RGB":
         image.draft("L", (128, 128))  # luma at reduced scale: still reads every byte, several times faster
     decode(image)
-    check_opaque(image)
-    return Inspected(hashlib.sha256(content).hexdigest(), perceptual_hash(_without_alpha(image)), width, height)
-
-
-def _without_alpha(image: Image.Image) -> Image.Image:
-    return image if image.mode == "L" else image.convert("RGB")
+    check_decoded(image)
+    return Inspected(hashlib.sha256(content).hexdigest(), perceptual_hash(image), width, height)
 
 
 def _orientation(image: Image.Image) -> int:

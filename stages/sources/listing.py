@@ -161,7 +161,8 @@ def _short(text: str) -> str:
 def deal(groups: Mapping[str, int], rule: SplitByRatio) -> dict[str, str]:
     """Split of each group, given its number of images: whole groups, so that val and test get about their shares.
 
-    Largest group first (equal ones in the order of their hash, not of their name), each to the split that lacks most.
+    Largest group first (equal ones in the order of their hash, not of their name), each to the split that lacks most;
+    the last groups go to splits that are still empty.
     """
     total = sum(groups.values())
     lacks = {"val": rule.val * total, "test": rule.test * total}
@@ -171,10 +172,12 @@ def deal(groups: Mapping[str, int], rule: SplitByRatio) -> dict[str, str]:
             f"params.yaml: data.source.split: {len(groups)} group{'s' * (len(groups) != 1)} of images cannot fill train, "
             f"{' and '.join(lacks)}; give more data, smaller groups (data.group) or set a share to 0"
         )
-    lacks["train"] = total - sum(lacks.values())
-    dealt = {}
-    for group in sorted(groups, key=lambda g: (-groups[g], hashlib.sha256(g.encode()).hexdigest())):
-        split = max(("train", "val", "test"), key=lambda s: lacks.get(s, float("-inf")))
+    lacks = {"train": total - sum(lacks.values()), **lacks}
+    dealt: dict[str, str] = {}
+    order = sorted(groups, key=lambda g: (-groups[g], hashlib.sha256(g.encode()).hexdigest()))
+    for done, group in enumerate(order):
+        empty = [split for split in lacks if split not in dealt.values()] if len(order) - done <= len(lacks) else []
+        split = max(empty or lacks, key=lambda s: lacks[s])
         dealt[group] = split
         lacks[split] -= groups[group]
     return dealt

@@ -1,0 +1,104 @@
+"""Fixtures that more than one test file uses."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from stages.params import merge
+from tests.projects import REAL_DATA, ROOT
+
+
+@pytest.fixture
+def real_data() -> Callable[[str], Path]:
+    """`real_data("camvid")`: the folder of a real data set; the test is skipped where it is not there."""
+
+    def find(name: str) -> Path:
+        folder = REAL_DATA / name
+        if not folder.is_dir():
+            pytest.skip(f"real data {name} not found; set RETRACE_REAL_DATA to the folder that holds it")
+        return folder.resolve()
+
+    return find
+
+
+class Dataset:
+    """A small data set below the working folder, and the parameters that read it."""
+
+    def __init__(self, folder: Path):
+        self.project, self.root = folder, folder / "input"
+        self.changes: dict[str, Any] = {}
+
+    def image(self, name: str, size: tuple[int, int] = (20, 16), seed: int = 0, **options: Any) -> Path:
+        """A picture of noise, (width, height)."""
+        pixels = np.random.default_rng([seed, *name.encode()]).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        return self.save(name, Image.fromarray(pixels), **options)
+
+    def mask(self, name: str, values: Any = (0, 1), size: tuple[int, int] = (20, 16), dtype: Any = np.uint8) -> Path:
+        """A mask of vertical stripes of `values`, one of them per column in turn."""
+        columns = np.asarray(values, dtype)[np.arange(size[0]) % len(values)]
+        return self.save(name, Image.fromarray(np.repeat(columns[None], size[1], axis=0)))
+
+    def save(self, name: str, picture: Image.Image, **options: Any) -> Path:
+        """Write a picture below the root."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path, **options)
+        return path
+
+    def pair(self, stem: str, **options: Any) -> None:
+        """images/<stem>.jpg and masks/<stem>.png."""
+        self.image(f"images/{stem}.jpg", **options)
+        self.mask(f"masks/{stem}.png", **options)
+
+    def write_params(self, **data: Any) -> None:
+        """params.yaml: two classes, source `masks`; `data` changes the data block."""
+        values = YAML(typ="safe", pure=True).load((ROOT / "studies" / "lanes.yaml").read_text(encoding="utf-8"))
+        values |= {"classes": ["road", "lane"], "rebalance": {}}
+        values["report"] = {"title": "a test"}
+        values["data"] = {
+            "root": "input",
+            "source": {
+                "kind": "masks",
+                "images": "images",
+                "masks": "masks",
+                "values": {"road": [0], "lane": [1]},
+                "ignore": [255],
+                "split": {"by": "ratio", "val": 0.2, "test": 0.2},
+            },
+        }
+        source = data.pop("source", None)
+        values["data"] |= data
+        if source is not None:
+            replaced = source.get("kind", "masks") != "masks"
+            values["data"]["source"] = source if replaced else merge(values["data"]["source"], source)
+            for key in ("values", "split"):
+                if key in source:
+                    values["data"]["source"][key] = source[key]
+        values |= self.changes
+        with open(self.project / "params.yaml", "w", encoding="utf-8") as stream:
+            YAML().dump(values, stream)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """An empty data set in a fresh working folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "input").mkdir()
+    return Dataset(tmp_path)
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any attempt to connect or to look up a host fails, as on a machine without network."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
