@@ -47,7 +47,8 @@ def rebalance(params: Params, raw: Path, splits: Path) -> dict[str, Any]:
     try:
         target = assign(problem, _order(records, units, params.seed))
     except Infeasible as error:
-        raise UserError(_infeasible(error, params, before)) from None
+        tied = options.keep_groups and int(np.bincount(parts["groups"]).max()) > 1
+        raise UserError(_infeasible(error, params, before, tied)) from None
 
     final = {split: [r.id for r, t in zip(records, target, strict=True) if SPLITS[t] == split] for split in SPLITS}
     held_out = [manifest.records[id] for split in ("val", "test") for id in final[split]]
@@ -116,13 +117,13 @@ def _left_out(twin: str, bits: int) -> str:
     return f"near-duplicate ({bits} bits) of {twin}, which is held out: pre-training must not see it"
 
 
-def _infeasible(error: Infeasible, params: Params, before: dict[str, Any]) -> str:
-    lines = [shortfall_text(s, params.classes, before, params.rebalance.keep_groups) for s in error.shortfalls]
+def _infeasible(error: Infeasible, params: Params, before: dict[str, Any], tied: bool) -> str:
+    lines = [shortfall_text(s, params.classes, before, tied) for s in error.shortfalls]
     advice = (
         "  collect more images, lower rebalance.min_val_instances or min_test_instances, or name only the classes that "
         "must meet them in rebalance.classes"
     )
-    if params.rebalance.keep_groups:
+    if tied:
         advice += "; keep_groups: false frees more images, at the price of leaks within a group"
     return "\n".join(["rebalance: the minimums cannot be met", *lines, advice])
 
