@@ -165,9 +165,9 @@ def _data(root: Path, params: dict) -> None:
             "images": n,
             "classes": {
                 name: {
-                    "instances": max(n // (2 ** index), 1) if index < len(classes) - 1 else 0,
-                    "images": max(n // (2 ** index), 1) if index < len(classes) - 1 else 0,
-                    "pixels": 1000 * n // (2 ** index),
+                    "instances": max(n // (2**index), 1) if index < len(classes) - 1 else 0,
+                    "images": max(n // (2**index), 1) if index < len(classes) - 1 else 0,
+                    "pixels": 1000 * n // (2**index),
                 }
                 for index, name in enumerate(classes)
             },
@@ -216,8 +216,10 @@ def _data(root: Path, params: dict) -> None:
                     side = float(random.uniform(8, 200))
                     boxes.append({"label": label, "xywh": [1.0, 1.0, side, side / 2], "crowd": False})
             rows.append(
-                dict(id=f"{split}_{k:03d}", path=f"images/{split}_{k:03d}.jpg", mask=None, sha256="0" * 64, phash="0" * 16,
-                     width=640, height=480, group="g", split=split, source="images", counts={}, boxes=boxes)
+                dict(id=f"{split}_{k:03d}", path=f"images/{split}_{k:03d}.jpg", mask=None,
+                     sha256="0" * 64, phash="0" * 16,
+                     width=640, height=480,
+                     group="g", split=split, source="images", counts={}, boxes=boxes)
             )  # fmt: skip
     (root / "data" / study / "raw" / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -393,24 +395,42 @@ def _journals(root: Path, params: dict) -> None:
     for minute, name in enumerate(("collect", "pretrain")):  # rebalance came from the cache: no journal
         write(
             root / "logs" / study / f"{name}.json",
-            {"stage": name, "phase": None, "started": f"2031-05-06T07:0{minute}:00+00:00", "seconds": 12.5, "status": "SUCCESS"},
+            {
+                "stage": name,
+                "phase": None,
+                "started": f"2031-05-06T07:0{minute}:00+00:00",
+                "seconds": 12.5,
+                "status": "SUCCESS",
+            },
         )
     for phase in params["phases"]:
         for stage, seconds in (("finetune", 130.0), ("evaluate", 20.0)):
             write(
                 root / "logs" / study / phase / f"{stage}.json",
-                {"stage": stage, "phase": phase, "started": "2031-05-06T07:10:00+00:00", "seconds": seconds, "status": "SUCCESS"},
+                {
+                    "stage": stage,
+                    "phase": phase,
+                    "started": "2031-05-06T07:10:00+00:00",
+                    "seconds": seconds,
+                    "status": "SUCCESS",
+                },
             )
         write(
             root / "logs" / study / phase / "speed.json",
-            {"latency_ms": 41.5, "latency_ms_low": 40.0, "latency_ms_high": 44.0, "images_per_second": 25.5, "batch_size": 8,
+            {"latency_ms": 41.5, "latency_ms_low": 40.0, "latency_ms_high": 44.0, "images_per_second": 25.5,
+             "batch_size": 8,
              "input_size": [64, 96], "device": "cpu", "threads": 2, "runs": 30},
         )  # fmt: skip
 
 
 def _lock(root: Path, params: dict) -> None:
     study, phases = params["study"], list(params["phases"])
-    stages = {"collect": {"cmd": "python -m stages.collect", "outs": [{"path": f"data/{study}/raw", "md5": "a" * 32 + ".dir"}]}}
+    stages = {
+        "collect": {
+            "cmd": "python -m stages.collect",
+            "outs": [{"path": f"data/{study}/raw", "md5": "a" * 32 + ".dir"}],
+        }
+    }
     for phase in phases:
         stages[f"finetune@{phase}"] = {
             "cmd": f"python -m stages.finetune {phase}",

@@ -36,6 +36,7 @@ class Table:
     """`name` becomes tables/<name>.csv; the caption says split, image count and what the brackets are."""
 
     name: str
+    title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     caption: Inline = ()

@@ -15,7 +15,16 @@ from stages.metrics import segmentation
 from stages.metrics.bootstrap import Statistic, intervals, of_totals, paired_difference
 from stages.params.schema import Claim
 from stages.reporting.data_tables import audit
-from stages.reporting.inputs import Inputs
+from stages.reporting.inputs import OVERALL, Inputs
+from stages.reporting.numbers import resolve
+
+SMALLER_IS_BETTER = ("latency_ms", "parameters", "bytes")
+SPEED = ("latency_ms", "images_per_second")
+OF_THE_FILE = {  # metrics without a split
+    "parameters": ("parameters", "count"),
+    "bytes": ("weights.bytes", "size"),
+    "best_value": ("training.best_value", "fraction"),
+}
 
 
 def derive(inputs: Inputs) -> dict[str, Any]:
@@ -48,9 +57,7 @@ def _seed(inputs: Inputs, split: str) -> int:
 
 
 def statistic(inputs: Inputs, phase: str, split: str) -> Statistic:
-    """Image weights [b, N] -> every overall score [b], from the per-image counts that `evaluate` kept."""
-    if inputs.params.task == "detection":
-        return _detection_statistic(inputs, phase, split)
+    """Image weights [b, N] -> every overall score [b], from the per-image confusion matrices that `evaluate` kept."""
     params = inputs.params
     focus = [params.class_index(name) for name in params.report.focus_classes]
     members = {
@@ -73,11 +80,9 @@ def load_array(inputs: Inputs, phase: str, name: str) -> np.ndarray:
     try:
         return np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: could not be read ({error}); run `dvc repro evaluate@{phase}` (or `dvc pull`)") from None
-
-
-def _detection_statistic(inputs: Inputs, phase: str, split: str) -> Statistic:
-    raise NotImplementedError
+        raise UserError(
+            f"{path}: could not be read ({error}); run `dvc repro evaluate@{phase}` (or `dvc pull`)"
+        ) from None
 
 
 def _mean_of(scores: np.ndarray, columns: list[int]) -> np.ndarray:
@@ -106,9 +111,29 @@ def _paired(inputs: Inputs, phase: str, other: str) -> dict[str, Any]:
         if not same or not images:
             result[split] = None
             continue
-        mine, theirs = statistic(inputs, phase, split), statistic(inputs, other, split)
-        differences = paired_difference(mine, theirs, images, inputs.params.evaluate.bootstrap, _seed(inputs, split))
-        result[split] = {"images": images} | differences
+        differ = _differences_of_boxes if inputs.params.task == "detection" else _differences_of_masks
+        result[split] = {"images": images} | differ(inputs, phase, other, split)
+    return result
+
+
+def _differences_of_masks(inputs: Inputs, phase: str, other: str, split: str) -> dict[str, Any]:
+    mine, theirs = statistic(inputs, phase, split), statistic(inputs, other, split)
+    images = inputs.metrics[phase]["splits"][split]["images"]
+    return paired_difference(mine, theirs, images, inputs.params.evaluate.bootstrap, _seed(inputs, split))
+
+
+def _differences_of_boxes(inputs: Inputs, phase: str, other: str, split: str) -> dict[str, Any]:
+    # a difference without an interval gets no verdict
+    mine, theirs = (inputs.metrics[name]["splits"][split] for name in (phase, other))
+    pairs = {name: (mine.get(name), theirs.get(name)) for name in inputs.overall}
+    for name in inputs.params.classes:
+        metric = inputs.per_class[0]
+        pairs[f"{metric}/{name}"] = (mine["per_class"][name][metric], theirs["per_class"][name][metric])
+    result = {}
+    for name, sides in pairs.items():
+        first, second = (side["value"] if isinstance(side, dict) else side for side in sides)
+        value = None if first is None or second is None else first - second
+        result[name] = {"value": value, "low": None, "high": None, "verdict": None}
     return result
 
 
@@ -157,47 +182,40 @@ def claim_source(inputs: Inputs, claim: Claim) -> tuple[str, str, str]:
     `latency_ms` or `images_per_second`.
     """
     phase = claim.phase or inputs.params.phase
-    file = inputs.file_metrics(phase)
-    if claim.metric == "parameters":
-        return file, "parameters", "count"
-    if claim.metric == "bytes":
-        return file, "weights.bytes", "size"
-    if claim.metric == "best_value":
-        return file, "training.best_value", "fraction"
-    if claim.metric in ("latency_ms", "images_per_second"):
+    if claim.metric in SPEED:
         return inputs.file_own("provenance.json"), f"speed.{phase}.{claim.metric}", "decimal"
-    name, slash, of = claim.metric.partition("/")
-    key = f"splits.{claim.split}.per_class.{of}.{name}" if slash else f"splits.{claim.split}.{name}"
-    return file, key, "fraction"
+    return inputs.file_metrics(phase), *metric_key(claim.metric, claim.split)
+
+
+def metric_key(metric: str, split: str) -> tuple[str, str]:
+    """(key, format) of a metric in metrics/<study>/<phase>.json."""
+    if metric in OF_THE_FILE:
+        return OF_THE_FILE[metric]
+    name, slash, of = metric.partition("/")
+    return (f"splits.{split}.per_class.{of}.{name}" if slash else f"splits.{split}.{name}"), "fraction"
 
 
 def _claimed(inputs: Inputs, index: int, claim: Claim) -> Any:
     phase = claim.phase or inputs.params.phase
-    if claim.metric in ("latency_ms", "images_per_second"):
+    if claim.metric in SPEED:
         return inputs.speed.get(phase, {}).get(claim.metric)
     document = inputs.metrics[phase]
-    simple = {"parameters": ("parameters",), "bytes": ("weights", "bytes"), "best_value": ("training", "best_value")}
-    name, slash, of = claim.metric.partition("/")
-    path = simple.get(claim.metric) or (
-        ("splits", claim.split, "per_class", of, name) if slash else ("splits", claim.split, name)
-    )
-    node: Any = document
-    if claim.metric not in simple and claim.split not in document["splits"]:
+    if claim.metric not in OF_THE_FILE and claim.split not in document["splits"]:
         raise UserError(
             f"params.yaml: report.claims.{index}.split = {claim.split!r}: was not scored; "
             f"allowed: {', '.join(document['splits'])} (evaluate.splits)"
         )
-    for part in path:
-        if not isinstance(node, dict) or part not in node:
-            overall = [key for key, value in document["splits"][claim.split].items() if isinstance(value, dict)]
-            overall.remove("per_class")
-            per_class = ", ".join(f"{key}/<class>" for key in inputs.per_class)
-            others = "parameters, bytes, best_value, latency_ms, images_per_second"
-            raise UserError(
-                f"params.yaml: report.claims.{index}.metric = {claim.metric!r}: not measured; "
-                f"allowed: {', '.join(overall)}, {per_class}, {others}"
-            )
-        node = node[part]
+    try:
+        node = resolve(document, metric_key(claim.metric, claim.split)[0])
+        if isinstance(node, dict) and "value" not in node:
+            raise KeyError(claim.metric)
+    except KeyError:
+        overall = ", ".join(name for name in OVERALL[inputs.params.task])
+        classes = ", ".join(f"{name}/<class>" for name in inputs.per_class)
+        raise UserError(
+            f"params.yaml: report.claims.{index}.metric = {claim.metric!r}: not measured; "
+            f"allowed: {overall}, {classes}, {', '.join((*OF_THE_FILE, *SPEED))}"
+        ) from None
     return node
 
 
@@ -222,7 +240,7 @@ def judge(inputs: Inputs, index: int) -> dict[str, Any]:
 
 
 def _reaches(claim: Claim, measured: float, reached: float) -> bool:
-    smaller_is_better = claim.metric in ("latency_ms", "parameters", "bytes")
+    smaller_is_better = claim.metric in SMALLER_IS_BETTER
     wanted = claim.value if claim.value is not None else claim.low
     if wanted is None:
         return claim.high is None or measured <= claim.high

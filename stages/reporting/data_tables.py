@@ -17,6 +17,7 @@ def audit(inputs: Inputs) -> dict[str, Any]:
     sources = inputs.dataset["sources"]
     return {
         "images": sum(source["images"] for source in sources),
+        "left_out": len(inputs.splits.get("left_out") or []),
         "moved": len(inputs.splits["moves"]),
         "moves": [{"from": a, "to": b, "reason": why, "images": n} for (a, b, why), n in sorted(moves.items())],
         "leaks": {"total": len(inputs.splits["leaks"]), **dict(sorted(leaks.items()))},
@@ -29,8 +30,15 @@ def sources(inputs: Inputs, ledger: Ledger) -> Table:
     for index, source in enumerate(inputs.dataset["sources"]):
         counts = [cell(ledger.num(file, f"sources.{index}.{name}", "count")) for name in ("images", "labelled")]
         rows.append((cell(str(source["name"])), cell(str(source["split"] or "by ratio")), *counts))
-    rows.append((cell("all sources"), cell(""), cell(ledger.num(inputs.file_own("derived.json"), "audit.images", "count")), cell("")))
-    return Table("sources", ("Source", "Split as given", "Images", "Labelled"), tuple(rows))
+    rows.append(
+        (
+            cell("all sources"),
+            cell(""),
+            cell(ledger.num(inputs.file_own("derived.json"), "audit.images", "count")),
+            cell(""),
+        )
+    )
+    return Table("sources", "Collected images", ("Source", "Split as given", "Images", "Labelled"), tuple(rows))
 
 
 def problems(inputs: Inputs, ledger: Ledger) -> Table | None:
@@ -39,8 +47,10 @@ def problems(inputs: Inputs, ledger: Ledger) -> Table | None:
     kinds = inputs.dataset["problems"]
     rows = [(cell(kind), cell(ledger.num(file, f"problems.{kind}", "count"))) for kind in kinds]
     path = f"data/{inputs.study}/raw/problems.csv"
-    note = run(ledger.num(file, "quarantined", "count"), f" files were set aside (quarantined); {path} lists every problem.")
-    return Table("problems", ("Problem", "Count"), tuple(rows), note) if rows else None
+    note = run(
+        ledger.num(file, "quarantined", "count"), f" files were set aside (quarantined); {path} lists every problem."
+    )
+    return Table("problems", "Bad files", ("Problem", "Count"), tuple(rows), note) if rows else None
 
 
 def no_problems(inputs: Inputs) -> Text | None:
@@ -54,7 +64,7 @@ def split_sizes(inputs: Inputs, ledger: Ledger) -> Table:
     for split in inputs.splits["counts"]["after"]:
         before, after = (_count(inputs, ledger, when, f"{split}.images") for when in ("before", "after"))
         rows.append((cell(split), cell(before), cell(after)))
-    return Table("split_sizes", ("Split", "Images as given", "Images used"), tuple(rows))
+    return Table("split_sizes", "Splits", ("Split", "Images as given", "Images used"), tuple(rows))
 
 
 def class_counts(inputs: Inputs, ledger: Ledger) -> Table:
@@ -76,7 +86,7 @@ def class_counts(inputs: Inputs, ledger: Ledger) -> Table:
     for split in ("val", "test"):
         if least.get(split):
             note = run(note, f" Minimum in {split}: ", ledger.num(inputs.file_splits, f"minimum.{split}", "count"), ".")
-    return Table("class_counts", ("Class", *splits), tuple(rows), note)
+    return Table("class_counts", "Instances of every class", ("Class", *splits), tuple(rows), note)
 
 
 def _count(inputs: Inputs, ledger: Ledger, when: str, key: str) -> Any:
@@ -92,8 +102,11 @@ def moves(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | No
     for index, move in enumerate(derived["audit"]["moves"][:SHOWN]):
         count = ledger.num(file, f"audit.moves.{index}.images", "count")
         rows.append((cell(move["from"] or ABSENT), cell(move["to"] or ABSENT), cell(move["reason"]), cell(count)))
-    note = run(ledger.num(file, "audit.moved", "count"), f" images moved in all; {inputs.file_splits} lists each with its reason.")
-    return Table("moves", ("From", "To", "Reason", "Images"), tuple(rows), note) if rows else None
+    note = run(
+        ledger.num(file, "audit.moved", "count"),
+        f" images moved in all; {inputs.file_splits} lists each with its reason.",
+    )
+    return Table("moves", "Moved images", ("From", "To", "Reason", "Images"), tuple(rows), note) if rows else None
 
 
 def leaks(inputs: Inputs, ledger: Ledger) -> Table | None:
@@ -102,11 +115,20 @@ def leaks(inputs: Inputs, ledger: Ledger) -> Table | None:
     for index, leak in enumerate(inputs.splits["leaks"][:SHOWN]):
         ids = list(leak["ids"])
         listed = ", ".join(ids[:4]) + (f" and {len(ids) - 4} more" if len(ids) > 4 else "")
-        distance = ledger.num(inputs.file_splits, f"leaks.{index}.distance", "count") if leak.get("distance") is not None else ABSENT
+        distance = (
+            ledger.num(inputs.file_splits, f"leaks.{index}.distance", "count")
+            if leak.get("distance") is not None
+            else ABSENT
+        )
         rows.append((cell(leak["kind"]), cell(listed), cell(" / ".join(leak["splits"])), cell(distance)))
     total = ledger.num(inputs.file_own("derived.json"), "audit.leaks.total", "count")
-    note = run(total, f" leaks across the splits as given; all in {inputs.file_splits}. Distance: bits of the 64-bit perceptual hash.")
-    return Table("leaks", ("Kind", "Images", "Splits as given", "Distance"), tuple(rows), note) if rows else None
+    note = run(
+        total,
+        f" leaks across the given splits; all in {inputs.file_splits}. Distance: bits of the 64-bit perceptual hash.",
+    )
+    return (
+        Table("leaks", "Leaks", ("Kind", "Images", "Splits as given", "Distance"), tuple(rows), note) if rows else None
+    )
 
 
 def duplicates(inputs: Inputs, ledger: Ledger) -> Text:
@@ -115,8 +137,27 @@ def duplicates(inputs: Inputs, ledger: Ledger) -> Text:
     exact, near, groups = (ledger.num(file, f"duplicates.{name}", "count") for name in ("exact", "near", "groups"))
     total = ledger.num(inputs.file_own("derived.json"), "audit.leaks.total", "count")
     return Text(
-        run("Exact duplicates: ", exact, ". Near duplicates: ", near, ". Groups: ", groups, ". Leaks across the splits as given: ", total, ".")
+        run(
+            "Exact duplicates: ",
+            exact,
+            ". Near duplicates: ",
+            near,
+            ". Groups: ",
+            groups,
+            ". Leaks across the splits as given: ",
+            total,
+            ".",
+        )
     )
+
+
+def left_out(inputs: Inputs, ledger: Ledger) -> Text | None:
+    """Unlabeled images that pre-training must not see."""
+    rows = inputs.splits.get("left_out") or []
+    if not rows:
+        return None
+    count = ledger.num(inputs.file_own("derived.json"), "audit.left_out", "count")
+    return Text(run(count, " unlabeled images are near-duplicates of held-out ones and were left out of pre-training."))
 
 
 def unreliable(inputs: Inputs, ledger: Ledger, split: str) -> Text | None:
@@ -130,4 +171,13 @@ def unreliable(inputs: Inputs, ledger: Ledger, split: str) -> Text | None:
             parts += [", " if parts else "", f"{name} (n = ", ledger.num(inputs.file_metrics(phase), key, "count"), ")"]
     if not parts:
         return None
-    return Text(run(f"Not reliable on {split}: ", *parts, ". Fewer than ", ledger.num(inputs.file_metrics(phase), "min_reliable", "count"), "."), "warn")
+    return Text(
+        run(
+            f"Too few examples on {split} for a reliable score: ",
+            *parts,
+            ". Reliable from ",
+            ledger.num(inputs.file_metrics(phase), "min_reliable", "count"),
+            ".",
+        ),
+        "warn",
+    )

@@ -1,4 +1,4 @@
-"""Drawings as SVG: fixed ids, no dates, text as text, colors that color-blind readers can tell apart (Okabe & Ito 2008)."""
+"""Drawings as SVG: fixed ids, no dates, text as text, colors for any color vision (Okabe & Ito 2008)."""
 
 import io
 import re
@@ -60,7 +60,8 @@ def adapt(svg: str, name: str) -> str:
     svg = svg.replace(INK, "currentColor").replace(PAPER, "none").replace(GRID, "var(--line)")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'font: ([^;"]*?)"sans-serif"', r"font: \1sans-serif", svg)
-    return re.sub(r'(<svg\b[^>]*?) width="[^"]*"', rf'\1 role="img" aria-label="{name}"', svg, count=1)
+    style = r'\1 role="img" style="max-width: \2pt"'
+    return re.sub(r'(<svg\b[^>]*?) width="([0-9.]+)pt"', style, svg, count=1)
 
 
 def training_curves(inputs: Inputs) -> Figure | None:
@@ -84,7 +85,9 @@ def training_curves(inputs: Inputs) -> Figure | None:
     axes[0][1].set(xlabel="epoch", ylabel=f"{' / '.join(monitors)}, val")
     axes[0][1].legend()
     _whole_epochs(axes[0])
-    caption = "Training loss and the monitored validation metric by epoch; rings mark the epoch whose weights are shipped."
+    caption = (
+        "Training loss and the monitored validation metric by epoch; rings mark the epoch whose weights are shipped."
+    )
     return Figure("training_curves", _svg(figure), caption)
 
 
@@ -126,11 +129,13 @@ def per_class(inputs: Inputs, split: str) -> Figure:
         xs = [node["value"] for node, _ in points]
         marker = MARKERS[index % len(MARKERS)]
         axis.plot(xs, [y for _, y in points], marker, markersize=5, label=phase, **style)
-    axis.set(yticks=range(len(names)), yticklabels=names, xlim=(0, 1), xlabel=f"{metric}, {split}")
-    axis.invert_yaxis()
+    ends = (len(names) - 0.45, -0.55)
+    axis.set(yticks=range(len(names)), yticklabels=names, xlim=(0, 1), ylim=ends, xlabel=f"{metric}, {split}")
     axis.grid(axis="y", visible=False)
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return Figure(f"per_class_{split}", _svg(figure), f"{metric} per class on {split}, a mark a phase; lines: 95 % interval.")
+    return Figure(
+        f"per_class_{split}", _svg(figure), f"{metric} per class on {split}, a mark a phase; lines: 95 % interval."
+    )
 
 
 def confusion(inputs: Inputs, split: str) -> Figure | None:
@@ -139,11 +144,12 @@ def confusion(inputs: Inputs, split: str) -> Figure | None:
     if not counts:
         return None
     names = [*inputs.params.classes, *(["background"] if len(counts) > len(inputs.params.classes) else [])]
-    shares = [[(value / sum(row) if sum(row) else 0.0) for value in row] for row in counts]
+    shares = [[value / sum(row) if sum(row) else float("nan") for value in row] for row in counts]
     size = min(9.6, 3.4 + 0.42 * len(names))
     figure, axes = _plot(width=size, height=size * 0.86)
     axis = axes[0][0]
     axis.grid(visible=False)
+    axis.set_facecolor(GRID)  # rows of classes that are absent from the truth stay empty
     image = axis.imshow(shares, cmap="cividis", vmin=0, vmax=1)
     ticks = {"xticks": range(len(names)), "yticks": range(len(names)), "yticklabels": names}
     axis.set(**ticks, xlabel="predicted", ylabel="truth")
@@ -152,7 +158,9 @@ def confusion(inputs: Inputs, split: str) -> Figure | None:
         for x, share in enumerate(row):
             if share >= 0.005 and len(names) <= 20:
                 text = f"{100 * share:.0f}"
-                axis.text(x, y, text, ha="center", va="center", color="#111111" if share > 0.5 else "#ffffff", fontsize=9)
+                axis.text(
+                    x, y, text, ha="center", va="center", color="#111111" if share > 0.5 else "#ffffff", fontsize=9
+                )
     figure.colorbar(image, ax=axis, label="share of the true class", shrink=0.8)
     unit = "objects" if inputs.params.task == "detection" else "pixels"
     caption = f"Confusion matrix of phase {inputs.params.phase} on {split}: per cent of each true class's {unit}."
@@ -188,4 +196,6 @@ def box_sizes(inputs: Inputs) -> Figure | None:
     axis.set_xticks(ticks, labels=[str(tick) for tick in ticks])
     axis.minorticks_off()
     axis.legend()
-    return Figure("box_sizes", _svg(figure), "Box sizes per split as given; dotted: COCO's limits of small and large objects.")
+    return Figure(
+        "box_sizes", _svg(figure), "Box sizes per split as given; dotted: COCO's limits of small and large objects."
+    )

@@ -175,7 +175,9 @@ def _headline_exists(params: Params, metrics: dict[str, dict[str, Any]]) -> None
         )
     for phase, document in metrics.items():
         if not document["splits"]:
-            raise UserError(f"metrics/{params.study}/{phase}.json: no split was scored; run `dvc repro evaluate@{phase}`")
+            raise UserError(
+                f"metrics/{params.study}/{phase}.json: no split was scored; run `dvc repro evaluate@{phase}`"
+            )
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

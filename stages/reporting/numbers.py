@@ -3,7 +3,8 @@
     ledger.num("metrics/lanes/baseline.json", "splits.test.mIoU.value")   ->  0.712
 
 A key is a dotted path into JSON (`splits.test.per_class.Sky.IoU.value`, list items by index) or, for CSV,
-`column[key column=value]` (`mIoU[epoch=9]`). `numbers.json` keeps what was printed, and `recheck` derives all of it again.
+`column[key column=value]` (`mIoU[epoch=9]`). `numbers.json` keeps what was printed;
+`recheck` derives all of it again.
 """
 
 import csv

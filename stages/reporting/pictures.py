@@ -10,7 +10,7 @@ from stages.reporting.blocks import Gallery, Picture, run
 from stages.reporting.inputs import Inputs
 from stages.reporting.numbers import Ledger
 
-SIDE = 640  # pixels, longer side
+SIDE = 960  # pixels, longer side
 BUDGET = 700_000  # bytes of all pictures together; the HTML page repeats them in base64, a third larger
 QUALITIES = (82, 70, 55, 40, 25)
 
@@ -50,8 +50,8 @@ def samples(inputs: Inputs, ledger: Ledger, split: str) -> Gallery | None:
         facts = [part for key in ("score", "truth", "predicted", "IoU", "confidence") if key in row
                  for part in (f", {key} ", ledger.num(file, f"{index}.{key}", _format(row[key])))]  # fmt: skip
         content = shrink(path, BUDGET // max(len(rows), 1))
-        caption = run(f"{row['kind']}: {row['id']}", *facts)
-        pictures.append(Picture(f"samples/{Path(row['file']).stem}.jpg", content, "image/jpeg", caption))
+        shown = run(f"{row['kind']}: {row['id']}", *facts)
+        pictures.append(Picture(f"samples/{Path(row['file']).stem}.jpg", content, "image/jpeg", shown))
     caption = f"Best, median and worst predictions of phase {phase} on {split}."
     return Gallery(tuple(pictures), caption) if pictures else None
 
@@ -64,7 +64,12 @@ def reconstructions(inputs: Inputs, most: int = 3) -> Gallery | None:
     """What pre-training made of masked images."""
     paths = sorted(Path("models", inputs.study, "pretrain", "reconstructions").glob("*.png"))[:most]
     pictures = [
-        Picture(f"reconstructions/{path.stem}.jpg", shrink(path, BUDGET // 10), "image/jpeg", (f"reconstruction {path.stem}",))
+        Picture(
+            f"reconstructions/{path.stem}.jpg",
+            shrink(path, BUDGET // 10),
+            "image/jpeg",
+            (f"reconstruction {path.stem}",),
+        )
         for path in paths
     ]
     return Gallery(tuple(pictures), "Image, masked image and reconstruction.") if pictures else None

@@ -34,9 +34,13 @@ def scalars(inputs: Inputs) -> dict[str, float]:
 def write_plots(folder: Path, inputs: Inputs) -> None:
     """history.csv, per_class.csv and confusion.csv of every phase."""
     _write(folder / "history.csv", ("phase", "epoch", "train_loss", "val_metric"), _history(inputs))
-    columns = ("phase", "split", "class", "n", *inputs.per_class)
+    columns = ("phase", "split", "class", "n", "score", *inputs.per_class)
     _write(folder / "per_class.csv", columns, _per_class(inputs))
-    _write(folder / "confusion.csv", ("phase", "split", "truth", "predicted", "count", "share"), _confusion(inputs))
+    _write(
+        folder / "confusion.csv",
+        ("phase", "active", "split", "truth", "predicted", "count", "share"),
+        _confusion(inputs),
+    )
 
 
 def _write(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
@@ -64,17 +68,20 @@ def _per_class(inputs: Inputs) -> list[dict[str, Any]]:
         for split, scored in document["splits"].items():
             for name, row in scored["per_class"].items():
                 values = {metric: row[metric]["value"] for metric in inputs.per_class}
-                rows.append({"phase": phase, "split": split, "class": name, "n": row[inputs.seen_key], **values})
+                start = {"phase": phase, "split": split, "class": name, "n": row[inputs.seen_key]}
+                rows.append(start | {"score": values[inputs.per_class[0]], **values})
     return rows
 
 
 def _confusion(inputs: Inputs) -> list[dict[str, Any]]:
     rows = []
     for phase, document in inputs.metrics.items():
+        active = "yes" if phase == inputs.params.phase else "no"
         for split, scored in document["splits"].items():
             names = [*inputs.params.classes, "background"]
             for truth, counts in zip(names, scored.get("confusion") or [], strict=False):
                 for predicted, count in zip(names, counts, strict=False):
-                    row = {"phase": phase, "split": split, "truth": truth, "predicted": predicted, "count": count}
+                    row = {"phase": phase, "active": active, "split": split, "truth": truth}
+                    row |= {"predicted": predicted, "count": count}
                     rows.append(row | {"share": count / sum(counts) if sum(counts) else None})
     return rows

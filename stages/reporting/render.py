@@ -29,9 +29,16 @@ def write_pages(folder: Path, sections: Sequence[Section], **context: Any) -> No
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=lambda name: bool(name) and ".html" in name,
+        autoescape=lambda name: name is not None and ".html" in name,
     )
-    environment.filters |= {"md": markdown, "md_table": markdown_table, "html": html, "uri": data_uri, "plain": plain}
+    environment.filters |= {
+        "md": markdown,
+        "md_table": markdown_table,
+        "html": html,
+        "uri": data_uri,
+        "plain": plain,
+        "tone": tone,
+    }
     environment.filters |= {"inline_svg": lambda figure: Markup(adapt(figure.svg, figure.name))}
     for page in ("report.md", "report.html"):
         text = environment.get_template(f"{page}.j2").render(sections=sections, **context)
@@ -93,6 +100,12 @@ def html(inline: Inline) -> Markup:
             where = f"{part.file}: {part.key}"
             parts.append(Markup(span).format(part.file, part.key, part.format, where, part.text))
     return Markup("").join(parts)
+
+
+def tone(cell: Cell) -> str:
+    """CSS classes of a cell: its tone, and `num` for numbers, which must not be broken over lines."""
+    starts = cell.parts[:1]
+    return " ".join(filter(None, (cell.tone, "num" if starts and not isinstance(starts[0], str) else "")))
 
 
 def data_uri(content: bytes, mime: str) -> str:

@@ -1,5 +1,6 @@
-"""Tables about the run: its steps and times, the configuration, what changed between phases, training facts, provenance."""
+"""Tables about the run: steps and times, configuration, changes between phases, training facts, provenance."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from stages.reporting.blocks import Cell, Table, Text, cell, run
@@ -33,10 +34,9 @@ def summary(inputs: Inputs, ledger: Ledger, document: dict[str, Any]) -> Text:
     times, file = document["run"], inputs.file_own("provenance.json")
     if times["started"] is None:
         return Text(("Every step was restored from the cache: nothing ran here, so there is no date or duration.",))
-    date, clock = times["started"].split("T")
     return Text(
         run(
-            f"{times['status']}. Started {date} at {clock}; the steps that ran here took ",
+            f"{times['status']}. Started {clock(times['started'])}; the steps that ran here took ",
             ledger.num(file, "run.seconds", "duration"),
             " together.",
         )
@@ -49,10 +49,26 @@ def steps(inputs: Inputs, ledger: Ledger, document: dict[str, Any]) -> Table:
     for name, row in document["run"]["stages"].items():
         tone = {"SUCCESS": "good", "restored from cache": "quiet"}.get(row["status"], "bad")
         seconds = ledger.num(file, f"run.stages.{name}.seconds", "duration")
-        started = (row["started"] or ABSENT).replace("T", " ").replace("+00:00", " UTC")
+        started = clock(row["started"])
         written, log = _paths(inputs, name)
-        rows.append((cell(name), cell(row["status"], tone=tone), cell(started), cell(seconds), code(written), code(log)))
-    return Table("steps", ("Step", "Status", "Started", "Duration", "Written to", "Log"), tuple(rows))
+        rows.append(
+            (
+                cell(name),
+                cell(row["status"], tone=tone),
+                cell(started, tone="line"),
+                cell(seconds),
+                code(written),
+                code(log),
+            )
+        )
+    return Table("steps", "Steps", ("Step", "Status", "Started", "Duration", "Written to", "Log"), tuple(rows))
+
+
+def clock(started: str | None) -> str:
+    """`2031-05-06 07:10 UTC` of an ISO 8601 time."""
+    if started is None:
+        return ABSENT
+    return datetime.fromisoformat(started).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _paths(inputs: Inputs, name: str) -> tuple[str, str]:
@@ -89,7 +105,13 @@ def configuration(inputs: Inputs, ledger: Ledger) -> Table:
     folders += [code(f"models/{params.study}/{phase}") for phase in params.phases]
     rows.append((cell("output folder"), *folders))
     columns = ("Setting", *(["pre-training"] if mae else []), *params.phases)
-    return Table("configuration", columns, tuple(rows), ("All parameters, defaults filled in: parameters.json.",))
+    return Table(
+        "configuration",
+        "Configuration",
+        columns,
+        tuple(rows),
+        ("All parameters, defaults filled in: parameters.json.",),
+    )
 
 
 def _setting(ledger: Ledger, file: str, block: str, key: str | None) -> Cell:
@@ -119,11 +141,15 @@ def changes(inputs: Inputs, ledger: Ledger) -> Table | None:
     note = ""
     if several:
         note = (
-            f"Several changes at once in {', '.join(several)}: the verdict is on all of them together, it cannot say which "
-            "one did it. `retrace ablate` switches them one by one."
+            f"Several changes at once in {', '.join(several)}: the verdict is on all of them together "
+            "and cannot say which one did it. The ablation command (retrace ablate) switches them one by one."
         )
     columns = ("Phase", "Compared with", "Parameter", "Before", "After")
-    return Table("changes", columns, tuple(rows), (note,) if note else ()) if rows else None
+    return (
+        Table("changes", "What each phase changes", columns, tuple(rows), (f"{ABSENT}: not set. {note}",))
+        if rows
+        else None
+    )
 
 
 def notes(inputs: Inputs) -> tuple[tuple[str, ...], ...]:
@@ -162,6 +188,9 @@ def training(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
     for phase, document in inputs.metrics.items():
         file, facts = inputs.file_metrics(phase), document["training"]
         shipped, gap = cell(ABSENT), cell(ABSENT)
+        best = cell(ABSENT)
+        if facts["monitor"] is not None:
+            best = cell(label(inputs, facts["monitor"]), " ", ledger.num(file, "training.best_value"))
         if phase in derived["training"]:
             shipped = cell(ledger.interval(file, f"splits.val.{facts['monitor']}"))
             gap = cell(ledger.num(inputs.file_own("derived.json"), f"training.{phase}.difference", "signed"))
@@ -170,20 +199,38 @@ def training(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
             (
                 cell(phase),
                 cell(ledger.num(file, "training.best_epoch", "count")),
-                cell(ledger.num(file, "training.epochs_run", "count"), " of ", ledger.num(file, "training.epochs_planned", "count")),
+                cell(
+                    ledger.num(file, "training.epochs_run", "count"),
+                    " of ",
+                    ledger.num(file, "training.epochs_planned", "count"),
+                ),
                 cell(stopped),
-                cell(label(inputs, facts["monitor"]), " ", ledger.num(file, "training.best_value")),
+                best,
                 shipped,
                 gap,
-                cell(ledger.num(file, "training.first_loss", "loss"), " to ", ledger.num(file, "training.last_loss", "loss")),
+                cell(
+                    ledger.num(file, "training.first_loss", "loss"),
+                    " to ",
+                    ledger.num(file, "training.last_loss", "loss"),
+                ),
             )
         )
-    columns = ("Phase", "Best epoch", "Epochs run", "Stopped", "Best in the log (val)", "Shipped file (val)", "Difference", "Training loss")
+    columns = (
+        "Phase",
+        "Best epoch",
+        "Epochs run",
+        "Stopped",
+        "Best in the log (val)",
+        "Shipped file (val)",
+        "Difference",
+        "Training loss",
+    )
     note = (
         "The best epoch is the first with the best monitored value on val. The log's best value was measured during "
-        "training; the score that counts is the shipped file's, measured after reloading it."
+        "training; the score that counts is the shipped file's, measured after reloading it. "
+        "Training loss: first batch to mean of the last epoch."
     )
-    return Table("training", columns, tuple(rows), (note,))
+    return Table("training", "Best epochs and early stopping", columns, tuple(rows), (note,))
 
 
 def published_epochs(inputs: Inputs, ledger: Ledger) -> Table | None:
@@ -199,12 +246,20 @@ def published_epochs(inputs: Inputs, ledger: Ledger) -> Table | None:
             file = inputs.file_history(phase)
             ours = ledger.num(file, f"{metric}[epoch={epoch}]", "fraction4") if epoch in measured else ABSENT
             named = str(epoch) in epochs
-            theirs = ledger.num(parameters, f"report.published_epochs.{phase}.{epoch}", "fraction4") if named else ABSENT
+            theirs = (
+                ledger.num(parameters, f"report.published_epochs.{phase}.{epoch}", "fraction4") if named else ABSENT
+            )
             note = "best epoch of this run" if epoch == best else ""
             rows.append((cell(phase), cell(str(epoch)), cell(theirs), cell(ours), cell(note)))
     columns = ("Phase", "Epoch", f"Published {label(inputs, metric)}", "This run, val (training log)", "Note")
     note = "" if inputs.params.report.real_data else "Demo data: the two columns are not comparable."
-    return Table("published_epochs", columns, tuple(rows), (note,) if note else ()) if rows else None
+    return (
+        Table(
+            "published_epochs", "Published and measured, epoch by epoch", columns, tuple(rows), (note,) if note else ()
+        )
+        if rows
+        else None
+    )
 
 
 def origin(inputs: Inputs, document: dict[str, Any]) -> Table:
@@ -217,14 +272,17 @@ def origin(inputs: Inputs, document: dict[str, Any]) -> Table:
         state = f" with uncommitted changes: {listed}"
     lock = document["lock"]
     rows = (
-        (cell("Git commit"), Cell((commit + state,), "warn" if git["dirty"] else "code")),
-        (cell("environment lock"), code(f"{lock['file']}, sha256 {lock['sha256'] or 'not there'}")),
+        (cell("Git commit"), Cell((commit + state,), "warn" if git["dirty"] else "hash")),
+        (cell("environment lock"), cell(f"{lock['file']}, sha256 {lock['sha256'] or 'not there'}", tone="hash")),
         (cell("packages"), cell(", ".join(f"{name} {version}" for name, version in document["packages"].items()))),
         (cell("Python, system"), cell(f"{document['python']}, {document['platform']}")),
-        (cell("device, CPU threads"), cell(f"{', '.join(document['devices']) or 'not recorded'}, {document['threads']}")),
+        (
+            cell("device, CPU threads"),
+            cell(f"{', '.join(document['devices']) or 'not recorded'}, {document['threads']}"),
+        ),
         (cell("seed"), cell(str(document["seed"]))),
     )
-    return Table("provenance", ("What", "Value"), rows)
+    return Table("provenance", "Made from", ("What", "Value"), rows)
 
 
 def sums(document: dict[str, Any]) -> Table | None:
@@ -233,11 +291,23 @@ def sums(document: dict[str, Any]) -> Table | None:
     for stage, entry in document["stages"].items():
         for path, md5 in entry["deps"].items():
             users.setdefault((path, md5 or ABSENT), []).append(stage)
-    makers = {(path, md5 or ABSENT): stage for stage, entry in document["stages"].items() for path, md5 in entry["outs"].items()}
-    rows = [(code(path), code(md5), cell(makers[(path, md5)]), _stages(users.pop((path, md5), []))) for path, md5 in makers]
+    makers = {
+        (path, md5 or ABSENT): stage
+        for stage, entry in document["stages"].items()
+        for path, md5 in entry["outs"].items()
+    }
+    rows = [
+        (code(path), code(md5), cell(makers[(path, md5)]), _stages(users.pop((path, md5), []))) for path, md5 in makers
+    ]
     rows += [(code(path), code(md5), cell(ABSENT), _stages(stages)) for (path, md5), stages in sorted(users.items())]
     note = "From dvc.lock when this report was made; provenance.json holds them by stage."
-    return Table("md5", ("Path", "md5", "Written by", "Read by"), tuple(rows), (note,)) if rows else None
+    return (
+        Table(
+            "md5", "Hashes of outputs and dependencies", ("Path", "md5", "Written by", "Read by"), tuple(rows), (note,)
+        )
+        if rows
+        else None
+    )
 
 
 def _stages(names: list[str]) -> Cell:

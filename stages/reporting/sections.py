@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stages.reporting import data_tables, figures, pictures, run_tables, tables
+from stages.reporting import claims, data_tables, figures, pictures, run_tables, tables
 from stages.reporting.blocks import Bullets, Section, Text, section
 from stages.reporting.inputs import Inputs
 from stages.reporting.numbers import Ledger
@@ -17,9 +17,9 @@ def compose(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], document: d
             "Summary",
             Text((report.summary,)) if report.summary else None,
             tables.headline(inputs, ledger),
-            tables.final(inputs, ledger, derived),
+            claims.final(inputs, ledger, derived),
         ),
-        section("claims", "Published and target figures", tables.claims(inputs, ledger, derived)),
+        section("claims", "Published and target figures", claims.claims(inputs, ledger, derived)),
         _phases(inputs, ledger, derived),
         _classes(inputs, ledger, derived),
         section("models", "Models compared", tables.models(inputs, ledger, inputs.headline_split)),
@@ -102,6 +102,7 @@ def _data(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section | 
         data_tables.moves(inputs, ledger, derived),
         data_tables.duplicates(inputs, ledger),
         data_tables.leaks(inputs, ledger),
+        data_tables.left_out(inputs, ledger),
         data_tables.problems(inputs, ledger),
         data_tables.no_problems(inputs),
         figures.box_sizes(inputs),

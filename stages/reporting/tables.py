@@ -1,10 +1,8 @@
-"""Tables of results: phases, classes, what changed, claims, the final table and the comparison of models."""
+"""Tables of results: phases side by side, per class, groups of classes and the models compared."""
 
 from typing import Any
 
-from stages.params.schema import Claim
 from stages.reporting.blocks import Cell, Table, Text, cell, run
-from stages.reporting.comparisons import claim_source
 from stages.reporting.inputs import Inputs
 from stages.reporting.numbers import ABSENT, Inline, Ledger
 
@@ -59,8 +57,8 @@ def headline(inputs: Inputs, ledger: Ledger) -> Text:
             *value,
             f" on {split} (n = ",
             images,
-            f" images; 95 % bootstrap interval over images): phase {phase}, the saved {_weights(inputs, phase)} after loading "
-            "it back from disk.",
+            f" images; 95 % bootstrap interval over images): phase {phase}, the saved "
+            f"{_weights(inputs, phase)} after loading it back from disk.",
         ),
         tone="headline",
     )
@@ -93,7 +91,14 @@ def verdict(inputs: Inputs, derived: dict[str, Any], phase: str, split: str, met
     row = against.get(split)
     if row is None:
         return cell("not the same images", tone="quiet")
-    word = (row.get(metric) or {}).get("verdict") or "undefined"
+    return judged(row.get(metric))
+
+
+def judged(row: dict[str, Any] | None) -> Cell:
+    """The verdict on one difference as a cell."""
+    if row is None or row["value"] is None:
+        return cell("undefined", tone="quiet")
+    word = row["verdict"] or "no paired interval"
     return cell(word, tone=TONES.get(word, "quiet"))
 
 
@@ -106,9 +111,7 @@ def phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str)
         measured = inputs.metrics[phase]["splits"]
         name = cell(phase + (" (active)" if phase == inputs.params.phase else ""))
         file = inputs.file_metrics(phase)
-        scores = [
-            cell(ledger.interval(file, f"splits.{s}.{metric}") if s in measured else (ABSENT,)) for s in splits
-        ]
+        scores = [cell(ledger.interval(file, f"splits.{s}.{metric}") if s in measured else (ABSENT,)) for s in splits]
         difference = cell(_difference(inputs, ledger, phase, shown, metric))
         origin = derived["comparisons"][phase]["from"] or ABSENT
         rows.append((name, *scores, cell(origin), difference, verdict(inputs, derived, phase, shown, metric)))
@@ -118,7 +121,14 @@ def phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str)
         counts += [ledger.num(inputs.file_metrics(inputs.params.phase), f"splits.{split}.images", "count")]
     return Table(
         f"phases_{metric}",
-        ("Phase", *(f"{label(inputs, metric)}, {split}" for split in splits), "Compared with", f"Difference, {shown}", "Verdict"),
+        "Scores and verdicts",
+        (
+            "Phase",
+            *(f"{label(inputs, metric)}, {split}" for split in splits),
+            "Compared with",
+            f"Difference, {shown}",
+            "Verdict",
+        ),
         tuple(rows),
         run(*counts, f" images. {BRACKETS} The difference is paired: both phases on the same resampled images."),
     )
@@ -143,7 +153,7 @@ def per_class(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> Table:
     columns = ("Class", *(LABELS.get(metric, metric) for metric in inputs.per_class), f"n ({unit})", "Note")
     note = run(caption_of(inputs, ledger, phase, split), " Not reliable: n below ")
     note = run(note, ledger.num(file, "min_reliable", "count"), " (evaluate.min_reliable).")
-    return Table(f"per_class_{phase}_{split}", columns, tuple(rows), note)
+    return Table(f"per_class_{phase}_{split}", f"Every class, {split}", columns, tuple(rows), note)
 
 
 def class_changes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], split: str) -> Table | None:
@@ -163,7 +173,7 @@ def class_changes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], split
         rows.append((cell(name), *scores, change, verdict(inputs, derived, phase, split, f"{metric}/{name}")))
     columns = ("Class", *inputs.metrics, f"{phase} against {other}", "Verdict")
     note = run(f"{metric} per class. ", caption_of(inputs, ledger, phase, split), " The difference is paired.")
-    return Table(f"class_changes_{split}", columns, tuple(rows), note)
+    return Table(f"class_changes_{split}", f"{metric}, phases side by side", columns, tuple(rows), note)
 
 
 def groups(inputs: Inputs, ledger: Ledger, split: str) -> Table | None:
@@ -181,6 +191,7 @@ def groups(inputs: Inputs, ledger: Ledger, split: str) -> Table | None:
         rows.append((cell(group), cell(", ".join(members)), *scores))
     return Table(
         "class_groups",
+        "Groups of classes",
         ("Group", "Classes", *inputs.metrics),
         tuple(rows),
         run("Mean IoU of the classes of a group. ", caption_of(inputs, ledger, inputs.params.phase, split)),
@@ -199,7 +210,13 @@ def overall(inputs: Inputs, ledger: Ledger, split: str) -> Table:
         ]
         rows.append((cell(label(inputs, metric)), *scores))
     name = f"overall_{split}"
-    return Table(name, ("Metric", *inputs.metrics), tuple(rows), caption_of(inputs, ledger, inputs.params.phase, split))
+    return Table(
+        name,
+        f"Every metric, {split}",
+        ("Metric", *inputs.metrics),
+        tuple(rows),
+        caption_of(inputs, ledger, inputs.params.phase, split),
+    )
 
 
 def models(inputs: Inputs, ledger: Ledger, split: str) -> Table:
@@ -228,14 +245,24 @@ def models(inputs: Inputs, ledger: Ledger, split: str) -> Table:
                 *speed,
             )
         )
-    columns = ("Phase", "Model", "Parameters", "Weights file", "Classes", "Classes predicted", f"{label(inputs, metric)}, {split}")
+    columns = (
+        "Phase",
+        "Model",
+        "Parameters",
+        "Weights file",
+        "Classes",
+        "Classes predicted",
+        f"{label(inputs, metric)}, {split}",
+    )
     return Table(
         "models",
+        "Size, score and speed",
         (*columns, "Latency, ms", "Images/s"),
         tuple(rows),
         run(
             caption_of(inputs, ledger, inputs.params.phase, split),
-            " Latency: median of single images after warm-up; images/s: in batches. Both are this run's, on this machine.",
+            " Latency: median of single images after warm-up; images/s: in batches. "
+            "Both are this run's; the brackets of the latency are quartiles.",
         ),
     )
 
@@ -246,96 +273,3 @@ def architecture(inputs: Inputs, phase: str) -> str:
     if block.engine == "ultralytics":
         return block.model
     return ", ".join(filter(None, (block.model.architecture, block.model.encoder)))
-
-
-def claims(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | None:
-    """Published, baseline and target figures beside the measured ones, judged."""
-    rows = []
-    for index, claim in enumerate(inputs.params.report.claims):
-        file, key, format = claim_source(inputs, claim)
-        judged = derived["claims"][index]
-        measured: Inline = (ABSENT,) if judged["why"] == "not measured" else _measured(ledger, file, key, format)
-        status = judged["status"] + (f" ({judged['why']})" if judged["why"] else "")
-        rows.append(
-            (
-                cell(claim.label),
-                cell(claim.kind),
-                cell(judged["phase"]),
-                cell(claim.split),
-                cell(claimed(inputs, ledger, index, format)),
-                cell(measured),
-                cell(status, tone=TONES[judged["status"]]),
-            )
-        )
-    columns = ("Figure", "Kind", "Phase", "Split", "Claimed", "Measured", "Status")
-    note = (
-        "A target is met when the measured value reaches it; a published or baseline value is met when the measured "
-        f"interval reaches it. {BRACKETS}"
-    )
-    return Table("claims", columns, tuple(rows), (note,)) if rows else None
-
-
-def _measured(ledger: Ledger, file: str, key: str, format: str) -> Inline:
-    try:
-        return ledger.interval(file, key, format)
-    except KeyError:
-        return (ABSENT,)
-
-
-def claimed(inputs: Inputs, ledger: Ledger, index: int, format: str) -> Inline:
-    """`0.796`, `0.80 to 0.85`, `at least 0.75` or `at most 60.0`, quoted from the parameters."""
-    claim: Claim = inputs.params.report.claims[index]
-    file = inputs.file_own("parameters.json")
-    ends = {
-        name: ledger.num(file, f"report.claims.{index}.{name}", format)
-        for name in ("value", "low", "high")
-        if getattr(claim, name) is not None
-    }
-    if "value" in ends:
-        return (ends["value"],)
-    if "low" in ends and "high" in ends:
-        return (ends["low"], " to ", ends["high"])
-    if "low" in ends:
-        return ("at least ", ends["low"])
-    return ("at most ", ends["high"]) if "high" in ends else (ABSENT,)
-
-
-def final(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | None:
-    """Metric | Baseline | Target | Final | Change | Status: the first phase against the active one."""
-    active, split = inputs.params.phase, inputs.headline_split
-    first = next(iter(inputs.metrics))
-    targets = {
-        (claim.metric, claim.split): index
-        for index, claim in enumerate(inputs.params.report.claims)
-        if claim.kind == "target" and (claim.phase or active) == active
-    }
-    wanted = list(targets)
-    wanted += [(metric, split) for metric in inputs.overall if (metric, split) not in wanted]
-    rows = []
-    for metric, on in wanted:
-        if on not in inputs.metrics[first]["splits"] or on not in inputs.metrics[active]["splits"]:
-            continue
-        rows.append(_final_row(inputs, ledger, derived, metric, on, targets.get((metric, on))))
-    columns = ("Metric", f"Baseline ({first})", "Target", f"Final ({active})", "Change", "Status")
-    note = "Change: paired difference of the two phases. Status: the target where there is one, else the verdict on the change."
-    return Table("final", columns, tuple(rows), (f"{BRACKETS} {note}",)) if rows else None
-
-
-def _final_row(
-    inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str, split: str, target: int | None
-) -> tuple[Cell, ...]:
-    active, first = inputs.params.phase, next(iter(inputs.metrics))
-    example = Claim(metric=metric, label=metric, split=split)
-    _, key, format = claim_source(inputs, example)
-    before = _measured(ledger, inputs.file_metrics(first), key, format)
-    after = _measured(ledger, inputs.file_metrics(active), key, format)
-    change, status = cell(ABSENT), cell("no target", tone="quiet")
-    row = (derived["final"].get(split) or {}).get(metric)
-    if row is not None and row["value"] is not None:
-        change = cell(ledger.interval(inputs.file_own("derived.json"), f"final.{split}.{metric}", "signed"))
-        status = cell(row["verdict"], tone=TONES[row["verdict"]])
-    if target is not None:
-        word = derived["claims"][target]["status"]
-        status = cell(word, tone=TONES[word])
-    goal = cell(claimed(inputs, ledger, target, format)) if target is not None else cell(ABSENT)
-    return cell(f"{label(inputs, metric)}, {split}"), cell(before), goal, cell(after), change, status

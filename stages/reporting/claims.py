@@ -1,0 +1,113 @@
+"""Claimed against measured: published and target figures, and the table from baseline to final."""
+
+from typing import Any
+
+from stages.params.schema import Claim
+from stages.reporting.blocks import Cell, Table, cell, run
+from stages.reporting.comparisons import claim_source, metric_key
+from stages.reporting.inputs import Inputs
+from stages.reporting.numbers import ABSENT, Inline, Ledger
+from stages.reporting.tables import BRACKETS, TONES, judged, label
+
+
+def claims(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | None:
+    """Published, baseline and target figures beside the measured ones, judged."""
+    rows = []
+    for index, claim in enumerate(inputs.params.report.claims):
+        file, key, format = claim_source(inputs, claim)
+        found = derived["claims"][index]
+        measured: Inline = (ABSENT,) if found["why"] == "not measured" else _measured(ledger, file, key, format)
+        status = found["status"] + (f" ({found['why']})" if found["why"] else "")
+        rows.append(
+            (
+                cell(claim.label),
+                cell(claim.kind),
+                cell(found["phase"]),
+                cell(claim.split),
+                cell(claimed(inputs, ledger, index, format)),
+                cell(measured),
+                cell(status, tone=TONES[found["status"]]),
+            )
+        )
+    columns = ("Figure", "Kind", "Phase", "Split", "Claimed", "Measured", "Status")
+    note = (
+        "A target is met when the measured value reaches it; a published or baseline value is met when the measured "
+        f"interval reaches it. {BRACKETS}"
+    )
+    return Table("claims", "Claimed and measured", columns, tuple(rows), (note,)) if rows else None
+
+
+def _measured(ledger: Ledger, file: str, key: str, format: str) -> Inline:
+    try:
+        return ledger.interval(file, key, format)
+    except KeyError:
+        return (ABSENT,)
+
+
+def claimed(inputs: Inputs, ledger: Ledger, index: int, format: str) -> Inline:
+    """`0.796`, `0.80 to 0.85`, `at least 0.75` or `at most 60.0`, quoted from the parameters."""
+    claim: Claim = inputs.params.report.claims[index]
+    file = inputs.file_own("parameters.json")
+    ends = {
+        name: ledger.num(file, f"report.claims.{index}.{name}", format)
+        for name in ("value", "low", "high")
+        if getattr(claim, name) is not None
+    }
+    if "value" in ends:
+        return (ends["value"],)
+    if "low" in ends and "high" in ends:
+        return (ends["low"], " to ", ends["high"])
+    if "low" in ends:
+        return ("at least ", ends["low"])
+    return ("at most ", ends["high"]) if "high" in ends else (ABSENT,)
+
+
+def final(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
+    """Metric | Baseline | Target | Final | Change | Status: the first phase against the active one."""
+    active, split = inputs.params.phase, inputs.headline_split
+    first = next(iter(inputs.metrics))
+    targets: dict[tuple[str, str], int] = {
+        (claim.metric, claim.split): index
+        for index, claim in enumerate(inputs.params.report.claims)
+        if claim.kind == "target" and (claim.phase or active) == active
+    }
+    wanted = list(targets)
+    wanted += [(metric, split) for metric in inputs.overall if (metric, split) not in wanted]
+    rows = []
+    for metric, on in wanted:
+        if on not in inputs.metrics[first]["splits"] or on not in inputs.metrics[active]["splits"]:
+            continue
+        rows.append(_final_row(inputs, ledger, derived, metric, on, targets.get((metric, on))))
+    columns = (
+        "Metric",
+        "Baseline" if first == "baseline" else f"Baseline ({first})",
+        "Target",
+        f"Final ({active})",
+        "Change",
+        "Status",
+    )
+    counts: list[Any] = []
+    for name in dict.fromkeys(name for _, name in wanted if name in inputs.active["splits"]):
+        images = ledger.num(inputs.file_metrics(active), f"splits.{name}.images", "count")
+        counts += ["; " if counts else "", f"{name} n = ", images]
+    note = "Change: the difference on the same images. Status: the target where there is one, else the verdict."
+    return Table("final", "Baseline and final", columns, tuple(rows), run(*counts, f" images. {BRACKETS} {note}"))
+
+
+def _final_row(
+    inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str, split: str, target: int | None
+) -> tuple[Cell, ...]:
+    active, first = inputs.params.phase, next(iter(inputs.metrics))
+    key, format = metric_key(metric, split)
+    before = _measured(ledger, inputs.file_metrics(first), key, format)
+    after = _measured(ledger, inputs.file_metrics(active), key, format)
+    change, status = cell(ABSENT), cell("no target", tone="quiet")
+    row = (derived["final"].get(split) or {}).get(metric)
+    if row is not None and row["value"] is not None:
+        change = cell(ledger.interval(inputs.file_own("derived.json"), f"final.{split}.{metric}", "signed"))
+        status = judged(row)
+    if target is not None:
+        word = derived["claims"][target]["status"]
+        status = cell(word, tone=TONES[word])
+    goal = cell(claimed(inputs, ledger, target, format)) if target is not None else cell(ABSENT)
+    return cell(f"{label(inputs, metric)}, {split}"), cell(before), goal, cell(after), change, status
