@@ -1,4 +1,4 @@
-"""A finished `collect` and `rebalance` in miniature: colored rectangles to segment, and the parameters to train on them."""
+"""A finished `collect` and `rebalance` in miniature: colored rectangles to segment, and the parameters for them."""
 
 from pathlib import Path
 from typing import Any

@@ -188,7 +188,7 @@ def _out_of_patience(result: Result, plan: Plan) -> bool:
 def _book(result: Result, row: Row, scored: nn.Module, task: Task) -> None:
     """Append an epoch's row and keep its weights if it is the best so far (the first of equals)."""
     result.history.append(row)
-    value = row[task.monitor] if task.monitor else None
+    value = row[task.monitor] if task.validate and task.monitor else None
     better = value is not None and (result.best_value is None or value > result.best_value)
     if task.validate is None or better or result.best_epoch == 0:
         result.best_epoch, result.best_value = int(row["epoch"] or 0), value
