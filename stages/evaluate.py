@@ -33,7 +33,7 @@ def main(*arguments: str) -> None:
         predictor = load_predictor(shipped, device)
         _check(predictor, params, shipped)
         manifest = read_manifest(Path("data", params.study, "raw"))
-        lists = {split: _labeled(manifest, params, split) for split in params.evaluate.splits}
+        lists: dict[str, list[str]] = {split: _labeled(manifest, params, split) for split in params.evaluate.splits}
         target = Path("metrics", params.study, phase)
         with whole_folder(target) as folder:
             work = Work(params, manifest, predictor.predict, folder)

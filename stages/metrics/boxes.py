@@ -1,5 +1,122 @@
-"""Score the boxes of one split."""
+"""Score the boxes of one split: matches per image, then COCO scores, intervals, curves, confusions and pictures."""
+
+from typing import Any
+
+import numpy as np
+
+from stages.dataset.manifest import Record
+from stages.dataset.palette import palette
+from stages.files import write_json, write_jsonl
+from stages.metrics import pictures
+from stages.metrics.detection import curves, summarize
+from stages.metrics.matching import Found, Truth, match, pair
+from stages.metrics.work import Images, Scored, Work
 
 
-def score_boxes(work, split, ids):
-    raise NotImplementedError
+def score_boxes(work: Work, split: str, ids: list[str]) -> Scored:
+    """Predict, match and score; writes predictions_, matches_, objects_ and curves_<split> and sample pictures.
+
+    What is scored is what predictions_<split>.jsonl holds: boxes to 0.01 pixel, confidences to 0.000001.
+    """
+    params, options = work.params, work.params.evaluate
+    truths = [truth_of(work.manifest.records[id]) for id in ids]
+    founds = [rounded(prediction) for _, prediction in work.predictions(ids, f"evaluate {split}")]
+    rows = ({"id": id, **_listed(found)} for id, found in zip(ids, founds, strict=True))
+    write_jsonl(work.folder / f"predictions_{split}.jsonl", rows)
+    matches = match(truths, founds, len(params.classes), options.iou_threshold)
+    matches.save(work.folder, split)
+    write_json(work.folder / f"curves_{split}.json", _plotted(curves(matches, params.classes)))
+    found = summarize(truths, founds, matches, params.classes, options, work.bootstrap_seed(split))
+    sure = [confident(found_, options.confidence) for found_ in founds]
+    found["confusion"] = confusion(truths, sure, len(params.classes), options.iou_threshold).tolist()
+    return found, _draw(work, split, ids, truths, sure)
+
+
+def truth_of(record: Record) -> Truth:
+    """The objects of a manifest row."""
+    boxes = np.array([box.xywh for box in record.boxes], dtype=np.float64).reshape(-1, 4)
+    labels = np.array([box.label for box in record.boxes], dtype=np.int64)
+    return Truth(boxes, labels, np.array([box.crowd for box in record.boxes], dtype=bool))
+
+
+def rounded(prediction: Any) -> Found:
+    """A predictor's detections (`boxes` [K, 4] as x1, y1, x2, y2; `scores`; `labels`) at the precision that is kept."""
+    corners = prediction.boxes
+    boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    return Found(np.round(boxes, 2), prediction.labels, np.round(prediction.scores, 6))
+
+
+def confident(found: Found, confidence: float) -> Found:
+    """The detections at least this confident."""
+    keep = found.scores >= confidence
+    return Found(found.boxes[keep], found.labels[keep], found.scores[keep])
+
+
+def confusion(truths: list[Truth], founds: list[Found], classes: int, iou_threshold: float) -> np.ndarray:
+    """int64 [C+1, C+1], rows = truth; last row: detections of nothing, last column: objects missed."""
+    result = np.zeros((classes + 1, classes + 1), dtype=np.int64)
+    for truth, found in zip(truths, founds, strict=True):
+        pairs, left = pair(truth, found, iou_threshold)
+        missed = set(np.flatnonzero(~truth.crowd).tolist()) - {thing for thing, _, _ in pairs}
+        for thing, detection, _ in pairs:
+            result[truth.labels[thing], found.labels[detection]] += 1
+        for thing in missed:
+            result[truth.labels[thing], classes] += 1
+        for detection in left:
+            result[classes, found.labels[detection]] += 1
+    return result
+
+
+def quality(truth: Truth, found: Found, iou_threshold: float) -> tuple[float, float | None]:
+    """Panoptic quality (Kirillov et al. 2019: F1 x mean IoU of the hits) of one image, and that mean IoU.
+
+    NaN for an image with nothing in it and nothing found; a hit is a pair of one class.
+    """
+    pairs, left = pair(truth, found, iou_threshold)
+    hits = [overlap for thing, detection, overlap in pairs if truth.labels[thing] == found.labels[detection]]
+    objects = int((~truth.crowd).sum())
+    total = objects + len(pairs) + len(left)
+    return (2 * sum(hits) / total if total else float("nan")), (sum(hits) / len(hits) if hits else None)
+
+
+def _draw(work: Work, split: str, ids: list[str], truths: list[Truth], founds: list[Found]) -> list[dict[str, Any]]:
+    params = work.params
+    colors = [tuple(int(value) for value in color) for color in palette(params.classes, params.report.colors)]
+    judged = [quality(*both, params.evaluate.iou_threshold) for both in zip(truths, founds, strict=True)]
+    scores = np.array([score for score, _ in judged])
+    images = Images(work.manifest, ids)
+    samples = []
+    for kind, rows in pictures.choose(scores, ids, params.evaluate.samples).items():
+        for rank, row in enumerate(rows, start=1):
+            truth, found = truths[row], founds[row]
+            names = [params.classes[label] for label in truth.labels]
+            drawn = [
+                [(box, name, colors[label]) for box, name, label in zip(truth.boxes, names, truth.labels, strict=True)],
+                [(box, f"{score:.2f}", colors[label]) for box, score, label in zip(*vars(found).values(), strict=True)],
+            ]
+            file = f"samples/{split}_{kind}_{rank}.jpg"
+            pictures.save_boxes(work.folder / file, images[row][0], *drawn)
+            sample = {"file": file, "id": ids[row], "split": split, "kind": kind, "score": float(scores[row])}
+            counted = {"truth": int((~truth.crowd).sum()), "predicted": len(found.scores), "IoU": judged[row][1]}
+            mean = float(found.scores.mean()) if len(found.scores) else None
+            samples.append(sample | counted | {"confidence": mean})
+    return samples
+
+
+def _listed(found: Found) -> dict[str, Any]:
+    return {"boxes": found.boxes.tolist(), "scores": found.scores.tolist(), "labels": found.labels.tolist()}
+
+
+def _plotted(found: dict[str, Any]) -> dict[str, Any]:
+    """101 points a curve, 6 digits."""
+    step = {"confidence": 10, "F1": 10, "mean_F1": 10}
+
+    def short(values: np.ndarray, every: int) -> list[float]:
+        return np.round(values[::every], 6).tolist()
+
+    return {
+        key: {name: short(curve, step.get(key, 1)) for name, curve in value.items()}
+        if isinstance(value, dict)
+        else short(value, step.get(key, 1))
+        for key, value in found.items()
+    }

@@ -16,7 +16,7 @@ QUALITY = 82
 Drawn = tuple[tuple[float, float, float, float], str, tuple[int, int, int]]  # (x, y, w, h), caption, color
 
 
-def choose(scores: Sequence[float], ids: Sequence[str], count: int) -> dict[str, list[int]]:
+def choose(scores: np.ndarray, ids: Sequence[str], count: int) -> dict[str, list[int]]:
     """Rows of the `count` best, median and worst images; undefined (NaN) scores are left out, no row is used twice.
 
     Ties go by id. With few images the best are chosen first, then the worst, then the median.
