@@ -1,4 +1,4 @@
-"""Embedded scene generators: they draw a data set in the layout that `data.source` reads; demo and real share that path.
+"""Embedded scene generators: they draw a data set in the layout that `data.source` reads; demo and real share a path.
 
 A scene is a module with three functions (see `Scene`). Every image is drawn from (seed, name of the image) alone: it is
 the same whatever the counts, the order or the number of workers.

@@ -122,9 +122,9 @@ def _dry(
     scale = camera.focal / z
     color = vary(rng, (country.straw[0] * 0.72, country.straw[1] * 0.66, country.straw[2] * 0.62), 0.2)
     for _ in range(14):  # bare twigs around the clump
-        tip = np.asarray((u, v)) + (rng.normal(0, 0.75) * tall * scale, -rng.uniform(0.1, 0.75) * tall * scale)
+        tip = (u + rng.normal(0, 0.75) * tall * scale, v - rng.uniform(0.1, 0.75) * tall * scale)
         canvas.line(
-            np.stack([camera.project(x, 0.0, z), tip]), scale * 0.03, np.asarray(color) * 0.8, IDS["Dry Bushes"], z
+            np.asarray([camera.project(x, 0.0, z), tip]), scale * 0.03, np.asarray(color) * 0.8, IDS["Dry Bushes"], z
         )
     _foliage(canvas, rng, (u, v), (tall * 0.6 * scale, tall * 0.42 * scale), color, "Dry Bushes", z, 1.6 * grain, 4)
 
