@@ -67,6 +67,13 @@ def scene(seed: int, split: Split, index: int, height: int, width: int) -> Scene
     toe = _ground(rng, canvas)
     objects: list[tuple[int, XYWH]] = []
     taken: list[XYWH] = []
+    for label, paint in LOOK_ALIKES:
+        if rng.uniform() < 0.4:
+            place = _place(rng, label, toe, height, width, taken)
+            layer = canvas.layer()
+            paint(rng, layer, place)
+            canvas.paste(layer)
+            taken.append(place)
     order = {1: 0, 3: 1, 2: 2, 0: 3}  # from the face down to the foot: what is nearer covers what is behind
     for label in sorted(labels(seed, split, index), key=lambda label: order[label]):
         place = _place(rng, label, toe, height, width, taken)
@@ -77,7 +84,9 @@ def scene(seed: int, split: Split, index: int, height: int, width: int) -> Scene
         taken.append(box)
         objects.append((label, box))
     tint = 1 + rng.uniform(-0.06, 0.06, 3)
-    image = expose(rng, canvas.finish(), rng.uniform(0.72, 1.15), tint, rng.uniform(1.5, 5))
+    haze = max(0.0, rng.uniform(-0.5, 0.5))  # every second photograph is a little hazy
+    pixels = canvas.finish() * (1 - haze) + np.array([176, 182, 190]) * haze
+    image = expose(rng, pixels, rng.uniform(0.6, 1.15), tint, rng.uniform(2, 8))
     return Scene(image, tuple(objects))
 
 
@@ -200,6 +209,45 @@ def _vegetation(rng: np.random.Generator, layer: Layer, place: XYWH) -> None:
         )
 
 
+def _stairs(rng: np.random.Generator, layer: Layer, place: XYWH) -> None:
+    """Steps for inspectors: as long as a slope drain, without rims and bed."""
+    x, y, w, h = place
+    steps, slant = int(rng.integers(7, 13)), rng.uniform(-0.4, 0.4) * w
+    color = shade(rng, (172, 168, 160), 14)
+    for step in range(steps):
+        left, top = x + 0.25 * w + slant * step / steps, y + h * step / steps
+        layer.polygon(_quad(left, top, left + 0.5 * w, top + h / steps * 0.5), shade(rng, color, 6))
+
+
+def _rail(rng: np.random.Generator, layer: Layer, place: XYWH) -> None:
+    """A guard rail along the foot: as long as a toe drain, on posts."""
+    x, y, w, h = place
+    color = shade(rng, (190, 192, 196), 14)
+    for post in np.linspace(x + 0.04 * w, x + 0.92 * w, int(rng.integers(4, 8))):
+        layer.polygon(_quad(post, y, post + 0.03 * w, y + h), shade(rng, (96, 94, 92), 10))
+    layer.polygon(_quad(x, y, x + w, y + 0.4 * h), color)
+
+
+def _rubble(rng: np.random.Generator, layer: Layer, place: XYWH) -> None:
+    """Single stones that lie apart: no heap."""
+    x, y, w, h = place
+    for _ in range(int(rng.integers(3, 7))):
+        center = (x + rng.uniform(0.1, 0.9) * w, y + rng.uniform(0.2, 0.8) * h)
+        layer.polygon(_blob(rng, center, h * rng.uniform(0.1, 0.2), 7), shade(rng, (128, 124, 120), 22))
+
+
+def _withered(rng: np.random.Generator, layer: Layer, place: XYWH) -> None:
+    """A dry tuft: a shrub's size, bare and brown."""
+    x, y, w, h = place
+    for _ in range(int(rng.integers(14, 24))):
+        tip = (x + rng.uniform(0, 1) * w, y + rng.uniform(0, 0.5) * h)
+        layer.line([(x + w * rng.uniform(0.4, 0.6), y + h), tip], shade(rng, (140, 112, 70), 20), 0.04 * w)
+
+
+def _quad(left: float, top: float, right: float, bottom: float) -> list[Point]:
+    return [(left, top), (right, top), (right, bottom), (left, bottom)]
+
+
 def _blob(rng: np.random.Generator, center: Point, radius: float, corners: int) -> list[Point]:
     angles = (np.arange(corners) + rng.uniform(-0.3, 0.3, corners)) * 2 * np.pi / corners
     reach = radius * rng.uniform(0.75, 1.1, corners)
@@ -208,6 +256,12 @@ def _blob(rng: np.random.Generator, center: Point, radius: float, corners: int) 
 
 
 # by class index: ranges as shares of the image, and the painter
-WIDTHS = ((0.24, 0.5), (0.12, 0.22), (0.34, 0.62), (0.13, 0.28))
-HEIGHTS = ((0.12, 0.22), (0.34, 0.56), (0.08, 0.13), (0.12, 0.26))
+WIDTHS = ((0.2, 0.46), (0.1, 0.2), (0.28, 0.58), (0.1, 0.26))
+HEIGHTS = ((0.1, 0.2), (0.28, 0.54), (0.06, 0.12), (0.1, 0.24))
 PAINTERS = (_rock_toe, _slope_drain, _toe_drain, _vegetation)
+LOOK_ALIKES = (
+    (1, _stairs),
+    (2, _rail),
+    (0, _rubble),
+    (3, _withered),
+)  # unlabelled; placed like the class they resemble
