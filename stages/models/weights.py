@@ -2,13 +2,11 @@
 
 import pickle
 import re
-import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as safetensors_load
 from safetensors.torch import save as safetensors_save
 from torch import Tensor, nn
@@ -124,11 +122,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             value = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path}: not a file of plain tensors ({str(error).splitlines()[0][:120]}); save its state dict: "
+            f"{path}: not a file of plain tensors ({_why(error)}); save its state dict: "
             "torch.save(model.state_dict(), file)"
         ) from None
-    except (SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
-        raise UserError(f"{path}: cannot be read as weights ({str(error).splitlines()[0][:120]})") from None
+    except Exception as error:  # a damaged or hostile file can fail the readers in any way
+        raise UserError(f"{path}: cannot be read as weights ({_why(error)})") from None
     while isinstance(value, dict) and (inner := _wrapped(value)) is not None:
         value = inner
     if not isinstance(value, dict) or not value or not all(isinstance(item, Tensor) for item in value.values()):
@@ -159,6 +157,11 @@ def load_published(module: nn.Module, model: Model, path: Path) -> list[str]:
     if model.architecture == "fasterrcnn":
         detection.use_published(module, model, whole)
     return said
+
+
+def _why(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0][:120] if lines else type(error).__name__
 
 
 def _named(names: Iterable[str]) -> set[str]:

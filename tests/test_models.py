@@ -1,0 +1,181 @@
+"""Networks behind one forward: shapes, sizes, freezing, and one clear line for what cannot be built."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import mobilenet_v3_large, resnet50
+from torchvision.models.detection.backbone_utils import _mobilenet_extractor, _resnet_fpn_extractor
+from torchvision.ops import FrozenBatchNorm2d
+
+from stages.errors import UserError
+from stages.models import detection
+from stages.models.build import build
+from stages.models.segmentation import Segmenter, core, encoder_of, encoder_parameters, freeze_encoder
+from stages.params.phases import Model
+
+CLASSES = ("road", "sky", "tree")
+SEGMENTATION = [
+    {"architecture": "unet", "encoder": "tu-convnextv2_atto", "decoder_channels": [16, 8, 8, 8]},
+    {"architecture": "unet", "encoder": "resnet18", "decoder_channels": [16, 8, 8, 8, 8]},
+    {"architecture": "unet", "encoder": "vgg11", "decoder_channels": [8, 8]},
+    {"architecture": "unet", "encoder": "efficientnet-b0", "decoder_channels": [8, 8, 8]},
+    {"architecture": "dpt", "encoder": "tu-vit_tiny_patch16_224", "decoder_channels": [8, 8, 16, 16]},
+    {"architecture": "unet_classic", "width": 4},
+    {"architecture": "deeplabv3", "encoder": "mobilenet_v3_large"},
+]
+
+
+def made(task: str = "segmentation", **block) -> nn.Module:
+    torch.manual_seed(0)
+    return build(Model(**block), task, CLASSES)
+
+
+@pytest.mark.parametrize("block", SEGMENTATION, ids=lambda b: f"{b['architecture']}-{b.get('encoder', '')}")
+def test_logits_have_the_size_of_the_image_without_any_network(block, no_network):
+    module = made(**block).eval()
+    with torch.no_grad():
+        logits = module(torch.randn(2, 3, 50, 77))
+    assert logits.shape == (2, 3, 50, 77)
+    assert torch.isfinite(logits).all()
+
+
+def test_padding_changes_nothing_where_none_is_needed():
+    module = made(**SEGMENTATION[0]).eval()
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        assert torch.equal(module(images), module.network(images))
+
+
+def test_padding_goes_to_the_bottom_and_right():
+    class Probe(nn.Module):
+        def forward(self, x):
+            self.seen = x
+            return x
+
+    probe = Probe()
+    images = torch.randn(1, 3, 5, 9)
+    assert torch.equal(Segmenter(probe, 8)(images), images)
+    assert probe.seen.shape == (1, 3, 8, 16)
+    assert torch.equal(probe.seen[..., :5, :9], images)
+    assert probe.seen.abs().sum() == images.abs().sum()
+
+
+def test_classic_unet_has_31_million_parameters_for_19_classes():
+    module = build(Model(architecture="unet_classic"), "segmentation", [str(i) for i in range(19)])
+    count = sum(parameter.numel() for parameter in module.parameters())
+    assert round(count / 1e6, 1) == 31.0
+    widths = [block[0].out_channels for block in module.network.down]
+    assert widths == [64, 128, 256, 512, 1024]
+
+
+def test_classic_unet_width_narrows_every_level():
+    assert [block[0].out_channels for block in made(architecture="unet_classic", width=8).network.down] == [
+        8,
+        16,
+        32,
+        64,
+        128,
+    ]
+
+
+def test_deeplabv3_trains_on_a_single_image_as_its_double_would():
+    module = made(architecture="deeplabv3", encoder="mobilenet_v3_large").train()
+    for part in module.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+    image = torch.randn(1, 3, 64, 64)
+    alone = module(image)
+    assert alone.shape == (1, 3, 64, 64)
+    assert torch.allclose(alone, module(torch.cat([image, image]))[:1], atol=1e-5)
+
+
+def test_freezing_stops_exactly_the_encoder():
+    module = made(**SEGMENTATION[0])
+    freeze_encoder(module)
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    assert frozen == {name for name, _ in module.named_parameters() if name.startswith("network.encoder.")}
+    assert len(encoder_parameters(module)) == len(frozen)
+
+
+def test_classic_unet_has_no_encoder_to_freeze():
+    with pytest.raises(UserError, match="no separate encoder"):
+        encoder_of(made(architecture="unet_classic", width=4))
+
+
+@pytest.mark.parametrize(
+    ("block", "text"),
+    [
+        ({"architecture": "unet", "encoder": "tu-convnextv2_ato"}, "did you mean convnextv2_atto"),
+        ({"architecture": "unet", "encoder": "resnet81"}, "not an encoder of segmentation-models-pytorch"),
+        ({"architecture": "unet", "encoder": "tu-vit_tiny_patch16_224"}, "no feature maps at strides"),
+        ({"architecture": "unet", "encoder": "resnet18", "decoder_channels": [8] * 6}, "2 to 5 widths"),
+        ({"architecture": "dpt", "encoder": "tu-resnet18"}, "needs a timm ViT"),
+        ({"architecture": "dpt", "encoder": "tu-vit_tiny_patch16_224", "decoder_channels": [8]}, "takes 4 widths"),
+        ({"architecture": "deeplabv3", "encoder": "resnet18"}, "mobilenet_v3_large or resnet50"),
+        ({"architecture": "fasterrcnn", "encoder": "resnet50_fpn"}, "allowed: unet, dpt, unet_classic, deeplabv3"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_in_one_line(block, text, no_network):
+    with pytest.raises(UserError, match=text) as caught:
+        made(**block)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("encoder", ["mobilenet_v3_large_fpn", "mobilenet_v3_large_320_fpn", "resnet50_fpn_v2"])
+def test_detectors_train_and_detect(encoder, no_network):
+    module = made("detection", architecture="fasterrcnn", encoder=encoder, min_size=64, max_size=96, max_detections=7)
+    images = [torch.rand(3, 60, 80), torch.rand(3, 64, 64)]
+    boxes = torch.tensor([[5.0, 5.0, 40.0, 40.0]])
+    targets = [{"boxes": boxes, "labels": torch.tensor([label])} for label in (1, 3)]
+    losses = module(images, targets)
+    assert sorted(losses) == ["loss_box_reg", "loss_classifier", "loss_objectness", "loss_rpn_box_reg"]
+    found = module.eval()(images)
+    assert all(len(one["boxes"]) <= 7 for one in found)
+    assert module.roi_heads.box_predictor.cls_score.out_features == 1 + len(CLASSES)
+    assert all(parameter.requires_grad for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("layers", range(7))
+def test_trainable_blocks_of_mobilenet_are_torchvisions(layers):
+    module = made("detection", architecture="fasterrcnn", encoder="mobilenet_v3_large_fpn")
+    theirs = _mobilenet_extractor(mobilenet_v3_large(weights=None), True, layers)
+    model = Model(architecture="fasterrcnn", encoder="mobilenet_v3_large_fpn", trainable_layers=layers)
+    detection.freeze_blocks(module, model)
+    assert _trained(module.backbone) == _trained(theirs)
+
+
+@pytest.mark.parametrize("layers", range(6))
+def test_trainable_blocks_of_resnet_are_torchvisions(layers):
+    module = made("detection", architecture="fasterrcnn", encoder="resnet50_fpn_v2")
+    theirs = _resnet_fpn_extractor(resnet50(weights=None), layers, norm_layer=nn.BatchNorm2d)
+    model = Model(architecture="fasterrcnn", encoder="resnet50_fpn_v2", trainable_layers=layers)
+    detection.freeze_blocks(module, model)
+    assert _trained(module.backbone) == _trained(theirs)
+
+
+def test_six_blocks_of_a_resnet_are_refused():
+    model = Model(architecture="fasterrcnn", encoder="resnet50_fpn_v2", trainable_layers=6)
+    with pytest.raises(UserError, match="has 5 blocks"):
+        detection.freeze_blocks(made("detection", architecture="fasterrcnn", encoder="resnet50_fpn_v2"), model)
+
+
+def test_frozen_batchnorm_computes_what_batchnorm_did():
+    module = made("detection", architecture="fasterrcnn", encoder="mobilenet_v3_large_fpn").eval()
+    for part in module.backbone.body.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.uniform_(part.running_mean)
+            nn.init.uniform_(part.running_var, 0.5, 2.0)
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        before = module.backbone(image)["0"]
+        assert detection.frozen_eps(module) is None
+        detection.freeze_batchnorm(module)
+        after = module.backbone.train()(image)["0"]
+    assert detection.frozen_eps(module) == 1e-5
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in module.backbone.body.modules())
+    assert any(isinstance(part, FrozenBatchNorm2d) for part in core(module).modules())
+    assert torch.allclose(before, after, atol=1e-4)
+
+
+def _trained(backbone: nn.Module) -> set[str]:
+    return {name for name, parameter in backbone.named_parameters() if parameter.requires_grad}
