@@ -1,0 +1,221 @@
+"""The finetune stage as a process: what it writes, that a kill changes nothing, and how it refuses wrong input."""
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from stages.finetune import main
+from stages.models.weights import load_model
+from stages.training.checkpoints import Scratch
+from tests.fixtures_training import make_boxes, params, write_params
+
+ROOT = Path(__file__).parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+LONGER = {"phase_defaults": {"fabric": {"epochs": 6, "ema": 0.9, "accumulate": 2, "patience": 5}}}
+
+# dies in the middle of writing the checkpoint of epoch 3
+HALF_WRITTEN = """
+import os, signal, tempfile
+from stages.training import checkpoints
+whole = checkpoints.write_bytes
+def half(path, content):
+    if path.name != "epoch-000003.ckpt":
+        return whole(path, content)
+    handle, _ = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.write(handle, content[: len(content) // 2])
+    os.kill(os.getpid(), signal.SIGKILL)
+checkpoints.write_bytes = half
+from stages.finetune import main
+main("base")
+"""
+
+
+def finetune(project):
+    command = [sys.executable, "-m", "stages.finetune", "base"]
+    return subprocess.run(command, cwd=project, env=ENVIRONMENT, text=True, capture_output=True)
+
+
+@pytest.fixture
+def here(monkeypatch, capsys):
+    """The stage inside this process, where nothing has to be killed: (exit code, stderr)."""
+    threads = torch.get_num_threads()
+
+    def run(project, phase="base"):
+        monkeypatch.chdir(project)
+        capsys.readouterr()
+        try:
+            main(phase)
+        except SystemExit as end:
+            return end.code, capsys.readouterr().err
+        return 0, capsys.readouterr().err
+
+    yield run
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+
+
+def md5s(project, phase="base"):
+    folder = project / "models/boxes" / phase
+    return {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+def checkpoints(project):
+    return sorted(project.glob(".retrace/scratch/boxes/base-*/*.ckpt"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """An uninterrupted run of `LONGER`."""
+    project = make_boxes(tmp_path_factory.mktemp("boxes") / "project", LONGER)
+    result = finetune(project)
+    assert result.returncode == 0, result.stderr
+    return project, result
+
+
+@pytest.mark.slow
+def test_what_a_phase_leaves(trained):
+    project, result = trained
+    assert (result.stdout, result.stderr) == ("", "")  # quiet in a pipe
+    folder = project / "models/boxes/base"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "history.csv",
+        "model.json",
+        "train.json",
+        "weights.safetensors",
+    ]
+    train = json.loads((folder / "train.json").read_text())
+    rows = [line.split(",") for line in (folder / "history.csv").read_text().splitlines()]
+    assert rows[0][:4] == ["epoch", "train_loss", "lr", "grad_norm"] and len(rows) == 1 + train["epochs_run"]
+    column = rows[0].index("mIoU")
+    assert float(rows[train["best_epoch"]][column]) == max(float(row[column]) for row in rows[1:])
+    assert train["best_value"] == pytest.approx(float(rows[train["best_epoch"]][column]), rel=1e-7)
+    assert train["last_loss"] < train["first_loss"] and train["init"] == "none" and train["monitor"] == "mIoU"
+    network, config = load_model(folder)
+    assert config["input_size"] == [32, 48] and config["classes"] == ["ground", "red", "blue"]
+    assert sum(p.numel() for p in network.parameters()) == train["parameters"] == train["trainable_parameters"]
+    assert not (project / ".retrace/scratch/boxes").exists() or not checkpoints(project)
+    assert json.loads((project / "logs/boxes/base/status.json").read_text())["state"] == "finished"
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_the_same(trained, tmp_path):
+    expected = md5s(trained[0])
+    project = make_boxes(tmp_path / "killed", LONGER)
+    generator = random.Random()  # really random: whatever moment it is, the result must not depend on it
+    resumed = 0
+    for _ in range(3):
+        process = subprocess.Popen([sys.executable, "-m", "stages.finetune", "base"], cwd=project, env=ENVIRONMENT)
+        started, before = time.monotonic(), len(checkpoints(project))
+        while process.poll() is None and not checkpoints(project)[before:] and time.monotonic() - started < 60:
+            time.sleep(0.01)
+        time.sleep(generator.uniform(0, 0.3))
+        process.kill()
+        process.wait()
+        resumed += bool(checkpoints(project))
+    assert resumed
+    assert finetune(project).returncode == 0
+    assert md5s(project) == expected
+
+
+@pytest.mark.slow
+def test_killed_inside_a_checkpoint_write(trained, tmp_path):
+    project = make_boxes(tmp_path / "killed", LONGER)
+    died = subprocess.run([sys.executable, "-c", HALF_WRITTEN], cwd=project, env=ENVIRONMENT)
+    assert died.returncode == -9
+    assert [path.name for path in checkpoints(project)] == ["epoch-000001.ckpt", "epoch-000002.ckpt"]
+    assert finetune(project).returncode == 0
+    assert md5s(project) == md5s(trained[0])
+
+
+@pytest.mark.slow
+def test_a_changed_parameter_after_a_kill_never_resumes(here, tmp_path):
+    changed = {"phase_defaults": {"fabric": {**LONGER["phase_defaults"]["fabric"], "loss": {"dice": 0.5}}}}
+    project = make_boxes(tmp_path / "killed", LONGER)
+    subprocess.run([sys.executable, "-c", HALF_WRITTEN], cwd=project, env=ENVIRONMENT)
+    assert checkpoints(project)
+    write_params(project, changed)
+    assert here(project)[0] == 0
+    fresh = make_boxes(tmp_path / "fresh", changed)
+    assert here(fresh)[0] == 0
+    assert md5s(project) == md5s(fresh)
+
+
+def test_changed_data_never_resumes(here, tmp_path, monkeypatch):
+    project = make_boxes(tmp_path / "boxes")
+    seen = []
+    monkeypatch.setattr(Scratch, "load", lambda scratch: seen.append(scratch.folder.name))
+    assert here(project)[0] == 0
+    machine = {"machine": {"workers": 1}}
+    write_params(project, machine)  # where it runs is not part of what it computes
+    assert here(project)[0] == 0
+    masks = project / "data/boxes/raw/masks"
+    (masks / "img01.png").write_bytes((masks / "img02.png").read_bytes())  # the manifest does not show it
+    assert here(project)[0] == 0
+    (project / "models/boxes/none/start.json").write_text('{"method": "none", "files": {}}')
+    assert here(project)[0] == 0
+    assert seen[0] == seen[1] and len(set(seen[1:])) == 3
+
+
+@pytest.mark.slow
+def test_workers_do_not_change_the_weights(trained, tmp_path):
+    project = make_boxes(tmp_path / "workers", {**LONGER, "machine": {"workers": 2}})
+    assert finetune(project).returncode == 0
+    assert md5s(project) == md5s(trained[0])
+
+
+@pytest.mark.slow
+def test_a_frozen_encoder_from_another_phase_does_not_move(here, tmp_path):
+    model = {"architecture": "deeplabv3", "encoder": "mobilenet_v3_large", "width": 64}
+    phases = {"base": {"init": "none"}, "head": {"init": "base", "freeze": "encoder"}}
+    defaults = {"fabric": {"model": model, "epochs": 2, "input_size": [32, 64]}}
+    project = make_boxes(tmp_path / "frozen", {"phases": phases, "phase_defaults": defaults})
+    for phase in phases:
+        assert here(project, phase) == (0, "")
+    base, head = (load_file(project / f"models/boxes/{phase}/weights.safetensors") for phase in phases)
+    moved = {name for name in base if not torch.equal(base[name], head[name])}
+    assert moved and not [name for name in moved if name.startswith("encoder.")]
+    train = json.loads((project / "models/boxes/head/train.json").read_text())
+    assert 0 < train["trainable_parameters"] < train["parameters"] and train["init"] == "base"
+
+
+def test_a_non_finite_loss_stops_with_one_line_and_leaves_nothing(here, tmp_path):
+    optimizer = {"name": "sgd", "lr": 1e30, "clip_norm": None}
+    project = make_boxes(tmp_path / "nan", {"phase_defaults": {"fabric": {"optimizer": optimizer}}})
+    code, shown = here(project)
+    assert code == 1 and shown.startswith("error: epoch 1, step ") and len(shown.splitlines()) == 1
+    assert "is not finite" in shown and "e+29; batch: img0" in shown
+    assert not (project / "models/boxes/base").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "phase", "message"),
+    [
+        ({}, "nothing", "no phase 'nothing'; phases: base"),
+        ({"phase_defaults": {"fabric": {"monitor": "AP50"}}}, "base", "monitor = 'AP50'"),
+        ({"machine": {"device": "cuda"}}, "base", "machine.device = 'cuda'"),
+        ({"phase_defaults": {"fabric": {"freeze": "encoder"}}}, "base", "no separate encoder"),
+    ],
+)
+def test_wrong_input_is_one_line(here, tmp_path, changes, phase, message):
+    if "device" in changes.get("machine", {}) and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    project = make_boxes(tmp_path / "wrong", changes)
+    code, shown = here(project, phase)
+    assert code == 1 and message in shown
+    assert shown.startswith("error: ") and len(shown.splitlines()) == 1
+    assert not (project / "models/boxes/base").exists()
+
+
+def test_the_fixture_is_a_valid_study():
+    from stages.params import parse
+
+    assert parse(params()).phases["base"].epochs == 3
