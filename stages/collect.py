@@ -118,7 +118,8 @@ def _groups(items: Sequence[Item], names: Sequence[str], data: Data) -> list[str
     labelled = [item for item in items if item.split != "unlabeled"]
     if pattern and labelled and not matched:
         raise UserError(
-            f"params.yaml: data.group = {data.group!r}: matches no labelled image, e.g. not {labelled[0].name!r}; correct it"
+            f"params.yaml: data.group = {data.group!r}: matches no labelled image, e.g. not {labelled[0].name!r}; "
+            "correct it, or set it to null: every image is then its own group"
         )
     return groups
 
@@ -138,7 +139,8 @@ def _convert(jobs: Sequence[Job], problems: Problems) -> list[Record]:
 def _not_empty(records: Sequence[Record], params: Params) -> None:
     if not any(record.split != "unlabeled" for record in records):
         raise UserError(
-            f"data: no usable labelled image in {params.data.root}; check data.source and logs/{params.study}/problems.csv"
+            f"data: no usable labelled image in {params.data.root}; check data.source and "
+            f"{LOGS / params.study / 'problems.csv'}"
         )
 
 

@@ -1,4 +1,4 @@
-"""`collect` from source files to data/<study>/raw: what is kept, what is converted, what is refused and how it is said."""
+"""`collect` from source files to data/<study>/raw: what is kept, converted and refused, and how it is said."""
 
 import csv
 import errno
@@ -357,8 +357,11 @@ def test_a_source_for_the_other_task_is_refused(good, capsys):
     assert "data.source.kind = 'yolo' is for detection, but task = 'segmentation'; allowed: bdd100k, masks" in message
 
 
+@pytest.mark.slow
 def test_camvid_is_collected_in_full(dataset, real_data):
-    classes = "Sky Building Pole Road Pavement Tree SignSymbol Fence Car Pedestrian Bicyclist".split()
+    classes = [
+        "Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist"
+    ]  # fmt: skip
     dataset.changes = {"classes": classes}
     manifest = collected(
         dataset,

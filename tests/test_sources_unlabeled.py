@@ -103,7 +103,8 @@ def test_unreadable_videos_and_files_are_problems(labelled, capsys):
     with pytest.raises(SystemExit):
         collected(labelled, {"path": "pool"})
     message = capsys.readouterr().err
-    rows = sorted((row["kind"], row["path"]) for row in csv.DictReader(open("logs/lanes/problems.csv")))
+    with open("logs/lanes/problems.csv", encoding="utf-8") as stream:
+        rows = sorted((row["kind"], row["path"]) for row in csv.DictReader(stream))
     assert [path for kind, path in rows if kind == "unreadable_video"] == [
         "pool/cut.mp4",
         "pool/empty.avi",

@@ -28,6 +28,8 @@ TASKS = {
     "voc": "detection",
 }
 
+LARGEST = 2**24 - 1  # raw mask value: the color #ffffff
+
 
 @dataclass(frozen=True)
 class Codes:
@@ -42,7 +44,7 @@ class Codes:
 class Item:
     """One image that a source found; nothing has been read from it yet.
 
-    A detection reader gives `boxes` in pixels of the stored image (use `dataset.hashing.image_size` where the labels are
+    A detection reader gives `boxes` in pixels of the stored image (`dataset.hashing.image_size` where the labels are
     relative), clipped to it, and `size` where the annotations state one: `collect` checks it against the file.
     """
 
@@ -65,8 +67,8 @@ class Item:
 def read(root: Path, params: Params, problems: Problems) -> list[Item]:
     """The labelled images below `root`, by the source that `data.source.kind` names, sorted by name.
 
-    A damaged or unpaired file becomes a row of `problems` and no item (`problems.add`), a missing folder a row that stops the
-    stage (`problems.stop`), a wrong setting a `UserError`.
+    A damaged or unpaired file becomes a row of `problems` and no item (`problems.add`), a missing folder a row that
+    stops the stage (`problems.stop`), a wrong setting a `UserError`.
     """
     module = import_module(READERS[params.data.source.kind])
     return sorted(module.read(root, params, problems), key=lambda item: item.name)

@@ -137,8 +137,8 @@ def _fetch(url: str, stream: IO[bytes]) -> None:
 
 def _no_network(url: str, reason: object) -> UserError:
     return UserError(
-        f"{url}: could not be downloaded ({reason}); check the network, or fetch the archive yourself and set data.root to the "
-        "file, data.url to null"
+        f"{url}: could not be downloaded ({reason}); check the network, or fetch the archive yourself and set "
+        "data.root to the file, data.url to null"
     )
 
 
@@ -156,7 +156,7 @@ def unpack(archive: Path, folder: Path, name: str) -> None:
         else:
             with tarfile.open(archive) as opened_tar:
                 members = _checked(_tar_members(opened_tar), archive, name)
-                _write(((m, opened_tar.extractfile(m.source)) for m in members), members, folder)  # type: ignore[arg-type]
+                _write(((m, _stream(opened_tar, m)) for m in members), members, folder)
     except (
         zipfile.BadZipFile,
         tarfile.TarError,
@@ -169,6 +169,13 @@ def unpack(archive: Path, folder: Path, name: str) -> None:
         raise UserError(
             f"{name}: cannot be unpacked ({error}); it is damaged, encrypted or of an unknown kind"
         ) from None
+
+
+def _stream(opened: tarfile.TarFile, member: Member) -> IO[bytes]:
+    assert isinstance(member.source, tarfile.TarInfo)
+    stream = opened.extractfile(member.source)
+    assert stream is not None, "a regular file"
+    return stream
 
 
 def _zip_members(opened: zipfile.ZipFile) -> Iterator[Member]:
@@ -209,8 +216,9 @@ def _checked(members: Iterable[Member], archive: Path, name: str) -> list[Member
         kept.append(member)
         if total > budget or len(kept) > MAX_MEMBERS:
             raise UserError(
-                f"{name}: would expand from {archive.stat().st_size:,} to more than {total:,} bytes in {len(kept):,} files "
-                f"(at most {MAX_RATIO} times is unpacked); do not use this archive, or unpack it yourself and set data.root to the folder"
+                f"{name}: would expand from {archive.stat().st_size:,} to {total:,} bytes or more, {len(kept):,} files "
+                f"(at most {MAX_RATIO} times is unpacked); do not use this archive, or unpack it yourself and set "
+                "data.root to the folder"
             )
     DOWNLOADS.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(DOWNLOADS).free

@@ -1,4 +1,4 @@
-"""From listed items to the canonical layout: ids, verbatim image bytes, index masks and manifest rows, on a few processes."""
+"""From listed items to the canonical layout: ids, verbatim images, index masks, manifest rows, on a few processes."""
 
 import hashlib
 import multiprocessing
@@ -10,12 +10,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from stages.dataset.hashing import BadImage, inspect, read_bytes
-from stages.dataset.manifest import IGNORE, Record
+from stages.dataset.manifest import Record
 from stages.sources import Item
-from stages.sources.rawmask import encode_mask, read_raw_mask, to_classes
+from stages.sources.rawmask import class_pixels, encode_mask, read_raw_mask, to_classes
 
 LONGEST = 120  # characters of an id: file systems stop at 255 bytes with suffixes and temporary names
 WORTH_A_POOL = 64  # images: below this, starting processes takes longer than it saves
@@ -45,8 +43,8 @@ class Refused:
 def ids(names: Sequence[str]) -> list[str]:
     """One id per path: [A-Za-z0-9._-], unique also where case does not count, independent of the order of `names`.
 
-    Folders are joined by `-`, the suffix goes, accents go, other characters become `_`. Where two paths end up alike, or
-    nothing readable is left, 8 hex digits of the path's sha256 are appended.
+    Folders are joined by `-`, the suffix goes, accents go, other characters become `_`. Where two paths end up alike,
+    or nothing readable is left, 8 hex digits of the path's sha256 are appended.
     """
     plain = [_plain(name) for name in names]
     taken = Counter(id.lower() for id in plain)
@@ -110,8 +108,8 @@ def _mask(job: Job, width: int, height: int) -> tuple[bytes, dict[str, int]]:
         detail = f"the image is {width} x {height}, its mask {raw.shape[1]} x {raw.shape[0]}"
         raise BadImage("size_mismatch", detail)
     classes = to_classes(raw, colored, job.item.codes)
-    counts = np.bincount(classes.ravel(), minlength=IGNORE + 1)
-    return encode_mask(classes), {name: int(counts[index]) for index, name in enumerate(job.classes) if counts[index]}
+    counts = class_pixels(classes)
+    return encode_mask(classes), {name: counts[index] for index, name in enumerate(job.classes) if counts[index]}
 
 
 def convert_all(jobs: Sequence[Job], processes: int) -> Iterator[Record | Refused]:

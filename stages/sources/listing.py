@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from stages.dataset.hashing import IMAGE_SUFFIXES
 from stages.errors import UserError
-from stages.params.data import SplitByRatio
+from stages.params.data import Split, SplitByRatio
 from stages.sources.problems import Problems
 
 DROPPINGS = ("thumbs.db", "desktop.ini")  # of operating systems, like every name with a leading dot
@@ -83,7 +83,7 @@ def _files(base: Path, root: Path, problems: Problems) -> Iterable[Path]:
 
 
 def usable(path: Path, root: Path, problems: Problems) -> bool:
-    """Whether a path is a regular file inside `root` with a name that can be written down; if not, a problem says why."""
+    """Whether a path is a regular file inside `root` with a name that can be written; if not, a problem says why."""
     try:
         path.name.encode()
     except UnicodeEncodeError:
@@ -101,12 +101,13 @@ def usable(path: Path, root: Path, problems: Problems) -> bool:
 
 
 def read_lists(
-    root: Path, lists: Mapping[str, str], names: Iterable[str], base: str, problems: Problems
+    root: Path, lists: Mapping[Split, str], names: Iterable[str], base: str, problems: Problems
 ) -> dict[str, str]:
     """Split of each image that a list file names: {name below the root: split}.
 
     A line is a path or starts with one (columns by blanks, tabs or commas): relative to the root or to the image folder
-    `base`, with or without suffix. Leading folders that do not exist here (another machine's) are dropped, the fewest first.
+    `base`, with or without suffix. Leading folders that do not exist here (another machine's) are dropped, the fewest
+    first.
     """
     known = {name: name for name in names}
     for name in list(known):
@@ -117,13 +118,13 @@ def read_lists(
     for split, file in sorted(lists.items()):
         path = below(root, file, f"data.source.split.lists.{split}")
         for number, line in enumerate(_lines(path, root, problems), start=1):
-            name = _look_up(line, known)
-            if name is None:
+            found = _look_up(line, known)
+            if found is None:
                 problems.add("listed_missing", file, f"line {number}: {_short(line)!r} is not among the images")
-            elif name in given:
-                problems.add("listed_twice", name, f"in the list of {given[name]} and again in {file} line {number}")
+            elif found in given:
+                problems.add("listed_twice", found, f"in the list of {given[found]} and again in {file} line {number}")
             else:
-                given[name] = split
+                given[found] = split
     return given
 
 
@@ -169,8 +170,8 @@ def deal(groups: Mapping[str, int], rule: SplitByRatio) -> dict[str, str]:
     lacks = {split: max(share, 1.0) for split, share in lacks.items() if share > 0}
     if len(groups) < len(lacks) + 1:
         raise UserError(
-            f"params.yaml: data.source.split: {len(groups)} group{'s' * (len(groups) != 1)} of images cannot fill train, "
-            f"{' and '.join(lacks)}; give more data, smaller groups (data.group) or set a share to 0"
+            f"params.yaml: data.source.split: {len(groups)} group{'s' * (len(groups) != 1)} of images cannot fill "
+            f"train, {' and '.join(lacks)}; give more data, smaller groups (data.group) or set a share to 0"
         )
     lacks = {"train": total - sum(lacks.values()), **lacks}
     dealt: dict[str, str] = {}

@@ -7,7 +7,7 @@ from stages.dataset.manifest import IGNORE
 from stages.errors import UserError
 from stages.params import Params
 from stages.params.data import MasksSource, SplitByFolder, SplitByList
-from stages.sources import Codes, Item
+from stages.sources import LARGEST, Codes, Item
 from stages.sources.listing import below, images_in, read_lists, shown, walk
 from stages.sources.problems import Problems
 
@@ -43,11 +43,13 @@ def codes_of(source: MasksSource, classes: tuple[str, ...]) -> Codes:
     colors = {isinstance(raw, str) for raw, _, _ in meanings}
     if len(colors) > 1:
         raise UserError(
-            "params.yaml: data.source: values and ignore mix numbers and '#rrggbb' colors; a mask file holds only one kind"
+            "params.yaml: data.source: values and ignore mix numbers and '#rrggbb' colors; a mask holds only one kind"
         )
     table: dict[int, tuple[str, int]] = {}
     for raw, name, index in meanings:
         number = int(raw[1:], 16) if isinstance(raw, str) else raw
+        if not 0 <= number <= LARGEST:
+            raise UserError(f"params.yaml: data.source: raw value {raw} is out of range; allowed: 0 to {LARGEST}")
         other = table.setdefault(number, (name, index))[0]
         if other != name:
             raise UserError(

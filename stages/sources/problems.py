@@ -26,7 +26,7 @@ class Problem:
 
 @dataclass
 class Problems:
-    """The table while it is being filled. `add`: a file cannot be used; `note`: worth knowing; `stop`: a folder is not there."""
+    """The table while it is being filled: `add` what cannot be used, `note` what is worth saying, `stop` at worst."""
 
     rows: list[Problem] = field(default_factory=list)
 

@@ -9,20 +9,21 @@ import numpy as np
 from PIL import Image
 
 from stages.dataset.hashing import BadImage, decode, open_image, raw_mode, read_bytes
-from stages.sources import Codes
+from stages.sources import LARGEST, Codes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 UNKNOWN = -1
+Z_RLE = 3  # zlib strategy: flat regions are what masks consist of; smaller and faster than the default
 SCALED = {"L;2": 85, "L;4": 17}  # Pillow stretches grey samples of 2 and 4 bits to 0-255
 
 
 def read_raw_mask(path: Path, colors: bool = False) -> tuple["NDArray[np.integer]", bool]:
     """Stored values as [H, W] (uint8, uint16 or int32; colors packed 0xRRGGBB) and whether they are colors.
 
-    Indices of palette pictures count as values unless `colors` asks for the palette's colors. An RGB file whose three channels
-    are equal everywhere counts as one channel unless `colors`. `BadImage` for what cannot hold exact values.
+    Indices of palette pictures count as values unless `colors` asks for the palette's colors. An RGB file whose three
+    channels are equal everywhere counts as one channel unless `colors`. `BadImage` for what cannot hold exact values.
     """
     image = open_image(read_bytes(path))
     stored = raw_mode(image)
@@ -59,24 +60,26 @@ def to_classes(raw: "NDArray[np.integer]", colored: bool, codes: Codes) -> "NDAr
         found, wanted = ("RGB colors", "numbers") if colored else ("numbers", "'#rrggbb' colors")
         raise BadImage("mask_mode", f"the mask holds {found}, but data.source.values lists {wanted}")
     table = _table(codes)
-    inside = (raw >= 0) & (raw < len(table)) if raw.dtype.itemsize > 2 else None
-    classes = table[raw] if inside is None else np.where(inside, table[np.where(inside, raw, 0)], UNKNOWN)
-    strange = classes == UNKNOWN
-    if strange.any():
-        raise BadImage("unknown_value", _describe(raw[strange], codes))
+    if (
+        raw.dtype == np.uint8
+    ):  # nearly every mask; Pillow counts and maps bytes several times faster than an index array
+        picture = Image.fromarray(raw)
+        strange = np.flatnonzero((np.array(picture.histogram()) > 0) & (table[:256] == UNKNOWN))
+        if not strange.size:
+            return np.asarray(picture.point(table[:256].clip(0).tolist()))
+    inside = (raw >= 0) & (raw < len(table))
+    classes = np.where(inside, table[np.where(inside, raw, 0)], UNKNOWN)
+    if (classes == UNKNOWN).any():
+        raise BadImage("unknown_value", _describe(raw[classes == UNKNOWN], codes))
     return classes.astype(np.uint8)
 
 
 @functools.lru_cache(maxsize=2)
 def _table(codes: Codes) -> "NDArray[np.int16]":
-    """Class index by raw value, UNKNOWN elsewhere: 2^24 entries for colors, else 2^16 or what the largest value needs."""
-    largest = max((raw for raw, _ in codes.classes), default=0)
-    table = np.full(2**24 if codes.colors else max(2**16, min(largest + 1, 2**24)), UNKNOWN, np.int16)
+    """Class index by raw value, UNKNOWN elsewhere: 2^16 entries, 2^24 for colors and ids that need them."""
+    large = codes.colors or any(raw >= 2**16 for raw, _ in codes.classes)
+    table = np.full(LARGEST + 1 if large else 2**16, UNKNOWN, np.int16)
     for raw, index in codes.classes:
-        if not 0 <= raw < len(table):
-            raise BadImage(
-                "unknown_value", f"data.source.values: raw value {raw} is out of range; allowed: 0 to {len(table) - 1}"
-            )
         table[raw] = index
     return table
 
@@ -97,8 +100,13 @@ def _name(raw: int, codes: Codes) -> str:
     return f"#{raw:06x}" if codes.colors else str(raw)
 
 
+def class_pixels(classes: "NDArray[np.uint8]") -> list[int]:
+    """Pixels of each of the 256 values of [H, W]."""
+    return Image.fromarray(classes).histogram()
+
+
 def encode_mask(classes: "NDArray[np.uint8]") -> bytes:
     """An 8-bit grey PNG of class indices [H, W]; the same bytes for the same array."""
     stream = io.BytesIO()
-    Image.fromarray(classes, "L").save(stream, "PNG", compress_level=6)
+    Image.fromarray(classes).save(stream, "PNG", compress_level=6, compress_type=Z_RLE)
     return stream.getvalue()

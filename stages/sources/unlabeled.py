@@ -1,7 +1,7 @@
 """Images without labels, from any number of folders, globs and videos.
 
-Of a folder or glob every k-th image (in path order) is taken; of a video every k-th frame, decoded by OpenCV and written as
-JPEG, quality 95: a frame is lossy already, and the locked OpenCV writes the same bytes for it everywhere.
+Of a folder or glob every k-th image (in path order) is taken; of a video every k-th frame, decoded by OpenCV and
+written as JPEG, quality 95: a frame is lossy already, and the locked OpenCV writes the same bytes for it every time.
 """
 
 import os
