@@ -105,7 +105,7 @@ def _folder_pairs(
     if isinstance(source.split, SplitByList):
         listed = read_lists(
             root,
-            {str(split): file for split, file in source.split.lists.items()},
+            dict(source.split.lists.items()),
             list(splits),
             shown(image_folder, root),
             problems,

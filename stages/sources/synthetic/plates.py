@@ -5,6 +5,7 @@ like them. Image k of a split depends on (seed, split, k) alone.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def _lanes(rng: np.random.Generator, count: int) -> list[tuple[float, float]]:
     shares = rng.uniform(0.75, 1.25, count)
     edges = np.concatenate([[0], np.cumsum(shares / shares.sum())]) if count else np.zeros(1)
     cars = []
-    for left, right in zip(edges[:-1], edges[1:], strict=True):
+    for left, right in pairwise(edges):
         room = right - left
         size = min(rng.uniform(0.6, 0.95) * room, rng.uniform(0.3, 0.75))
         cars.append((float(rng.uniform(left + size / 2, right - size / 2)), float(size)))
