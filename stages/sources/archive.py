@@ -234,15 +234,5 @@ def _write(opened: Iterable[tuple[Member, IO[bytes]]], members: list[Member], fo
             path = folder / PurePosixPath(member.name)
             path.parent.mkdir(parents=True, exist_ok=True)
             with stream, open(path, "xb") as out:
-                _copy(stream, out, member)
+                shutil.copyfileobj(stream, out, BLOCK)  # both readers stop at the size that was checked above
             progress.advance(task)
-
-
-def _copy(stream: IO[bytes], out: IO[bytes], member: Member) -> None:
-    """At most the stated size: the check above trusted it."""
-    left = member.size
-    while block := stream.read(BLOCK):
-        left -= len(block)
-        if left < 0:
-            raise zipfile.BadZipFile(f"{member.name!r} is larger than the archive states")
-        out.write(block)
