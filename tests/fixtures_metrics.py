@@ -9,6 +9,10 @@ import numpy as np
 from PIL import Image
 from ruamel.yaml import YAML
 
+from stages.metrics.detection import curves, summarize
+from stages.metrics.matching import Found, Truth, match
+from stages.params.schema import Evaluate
+
 SPLITS = {"val": 12, "test": 20}
 
 LANES = {
@@ -372,22 +376,24 @@ def _detection_split(root: Path, params: dict, phase: str, split: str, n: int, s
     folder = root / "metrics" / params["study"] / phase
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"images_{split}.txt").write_text("".join(f"{split}_{k:03d}\n" for k in range(n)))
-    absent = {name: _interval(np.nan) for name in ("AP50", "AP", "precision", "recall", "F1")}
-    return {
-        "images": n,
-        **{name: _interval(start - k / 20) for k, name in enumerate(("AP50", "AP", "AR", "precision", "recall", "F1"))},
-        "best_F1": _interval(start),
-        "best_F1_confidence": 0.4,
-        "AP_small": _interval(np.nan),
-        "AP_medium": _interval(start / 2),
-        "AP_large": _interval(start / 3),
-        "per_class": {
-            "plate": {name: _interval(start) for name in absent} | {"instances": n, "images": n, "reliable": True},
-            "truck": {name: _interval(start / 2) for name in absent} | {"instances": 3, "images": 2, "reliable": False},
-            "ghost": absent | {"instances": 0, "images": 0, "reliable": False},
-        },
-        "confusion": [[n, 0, 0, 1], [0, 2, 0, 1], [0, 0, 0, 0], [2, 1, 0, 0]],
-    }
+    random = np.random.default_rng([len(split), n])  # the same truth and luck for every phase
+    truths, founds = [], []
+    for image in range(n):
+        labels = np.array([0, 0, 1] if image < 3 else [0, 0])  # a class with three objects, one with none
+        boxes = np.array([[10.0, 10, 50, 40], [100, 20, 150, 110], [300, 50, 60, 60]][: len(labels)])
+        kept = random.uniform(size=len(labels)) < start
+        moved = boxes + random.normal(0, 3, boxes.shape)
+        false = np.array([[400.0, 300, 40, 40]])
+        truths.append(Truth(boxes, labels, np.zeros(len(labels), dtype=bool)))
+        scores = np.append(random.uniform(0.4, 1, len(labels))[kept], random.uniform(0.1, 0.7))
+        founds.append(Found(np.concatenate([moved[kept], false]), np.append(labels[kept], 0), scores))
+    classes, options = params["classes"], Evaluate(**params["evaluate"])
+    matches = match(truths, founds, len(classes), options.iou_threshold)
+    matches.save(folder, split)
+    drawn = curves(matches, classes)
+    write(folder / f"curves_{split}.json", json.loads(json.dumps(drawn, default=lambda array: array.tolist())))
+    confusion = [[n, 0, 0, n], [0, 2, 0, 1], [0, 0, 0, 0], [n, 0, 0, 0]]
+    return summarize(truths, founds, matches, classes, options, 11) | {"confusion": confusion}
 
 
 def _journals(root: Path, params: dict) -> None:

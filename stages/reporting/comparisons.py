@@ -12,7 +12,7 @@ import numpy as np
 from stages import seeds
 from stages.errors import UserError
 from stages.metrics import segmentation
-from stages.metrics.bootstrap import Statistic, intervals, of_totals, paired_difference
+from stages.metrics.bootstrap import Statistic, bootstrap, interval, of_totals, verdict
 from stages.params.schema import Claim
 from stages.reporting.data_tables import audit
 from stages.reporting.inputs import OVERALL, Inputs
@@ -33,10 +33,11 @@ def derive(inputs: Inputs) -> dict[str, Any]:
 
     A split is None where the two phases were not scored on the same images.
     """
+    resamples = Resamples(inputs)
     return {
-        "comparisons": {phase: _against_start(inputs, phase) for phase in inputs.metrics},
-        "groups": {phase: _groups(inputs, phase) for phase in inputs.metrics},
-        "final": _final(inputs),
+        "comparisons": {phase: _against_start(inputs, resamples, phase) for phase in inputs.metrics},
+        "groups": {phase: _groups(inputs, resamples, phase) for phase in inputs.metrics},
+        "final": _final(inputs, resamples),
         "classes": _classes(inputs),
         "training": _training(inputs),
         "audit": audit(inputs),
@@ -52,88 +53,109 @@ def _ids(inputs: Inputs, phase: str, split: str) -> list[str]:
         raise UserError(f"{path}: no such file; run `dvc repro evaluate@{phase}` (or `dvc pull`)") from None
 
 
-def _seed(inputs: Inputs, split: str) -> int:
-    return seeds.derive(inputs.params.seed, "bootstrap", split)
+class Resamples:
+    """Every score of every (phase, split) on all images and on each resample, drawn once and kept.
+
+    All phases see the same resamples of a split, so the difference of two phases' draws is paired.
+    """
+
+    def __init__(self, inputs: Inputs):
+        self._inputs = inputs
+        self._kept: dict[tuple[str, str], tuple[dict[str, Any], dict[str, np.ndarray]]] = {}
+
+    def of(self, phase: str, split: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """({name: value on all images}, {name: float64 [resamples], NaN where undefined})."""
+        if (phase, split) not in self._kept:
+            params = self._inputs.params
+            images = self._inputs.metrics[phase]["splits"][split]["images"]
+            scores = statistic(self._inputs, phase, split)
+            values = {name: value[0] for name, value in scores(np.ones((1, images))).items()}
+            draws = {name: np.full(1, np.nan) for name in values}
+            if images > 1:
+                seed = seeds.derive(params.seed, "bootstrap", split)
+                draws = bootstrap(scores, images, params.evaluate.bootstrap, seed)
+            self._kept[phase, split] = values, draws
+        return self._kept[phase, split]
+
+    def difference(self, phase: str, other: str, split: str) -> dict[str, Any]:
+        """`{name: {"value", "low", "high", "verdict"}}`: how much `phase` exceeds `other` on the same images."""
+        (values, draws), (their_values, their_draws) = self.of(phase, split), self.of(other, split)
+        result = {}
+        for name, value in values.items():
+            row: dict[str, Any] = interval(value - their_values[name], draws[name] - their_draws[name])
+            row["verdict"] = None if row["value"] is None else verdict(row["low"], row["high"])
+            result[name] = row
+        return result
 
 
 def statistic(inputs: Inputs, phase: str, split: str) -> Statistic:
-    """Image weights [b, N] -> every overall score [b], from the per-image confusion matrices that `evaluate` kept."""
-    params = inputs.params
-    focus = [params.class_index(name) for name in params.report.focus_classes]
-    members = {
-        f"group/{group}": [params.class_index(name) for name in names]
-        for group, names in params.report.class_groups.items()
-    }
-
-    def scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
-        result = segmentation.scores(confusion, focus)
-        found = {name: result[name] for name in segmentation.OVERALL}
-        found |= {f"IoU/{name}": result["IoU"][..., index] for index, name in enumerate(params.classes)}
-        return found | {name: _mean_of(result["IoU"], columns) for name, columns in members.items()}
-
-    return of_totals(scores, load_array(inputs, phase, f"confusion_{split}.npy"))
-
-
-def load_array(inputs: Inputs, phase: str, name: str) -> np.ndarray:
-    """A per-image array of an evaluated phase."""
-    path = Path("metrics", inputs.study, phase, name)
+    """Image weights [b, N] -> the overall scores, the main score of every class and of every group of classes [b]."""
+    folder = Path("metrics", inputs.study, phase)
     try:
-        return np.load(path, allow_pickle=False)
+        scores = _boxes(inputs, phase, split) if inputs.params.task == "detection" else _masks(inputs, folder, split)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path}: could not be read ({error}); run `dvc repro evaluate@{phase}` (or `dvc pull`)"
+            f"{folder}: the results per image of {split} cannot be read ({error}); "
+            f"run `dvc repro evaluate@{phase}` (or `dvc pull`)"
         ) from None
+    main, groups = inputs.per_class[0], inputs.params.report.class_groups
+    wanted = (*inputs.overall, *(f"{main}/{name}" for name in inputs.params.classes))
+
+    def chosen(weights: np.ndarray) -> dict[str, np.ndarray]:
+        found = scores(weights)
+        result = {name: found[name] for name in wanted}
+        for group, names in groups.items():
+            result[f"group/{group}"] = _mean_of(np.stack([found[f"{main}/{name}"] for name in names], axis=-1))
+        return result
+
+    return chosen
 
 
-def _mean_of(scores: np.ndarray, columns: list[int]) -> np.ndarray:
-    chosen = scores[..., columns]
+def _masks(inputs: Inputs, folder: Path, split: str) -> Statistic:
+    params = inputs.params
+    focus = [params.class_index(name) for name in params.report.focus_classes]
+
+    def scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
+        found = segmentation.scores(confusion, focus)
+        return found | {f"IoU/{name}": found["IoU"][..., index] for index, name in enumerate(params.classes)}
+
+    return of_totals(scores, np.load(folder / f"confusion_{split}.npy", allow_pickle=False))
+
+
+def _boxes(inputs: Inputs, phase: str, split: str) -> Statistic:
+    from stages.metrics.detection import BoxScores
+    from stages.metrics.matching import load_matches
+
+    matches = load_matches(Path("metrics", inputs.study, phase), split)
+    best = inputs.metrics[phase]["splits"][split]["best_F1_confidence"]
+    return BoxScores(matches, inputs.params.classes, inputs.params.evaluate.confidence, best)
+
+
+def _mean_of(chosen: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is defined."""
     defined = ~np.isnan(chosen)
     count = defined.sum(-1)
     total = np.where(defined, chosen, 0.0).sum(-1)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
-def _against_start(inputs: Inputs, phase: str) -> dict[str, Any]:
+def _against_start(inputs: Inputs, resamples: Resamples, phase: str) -> dict[str, Any]:
     other = inputs.compared_with(phase)
-    return {"from": other} | (_paired(inputs, phase, other) if other is not None else {})
+    return {"from": other} | (_paired(inputs, resamples, phase, other) if other is not None else {})
 
 
-def _final(inputs: Inputs) -> dict[str, Any]:
-    first = next(iter(inputs.metrics))
-    return _paired(inputs, inputs.params.phase, first) if inputs.params.phase != first else {}
+def _final(inputs: Inputs, resamples: Resamples) -> dict[str, Any]:
+    first, active = next(iter(inputs.metrics)), inputs.params.phase
+    return _paired(inputs, resamples, active, first) if active != first else {}
 
 
-def _paired(inputs: Inputs, phase: str, other: str) -> dict[str, Any]:
+def _paired(inputs: Inputs, resamples: Resamples, phase: str, other: str) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for split, row in inputs.metrics[phase]["splits"].items():
-        images = row["images"]
-        same = split in inputs.metrics[other]["splits"] and _ids(inputs, phase, split) == _ids(inputs, other, split)
-        if not same or not images:
-            result[split] = None
-            continue
-        differ = _differences_of_boxes if inputs.params.task == "detection" else _differences_of_masks
-        result[split] = {"images": images} | differ(inputs, phase, other, split)
-    return result
-
-
-def _differences_of_masks(inputs: Inputs, phase: str, other: str, split: str) -> dict[str, Any]:
-    mine, theirs = statistic(inputs, phase, split), statistic(inputs, other, split)
-    images = inputs.metrics[phase]["splits"][split]["images"]
-    return paired_difference(mine, theirs, images, inputs.params.evaluate.bootstrap, _seed(inputs, split))
-
-
-def _differences_of_boxes(inputs: Inputs, phase: str, other: str, split: str) -> dict[str, Any]:
-    # a difference without an interval gets no verdict
-    mine, theirs = (inputs.metrics[name]["splits"][split] for name in (phase, other))
-    pairs = {name: (mine.get(name), theirs.get(name)) for name in inputs.overall}
-    for name in inputs.params.classes:
-        metric = inputs.per_class[0]
-        pairs[f"{metric}/{name}"] = (mine["per_class"][name][metric], theirs["per_class"][name][metric])
-    result = {}
-    for name, sides in pairs.items():
-        first, second = (side["value"] if isinstance(side, dict) else side for side in sides)
-        value = None if first is None or second is None else first - second
-        result[name] = {"value": value, "low": None, "high": None, "verdict": None}
+        result[split] = None
+        scored = inputs.metrics[other]["splits"]
+        if row["images"] and split in scored and _ids(inputs, phase, split) == _ids(inputs, other, split):
+            result[split] = {"images": row["images"]} | resamples.difference(phase, other, split)
     return result
 
 
@@ -162,16 +184,13 @@ def _training(inputs: Inputs) -> dict[str, Any]:
     return result
 
 
-def _groups(inputs: Inputs, phase: str) -> dict[str, Any]:
-    if not inputs.params.report.class_groups:
-        return {}
-    result = {}
+def _groups(inputs: Inputs, resamples: Resamples, phase: str) -> dict[str, Any]:
+    result: dict[str, Any] = {}
     for split, row in inputs.metrics[phase]["splits"].items():
-        found: dict[str, Any] = {}
-        if row["images"]:
-            draws = inputs.params.evaluate.bootstrap
-            found = intervals(statistic(inputs, phase, split), row["images"], draws, _seed(inputs, split))
-        result[split] = {group: found.get(f"group/{group}") for group in inputs.params.report.class_groups}
+        for group in inputs.params.report.class_groups if row["images"] else ():
+            values, draws = resamples.of(phase, split)
+            name = f"group/{group}"
+            result.setdefault(split, {})[group] = interval(values[name], draws[name])
     return result
 
 

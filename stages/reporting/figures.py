@@ -5,10 +5,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+from stages.files import read_json
 from stages.reporting.blocks import Figure
 from stages.reporting.inputs import Inputs, values
 
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c6d1f", "#7f7f7f")
+LINES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 INK, PAPER, GRID = "#2b3440", "#fefefe", "#d7dde4"  # replaced by the page's own colors where the SVG stands inline
 
@@ -165,6 +167,30 @@ def confusion(inputs: Inputs, split: str) -> Figure | None:
     unit = "objects" if inputs.params.task == "detection" else "pixels"
     caption = f"Confusion matrix of phase {inputs.params.phase} on {split}: per cent of each true class's {unit}."
     return Figure(f"confusion_{split}", _svg(figure), caption)
+
+
+def curves(inputs: Inputs, split: str) -> Figure | None:
+    """Precision over recall and F1 over confidence of the active phase, for detection."""
+    path = Path("metrics", inputs.study, inputs.params.phase, f"curves_{split}.json")
+    if inputs.params.task != "detection" or not path.is_file():
+        return None
+    drawn = read_json(path)
+    figure, axes = _plot(1, 2)
+    left, right = axes[0]
+    for index, name in enumerate(name for name in inputs.params.classes if name in drawn["precision"]):
+        style = {"color": PALETTE[index % len(PALETTE)], "linestyle": LINES[index // len(PALETTE) % len(LINES)]}
+        left.plot(drawn["recall"], drawn["precision"][name], label=name, **style)
+        right.plot(drawn["confidence"], drawn["F1"][name], label=name, **style)
+    if len(drawn["F1"]) > 1:
+        right.plot(drawn["confidence"], drawn["mean_F1"], color=INK, linewidth=2.2, label="mean")
+    right.axvline(inputs.params.evaluate.confidence, color=INK, linewidth=0.8, linestyle=":")
+    left.set(xlabel="recall", ylabel="precision at IoU 0.5", xlim=(0, 1), ylim=(0, 1.02))
+    right.set(xlabel="confidence", ylabel="F1", xlim=(0, 1), ylim=(0, 1.02))
+    right.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    caption = (
+        f"Phase {inputs.params.phase} on {split}; dotted: the confidence that precision, recall and F1 are given at."
+    )
+    return Figure(f"curves_{split}", _svg(figure), caption)
 
 
 def box_sizes(inputs: Inputs) -> Figure | None:

@@ -75,6 +75,7 @@ def _classes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section
         *(tables.per_class(inputs, ledger, phase, name) for name in (split, *others)),
         figures.per_class(inputs, split),
         tables.class_changes(inputs, ledger, derived, split),
+        figures.curves(inputs, split),
         figures.confusion(inputs, split),
     )
 

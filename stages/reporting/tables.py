@@ -98,7 +98,7 @@ def judged(row: dict[str, Any] | None) -> Cell:
     """The verdict on one difference as a cell."""
     if row is None or row["value"] is None:
         return cell("undefined", tone="quiet")
-    word = row["verdict"] or "no paired interval"
+    word = row["verdict"]
     return cell(word, tone=TONES.get(word, "quiet"))
 
 
@@ -177,15 +177,17 @@ def class_changes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], split
 
 
 def groups(inputs: Inputs, ledger: Ledger, split: str) -> Table | None:
-    """Mean IoU of each group of classes, phases side by side."""
+    """Mean main score of each group of classes, phases side by side."""
     named = inputs.params.report.class_groups
-    if not named or inputs.params.task == "detection":
+    if not named:
         return None
     file = inputs.file_own("derived.json")
     rows = []
     for group, members in named.items():
         scores = [
-            cell(ledger.interval(file, f"groups.{phase}.{split}.{group}")) if split in row["splits"] else cell(ABSENT)
+            cell(ledger.interval(file, f"groups.{phase}.{split}.{group}"))
+            if row["splits"].get(split, {}).get("images")
+            else cell(ABSENT)
             for phase, row in inputs.metrics.items()
         ]
         rows.append((cell(group), cell(", ".join(members)), *scores))
@@ -194,7 +196,29 @@ def groups(inputs: Inputs, ledger: Ledger, split: str) -> Table | None:
         "Groups of classes",
         ("Group", "Classes", *inputs.metrics),
         tuple(rows),
-        run("Mean IoU of the classes of a group. ", caption_of(inputs, ledger, inputs.params.phase, split)),
+        run(
+            f"Mean {LABELS.get(inputs.per_class[0], inputs.per_class[0])} of the classes of a group. ",
+            caption_of(inputs, ledger, inputs.params.phase, split),
+        ),
+    )
+
+
+def operating_point(inputs: Inputs, ledger: Ledger, split: str) -> Inline:
+    """At which confidence and IoU precision, recall and F1 hold; nothing for segmentation."""
+    if inputs.params.task != "detection":
+        return ()
+    file, key = inputs.file_metrics(inputs.params.phase), f"splits.{split}"
+    confidence, overlap, best = (
+        ledger.num(file, f"{key}.{name}", "plain") for name in ("confidence", "iou_threshold", "best_F1_confidence")
+    )
+    return run(
+        " Precision, recall and F1 at confidence ",
+        confidence,
+        " and IoU ",
+        overlap,
+        "; best F1 at the confidence that is best on these images (",
+        best,
+        f" for {inputs.params.phase}), hence optimistic.",
     )
 
 
@@ -215,7 +239,7 @@ def overall(inputs: Inputs, ledger: Ledger, split: str) -> Table:
         f"Every metric, {split}",
         ("Metric", *inputs.metrics),
         tuple(rows),
-        caption_of(inputs, ledger, inputs.params.phase, split),
+        run(caption_of(inputs, ledger, inputs.params.phase, split), operating_point(inputs, ledger, split)),
     )
 
 

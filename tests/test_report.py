@@ -1,0 +1,413 @@
+"""The report stage: every number has a source that says the same, tables and verdicts are right, bad inputs named."""
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages import report as stage
+from stages.errors import UserError
+from stages.params import load
+from stages.reporting.numbers import Ledger, recheck, show
+from tests.fixtures_metrics import LANES, PLATES, build, write
+
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(params=["segmentation", "detection"])
+def project(request, tmp_path, monkeypatch):
+    """A project folder of either task with its report made; returns the parameters."""
+    return made(tmp_path, monkeypatch, request.param)
+
+
+@pytest.fixture
+def lanes(tmp_path, monkeypatch):
+    return made(tmp_path, monkeypatch, "segmentation")
+
+
+def made(folder, monkeypatch, task, params=None):
+    monkeypatch.chdir(folder)
+    params = build(folder, task, params)
+    stage.report(load())
+    return params
+
+
+def changed(params, **changes):
+    """A deep copy with top-level blocks updated."""
+    params = json.loads(json.dumps(params))
+    for name, block in changes.items():
+        params[name] = {**params[name], **block} if isinstance(block, dict) else block
+    return params
+
+
+def table(study, name):
+    with open(Path("reports", study, "tables", f"{name}.csv"), newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+class Page(HTMLParser):
+    """The spans with a source, the text outside of them, and everything the page would load."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.numbers, self.rest, self.loads, self.headings = [], [], [], []
+        self._open, self._skip, self._tag = None, 0, ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self._tag = tag
+        self.loads += [attributes[name] for name in ("src", "srcset", "data", "xlink:href") if name in attributes]
+        if tag in ("link", "image", "use", "script", "iframe", "object"):
+            self.loads.append(attributes.get("href") or attributes.get("xlink:href") or tag)
+        if attributes.get("class") == "n":
+            self._open = attributes
+        self._skip += tag in ("style", "svg")
+
+    def handle_endtag(self, tag):
+        self._skip -= tag in ("style", "svg")
+
+    def handle_data(self, text):
+        if self._open is not None:
+            self.numbers.append((self._open["data-source"], self._open["data-key"], self._open["data-format"], text))
+            self._open = None
+        elif not self._skip:
+            self.rest.append(text)
+            if self._tag == "h2":
+                self.headings.append(text)
+
+
+def page(study):
+    return Page(Path("reports", study, "report.html").read_text())
+
+
+def test_every_number_on_the_page_is_what_its_file_says(project):
+    found = page(project["study"]).numbers
+    assert len(found) > 100
+    for file, key, format, text in found:
+        assert Path(file).is_file(), f"{file} does not exist"
+        assert show(Ledger().value(file, key), format) == text, f"{file}: {key}"
+
+
+def test_no_score_is_printed_without_a_source(project):
+    outside = " ".join(page(project["study"]).rest)
+    outside = outside.split("Made from")[0]  # versions and hashes follow
+    assert not re.findall(r"(?<![\w.])[+-]?\d\.\d{3,4}(?!\w)", outside)
+
+
+def test_numbers_index_covers_the_page_and_is_checked_again(project):
+    index = Path("reports", project["study"], "numbers.json")
+    listed = {(row["file"], row["key"], row["format"], row["text"]) for row in json.loads(index.read_text())}
+    assert set(page(project["study"]).numbers) <= listed
+    assert recheck(index) == []
+    path = Path("metrics", project["study"], f"{project['phase']}.json")
+    metrics = json.loads(path.read_text())
+    metrics["splits"]["test"][project["report"]["headline"]]["value"] -= 0.01
+    write(path, metrics)
+    assert recheck(index)
+    assert all(path.as_posix() in line for line in recheck(index))
+
+
+def test_markdown_prints_the_same_numbers(project):
+    text = Path("reports", project["study"], "report.md").read_text()
+    for _, _, _, number in page(project["study"]).numbers:
+        assert number in text
+
+
+def test_page_needs_no_network_and_no_other_file(project):
+    text = Path("reports", project["study"], "report.html").read_text()
+    loads = page(project["study"]).loads
+    assert loads
+    assert all(load.startswith(("data:image/", "#")) for load in loads)
+    assert not re.findall(r"(?:url\(|@import|src=|href=)[\"' ]*(?:https?:|//)", text)
+
+
+def test_markdown_links_only_files_that_are_there(project):
+    folder = Path("reports", project["study"])
+    links = re.findall(r"\]\(([^)]+)\)", (folder / "report.md").read_text())
+    assert any(link.endswith(".jpg") for link in links)
+    assert [link for link in links if not (folder / link).is_file()] == []
+
+
+def test_report_stays_within_three_megabytes_with_large_pictures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    build(tmp_path)
+    random = np.random.default_rng(0)
+    from PIL import Image
+
+    for path in Path("metrics/lanes/mae_ohem/samples").glob("*.jpg"):
+        Image.fromarray(random.integers(0, 256, (1200, 2400, 3), dtype=np.uint8)).save(path, quality=98)
+    stage.report(load())
+    assert sum(path.stat().st_size for path in Path("reports/lanes").rglob("*") if path.is_file()) < 3 * MEGABYTE
+
+
+def test_report_is_the_same_twice_but_for_what_tells_of_the_run(lanes):
+    def contents():
+        files = (path for path in Path("reports/lanes").rglob("*") if path.is_file() and path.name != "provenance.json")
+        return {path: path.read_bytes() for path in files}
+
+    first = contents()
+    stage.report(load())
+    assert contents() == first
+
+
+def test_dvc_metrics_are_a_few_flat_scalars_of_the_active_phase(project):
+    scalars = json.loads(Path("metrics.json").read_text())
+    metrics = json.loads(Path("metrics", project["study"], f"{project['phase']}.json").read_text())
+    assert 0 < len(scalars) <= 8
+    for name, value in scalars.items():
+        split, metric = name.split("_", 1)
+        assert metrics["splits"][split][metric]["value"] == value
+
+
+def test_plots_hold_every_phase_and_shares_that_add_up(project):
+    with open("plots/confusion.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["phase"] for row in rows} == set(project["phases"])
+    sums = {}
+    for row in rows:
+        if row["share"]:
+            key = row["phase"], row["split"], row["truth"]
+            sums[key] = sums.get(key, 0) + float(row["share"])
+    assert np.allclose(list(sums.values()), 1)
+    with open("plots/history.csv", newline="") as stream:
+        history = list(csv.DictReader(stream))
+    assert len(history) == 6 * len(project["phases"])
+    assert all(row["train_loss"] and row["val_metric"] for row in history)
+
+
+def test_change_between_phases_is_paired_and_judged(lanes):
+    """Against a plain loop over resampled image lists, from the confusion matrices alone."""
+    derived = json.loads(Path("reports/lanes/derived.json").read_text())["comparisons"]
+    before, after = (np.load(f"metrics/lanes/{phase}/confusion_test.npy") for phase in ("baseline", "mae_ohem"))
+    found = derived["mae_ohem"]["test"]["mIoU"]
+
+    def miou(confusion):
+        total = confusion.sum(0)
+        scores = [total[c, c] / (total[c].sum() + total[:, c].sum() - total[c, c]) for c in range(3)]
+        return float(np.mean(scores))
+
+    random = np.random.default_rng(0)
+    draws = []
+    for _ in range(400):
+        rows = random.integers(0, len(before), len(before))
+        if before[rows, 2].sum():
+            draws.append(miou(after[rows]) - miou(before[rows]))
+    assert found["value"] == pytest.approx(miou(after) - miou(before))
+    assert [found["low"], found["high"]] == pytest.approx(np.percentile(draws, [2.5, 97.5]), abs=0.002)
+    assert found["verdict"] == "better"
+    assert derived["mae_ohem"]["from"] == "baseline"
+    assert derived["colder"]["from"] == "mae_ohem"
+    assert derived["colder"]["test"]["mIoU"]["verdict"] == "no measurable difference"
+    assert derived["baseline"] == {"from": None}
+
+
+def test_phases_scored_on_other_images_are_not_compared(lanes):
+    Path("metrics/lanes/mae_ohem/images_test.txt").write_text("other\n" * 20)
+    stage.report(load())
+    rows = {row["Phase"]: row for row in table("lanes", "phases_mIoU")}
+    assert rows["mae_ohem (active)"]["Verdict"] == "not the same images"
+    assert rows["mae_ohem (active)"]["Difference, test"] == "–"
+
+
+def test_final_table(lanes):
+    rows = {row["Metric"]: row for row in table("lanes", "final")}
+    metrics = {phase: json.loads(Path(f"metrics/lanes/{phase}.json").read_text()) for phase in lanes["phases"]}
+    values = {phase: metrics[phase]["splits"]["val"]["mIoU"] for phase in metrics}
+    row = rows["mIoU, val"]
+    assert row["Baseline"] == "{value:.3f} [{low:.3f}, {high:.3f}]".format(**values["baseline"])
+    assert row["Final (mae_ohem)"] == "{value:.3f} [{low:.3f}, {high:.3f}]".format(**values["mae_ohem"])
+    assert row["Target"] == "at least 0.999"
+    assert row["Status"] == "not met"
+    assert float(row["Change"].split()[0]) == pytest.approx(
+        values["mae_ohem"]["value"] - values["baseline"]["value"], abs=6e-4
+    )
+    assert rows["mIoU, test"]["Status"] == "better"
+    assert list(row) == ["Metric", "Baseline", "Target", "Final (mae_ohem)", "Change", "Status"]
+
+
+def test_rare_and_absent_classes_are_marked(project):
+    rows = {row["Class"]: row for row in table(project["study"], f"per_class_{project['phase']}_test")}
+    rare, absent = project["classes"][-2], project["classes"][-1]
+    assert rows[rare]["Note"] == "n = 3: not reliable"
+    assert rows[absent]["Note"] == "absent from test"
+    assert {value for key, value in rows[absent].items() if key not in ("Class", "Note")} - {"0"} == {"–"}
+    assert rows[project["classes"][0]]["Note"] == ""
+
+
+def test_what_changed_lists_exactly_the_parameters_that_differ(lanes):
+    rows = [(row["Phase"], row["Parameter"], row["Before"], row["After"]) for row in table("lanes", "changes")]
+    assert sorted(rows) == sorted(
+        [
+            ("mae_ohem", "init", "none", "pretrain"),
+            ("mae_ohem", "loss.name", "cross_entropy", "ohem"),
+            ("mae_ohem", "optimizer.encoder_lr", "–", "0.0003"),
+            ("colder", "init", "pretrain", "mae_ohem"),
+            ("colder", "loss.name", "ohem", "cross_entropy"),
+            ("colder", "optimizer.lr", "0.001", "0.0005"),
+            ("colder", "optimizer.encoder_lr", "0.0003", "–"),
+        ]
+    )
+
+
+def test_published_epochs_stand_beside_the_log(lanes):
+    rows = [tuple(row.values()) for row in table("lanes", "published_epochs")]
+    assert rows == [
+        ("baseline", "1", "0.3912", "0.4000", ""),
+        ("baseline", "3", "0.4448", "0.6250", ""),
+        ("baseline", "5", "–", "0.6812", "best epoch of this run"),
+        ("baseline", "6", "0.4962", "0.5000", ""),
+    ]
+
+
+def test_data_audit(lanes):
+    assert [row["Images"] for row in table("lanes", "sources")] == ["42", "30", "64", "136"]
+    counts = {row["Class"]: row for row in table("lanes", "class_counts")}
+    assert counts["White Solid"]["val"] == "4 → 6"
+    assert counts["Background"]["val"] == "12"
+    assert table("lanes", "moves")[0]["Images"] == "2"
+    assert table("lanes", "leaks")[0]["Splits as given"] == "train / test"
+    assert table("lanes", "problems")[0] == {"Problem": "unreadable image", "Count": "2"}
+
+
+def test_run_summary_and_pretraining(lanes):
+    rows = {row["Step"]: row for row in table("lanes", "steps")}
+    assert rows["rebalance"]["Status"] == "restored from cache"
+    assert rows["finetune@colder"]["Duration"] == "2 min 10 s"
+    assert rows["finetune@colder"]["Written to"] == "models/lanes/colder/weights.safetensors"
+    text = Path("reports/lanes/report.md").read_text()
+    assert "SUCCESS. Started 2031-05-06 07:00 UTC; the steps that ran here took 7 min 55 s together." in text
+    assert "the loss decreased, from 1 to 0.5" in text
+
+
+def test_a_failed_step_fails_the_run(lanes):
+    row = {"stage": "finetune", "started": "2031-05-06T07:10:00+00:00", "seconds": 3.0, "status": "FAILED"}
+    write(Path("logs/lanes/colder/finetune.json"), row)
+    stage.report(load())
+    assert json.loads(Path("reports/lanes/provenance.json").read_text())["run"]["status"] == "FAILED"
+
+
+def test_provenance_names_commit_hashes_and_versions(lanes):
+    found = json.loads(Path("reports/lanes/provenance.json").read_text())
+    assert found["stages"]["finetune@baseline"]["outs"] == {"models/lanes/baseline": "b" * 32 + ".dir"}
+    assert found["stages"]["finetune@baseline"]["deps"] == {"data/lanes/raw": "a" * 32 + ".dir"}
+    assert re.fullmatch("[0-9a-f]{64}", found["lock"]["sha256"])
+    assert {"torch", "numpy", "dvc"} <= set(found["packages"])
+    assert (found["seed"], found["devices"]) == (17, ["cpu"])
+    assert "b" * 32 in Path("reports/lanes/report.html").read_text()
+
+
+def test_leftover_metrics_are_ignored_and_named(lanes, capsys):
+    stage.main()
+    assert "gone" in capsys.readouterr().out
+    assert "no longer has (gone)" in Path("reports/lanes/report.md").read_text()
+    assert all("gone" not in row["Phase"] for row in table("lanes", "phases_mIoU"))
+
+
+def test_demo_data_is_said_aloud_and_never_compared(tmp_path, monkeypatch):
+    made(tmp_path, monkeypatch, "segmentation", changed(LANES, report={"real_data": False}))
+    for name in ("report.md", "report.html"):
+        assert "Demo data: not comparable with the published figures." in Path("reports/lanes", name).read_text()
+    assert {row["Status"] for row in table("lanes", "claims")} == {"not comparable (demo data)"}
+    assert "not comparable" in {row["Status"] for row in table("lanes", "final")}
+
+
+def test_real_data_has_no_banner(lanes):
+    assert "Demo data" not in Path("reports/lanes/report.html").read_text()
+
+
+def test_names_from_the_data_cannot_break_the_pages(tmp_path, monkeypatch):
+    evil = "<script>alert('|')</script>"
+    params = json.loads(json.dumps(LANES).replace("St. Andrew's cross", evil))
+    params["report"]["title"] = evil
+    made(tmp_path, monkeypatch, "segmentation", params)
+    assert "<script" not in Path("reports/lanes/report.html").read_text()
+    lines = Path("reports/lanes/report.md").read_text().splitlines()
+    rows = [line for line in lines if line.startswith("| ") and "alert" in line]
+    assert rows
+    assert all("<script" not in line.replace("\\<", "") for line in rows)
+    cells = {len(re.findall(r"(?<!\\)\|", line)) for line in rows if "absent" in line}
+    assert cells == {8}
+
+
+def no_metrics():
+    for path in Path("metrics/lanes").glob("*.json"):
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (no_metrics, ["metrics/lanes", "dvc repro"]),
+        (lambda: Path("metrics/lanes/colder.json").unlink(), ["colder", "baseline, mae_ohem, colder"]),
+        (lambda: Path("metrics/lanes/colder.json").write_text("{"), ["metrics/lanes/colder.json", "JSON"]),
+        (lambda: Path("metrics/lanes/colder.json").write_text('{"study": "x"}'), ["colder.json", "'x'", "'lanes'"]),
+        (lambda: Path("metrics/lanes/colder/confusion_val.npy").write_bytes(b"x"), ["colder", "val", "dvc repro"]),
+        (lambda: Path("metrics/lanes/colder/images_val.txt").unlink(), ["images_val.txt"]),
+        (lambda: Path("models/lanes/colder/history.csv").unlink(), ["models/lanes/colder/history.csv"]),
+        (lambda: Path("metrics/lanes/mae_ohem/samples/test_best_0.jpg").write_bytes(b"x"), ["test_best_0.jpg"]),
+        (lambda: Path("data/lanes/splits/summary.json").unlink(), ["summary.json"]),
+    ],
+)
+def test_bad_inputs_end_in_one_line_and_leave_the_old_report(lanes, spoil, words, capsys):
+    before = {path: path.read_bytes() for path in Path("reports").rglob("*") if path.is_file()}
+    spoil()
+    with pytest.raises(SystemExit) as stopped:
+        stage.main()
+    message = capsys.readouterr().err
+    assert stopped.value.code == 1
+    assert message.count("\n") == 1
+    assert [word for word in words if word not in message] == []
+    assert {path: path.read_bytes() for path in Path("reports").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        ({"metric": "mIOU", "label": "x", "value": 1.0}, ["mIOU", "mIoU", "IoU/<class>"]),
+        ({"metric": "IoU/Grass", "label": "x", "value": 1.0}, ["IoU/Grass"]),
+        ({"metric": "per_class", "label": "x", "value": 1.0}, ["per_class"]),
+    ],
+)
+def test_claims_on_what_is_not_measured_are_refused(tmp_path, monkeypatch, claim, words):
+    with pytest.raises(UserError) as error:
+        made(tmp_path, monkeypatch, "segmentation", changed(LANES, report={"claims": [claim]}))
+    assert [word for word in ["report.claims.0", *words] if word not in str(error.value)] == []
+
+
+@pytest.mark.parametrize(
+    ("claim", "status"),
+    [
+        ({"kind": "target", "low": 0.30}, "met"),
+        ({"kind": "target", "low": 0.30, "high": 0.32}, "met"),  # above the range is met too
+        ({"kind": "target", "low": 0.36}, "not met"),  # the interval reaches it, the value does not
+        ({"kind": "target", "high": 0.30}, "not met"),
+        ({"kind": "published", "value": 0.36}, "met"),  # within the interval
+        ({"kind": "published", "value": 0.45}, "not met"),
+        ({"metric": "latency_ms", "kind": "baseline", "value": 60.0}, "met"),  # smaller is better
+        ({"metric": "latency_ms", "kind": "baseline", "value": 30.0}, "not met"),
+        ({"metric": "parameters", "kind": "baseline", "value": 5e6}, "met"),
+        ({"metric": "IoU/St. Andrew's cross", "kind": "target", "value": 0.1}, "not comparable (not measured)"),
+    ],
+)
+def test_claims_are_judged(tmp_path, monkeypatch, claim, status):
+    """Measured: mIoU 0.353 [0.313, 0.393] on test, latency 41.5 ms, 3.7 million parameters."""
+    claim = {"metric": "mIoU", "label": "x", "split": "test", **claim}
+    made(tmp_path, monkeypatch, "segmentation", changed(LANES, report={"claims": [claim]}))
+    assert table("lanes", "claims")[0]["Status"] == status
+
+
+def test_detection_differences_have_intervals(tmp_path, monkeypatch):
+    made(tmp_path, monkeypatch, "detection", changed(PLATES, report={"real_data": True}))
+    found = json.loads(Path("reports/plates/derived.json").read_text())["comparisons"]["resnet50"]["test"]["AP50"]
+    metrics = {phase: json.loads(Path(f"metrics/plates/{phase}.json").read_text()) for phase in PLATES["phases"]}
+    values = [metrics[phase]["splits"]["test"]["AP50"]["value"] for phase in ("resnet50", "mobilenet")]
+    assert found["value"] == pytest.approx(values[0] - values[1])
+    assert found["low"] < found["value"] < found["high"]
+    assert found["verdict"] == ("better" if found["low"] > 0 else "no measurable difference")
+    for figure in ("curves_test", "box_sizes", "confusion_test", "training_curves"):
+        assert Path(f"reports/plates/figures/{figure}.svg").is_file()
