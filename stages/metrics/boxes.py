@@ -80,27 +80,36 @@ def quality(truth: Truth, found: Found, iou_threshold: float) -> tuple[float, fl
 
 
 def _draw(work: Work, split: str, ids: list[str], truths: list[Truth], founds: list[Found]) -> list[dict[str, Any]]:
-    params = work.params
-    colors = [tuple(int(value) for value in color) for color in palette(params.classes, params.report.colors)]
-    judged = [quality(*both, params.evaluate.iou_threshold) for both in zip(truths, founds, strict=True)]
+    threshold = work.params.evaluate.iou_threshold
+    judged = [quality(truth, found, threshold) for truth, found in zip(truths, founds, strict=True)]
     scores = np.array([score for score, _ in judged])
     images = Images(work.manifest, ids)
     samples = []
-    for kind, rows in pictures.choose(scores, ids, params.evaluate.samples).items():
+    for kind, rows in pictures.choose(scores, ids, work.params.evaluate.samples).items():
         for rank, row in enumerate(rows, start=1):
             truth, found = truths[row], founds[row]
-            names = [params.classes[label] for label in truth.labels]
-            drawn = [
-                [(box, name, colors[label]) for box, name, label in zip(truth.boxes, names, truth.labels, strict=True)],
-                [(box, f"{score:.2f}", colors[label]) for box, score, label in zip(*vars(found).values(), strict=True)],
-            ]
             file = f"samples/{split}_{kind}_{rank}.jpg"
-            pictures.save_boxes(work.folder / file, images[row][0], *drawn)
+            pictures.save_boxes(work.folder / file, images[row][0], *_captioned(work, truth, found))
             sample = {"file": file, "id": ids[row], "split": split, "kind": kind, "score": float(scores[row])}
             counted = {"truth": int((~truth.crowd).sum()), "predicted": len(found.scores), "IoU": judged[row][1]}
             mean = float(found.scores.mean()) if len(found.scores) else None
             samples.append(sample | counted | {"confidence": mean})
     return samples
+
+
+def _captioned(work: Work, truth: Truth, found: Found) -> tuple[list[pictures.Drawn], list[pictures.Drawn]]:
+    """True boxes with their class, found ones with their confidence; crowd regions are not drawn."""
+    classes = work.params.classes
+    colors = [(int(red), int(green), int(blue)) for red, green, blue in palette(classes, work.params.report.colors)]
+    true: list[pictures.Drawn] = [
+        (tuple(box), classes[label], colors[label])
+        for box, label in zip(truth.boxes[~truth.crowd], truth.labels[~truth.crowd], strict=True)
+    ]
+    guess: list[pictures.Drawn] = [
+        (tuple(box), f"{score:.2f}", colors[label])
+        for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True)
+    ]
+    return true, guess
 
 
 def _listed(found: Found) -> dict[str, Any]:

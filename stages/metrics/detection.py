@@ -113,9 +113,7 @@ class _Part:
         rows = rows[rows["ignored"][:, area] & every != every]
         self.images = rows["image"].astype(np.intp)
         bits = 1 << np.arange(len(THRESHOLDS))
-        self._hits = [
-            np.flatnonzero(rows["hit"][:, area] & bit) for bit in bits
-        ]  # positions of the hits, per threshold
+        self._hits = [np.flatnonzero(rows["hit"][:, area] & bit) for bit in bits]  # positions, per threshold
         self._kept = [rows["ignored"][:, area] & bit == 0 for bit in bits]
 
     def average_precision(self, weights: np.ndarray, objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

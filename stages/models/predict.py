@@ -5,7 +5,7 @@ masks = predictor.predict([image])      # segmentation: uint8 [H, W] each
 detections = predictor.predict([image]) # detection: `Detections` each
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -105,9 +105,11 @@ class TorchvisionPredictor:
     @torch.inference_mode()
     def predict(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """RGB uint8 [H, W, 3] each -> boxes in pixels of that image."""
-        batch = [torch.tensor(image).permute(2, 0, 1).to(self.device).float() / 255 for image in images]
-        found = self.network(batch)
-        return [_detections(one["boxes"], one["scores"], one["labels"] - 1) for one in found]
+        found: list[Detections] = []
+        for same in _by_shape(images):
+            batch = [torch.tensor(image).permute(2, 0, 1).to(self.device).float() / 255 for image in same]
+            found += [_detections(one["boxes"], one["scores"], one["labels"] - 1) for one in self.network(batch)]
+        return found
 
 
 class YoloPredictor:
@@ -138,8 +140,7 @@ class YoloPredictor:
     def predict(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """RGB uint8 [H, W, 3] each -> boxes in pixels of that image."""
         found: list[Detections] = []
-        # Ultralytics pads a batch of mixed shapes to squares: with one shape at a time the neighbors do not matter
-        for _, same in groupby(images, key=lambda image: image.shape):
+        for same in _by_shape(images):
             bgr = [np.ascontiguousarray(image[..., ::-1]) for image in same]
             for result in self._yolo.predict(bgr, **self._options):
                 found.append(_detections(result.boxes.xyxy, result.boxes.conf, result.boxes.cls))
@@ -157,6 +158,12 @@ def to_mask(logits: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
 def count_parameters(network: nn.Module) -> int:
     """Numbers the network has learned (buffers such as BatchNorm statistics are not counted)."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _by_shape(images: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    """Runs of images of one shape: both detection libraries pad a mixed batch, and padding changes what is found."""
+    for _, same in groupby(images, key=lambda image: image.shape):
+        yield list(same)
 
 
 def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
