@@ -139,8 +139,7 @@ def train_one_epoch(
         start = index - index % plan.accumulate
         group = min(plan.accumulate, count - start)
         last_of_group = index + 1 == start + group
-        # not on Fabric's wrapper: its param_groups are a copy that load_state_dict leaves behind
-        rates = schedule.apply(getattr(optimizer, "optimizer", optimizer), ledger.epoch, index)
+        rates = schedule.apply(optimizer, ledger.epoch, index)
         waits = fabric.world_size > 1 and not last_of_group
         with fabric.no_backward_sync(model, enabled=waits):
             losses = task.compute_loss(model, batch)
