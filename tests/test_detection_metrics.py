@@ -204,13 +204,13 @@ def test_the_order_of_images_does_not_matter():
 
 
 def test_a_thousand_resamples_of_a_large_set_take_seconds():
-    """1,640 images and 52,000 detections, 1,000 resamples in 60 s: a tenth of the resamples here, matching included."""
+    """1,640 images and 52,000 detections, 1,000 resamples in 60 s of one core: a tenth of them here, and the matching."""
     truths, founds = random_set(9, images=1640, classes=1, absent=(), objects=6, extra=36)
     assert sum(len(found.scores) for found in founds) > 52_000
-    start = time.perf_counter()
+    start = time.process_time()
     statistic = BoxScores(match(truths, founds, 1, 0.5), ["plate"], 0.25, 0.5)
-    matched = time.perf_counter() - start
-    start = time.perf_counter()
+    matched = time.process_time() - start
+    start = time.process_time()
     found = intervals(statistic, 1640, 100, seed=1)["AP"]
     assert found["low"] < found["value"] < found["high"]
-    assert matched + 10 * (time.perf_counter() - start) < 60
+    assert matched + 10 * (time.process_time() - start) < 60

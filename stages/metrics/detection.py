@@ -114,7 +114,8 @@ class _Part:
         self.images = rows["image"].astype(np.intp)
         bits = 1 << np.arange(len(THRESHOLDS))
         self._hits = [np.flatnonzero(rows["hit"][:, area] & bit) for bit in bits]  # positions, per threshold
-        self._kept = [rows["ignored"][:, area] & bit == 0 for bit in bits]
+        # some count at other thresholds only: they are few, so one long sum less a short one is enough per threshold
+        self._out = [np.flatnonzero(rows["ignored"][:, area] & bit) for bit in bits]
 
     def average_precision(self, weights: np.ndarray, objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """weights [b, N], objects [b] -> 101-point average precision and recall [b, T], NaN without objects.
@@ -127,14 +128,14 @@ class _Part:
         drawn = weights[:, self.images]  # [b, D]
         wanted = _least_hits(objects)  # [b, R]
         offset = np.arange(count)[:, None] * (objects.max(initial=0) + 2)
-        made: dict[bytes, np.ndarray] = {}
-        for index, (hits, kept) in enumerate(zip(self._hits, self._kept, strict=True)):
+        made = np.cumsum(drawn, axis=1)
+        for index, (hits, out) in enumerate(zip(self._hits, self._out, strict=True)):
             if not hits.size:
                 continue
-            key = kept.tobytes()
-            if key not in made:
-                made[key] = np.cumsum(drawn if kept.all() else drawn * kept, axis=1)
-            tried = made[key][:, hits]
+            tried = made[:, hits]
+            if out.size:
+                left_out = np.cumsum(np.pad(drawn[:, out], ((0, 0), (1, 0))), axis=1)
+                tried = tried - left_out[:, np.searchsorted(out, hits)]
             right = np.cumsum(drawn[:, hits], axis=1)
             ratio = np.divide(right, tried, out=np.zeros_like(right), where=tried > 0)
             envelope = np.maximum.accumulate(ratio[:, ::-1], axis=1)[:, ::-1]
