@@ -204,7 +204,7 @@ def test_the_order_of_images_does_not_matter():
 
 
 def test_a_thousand_resamples_of_a_large_set_take_seconds():
-    """1,640 images and 52,000 detections, 1,000 resamples in 60 s of one core: a tenth of them here, and the matching."""
+    """1,640 images and 52,000 detections, 1,000 resamples in 60 s of one core: here a tenth, and the matching."""
     truths, founds = random_set(9, images=1640, classes=1, absent=(), objects=6, extra=36)
     assert sum(len(found.scores) for found in founds) > 52_000
     start = time.process_time()
