@@ -130,7 +130,7 @@ def per_class(inputs: Inputs, split: str) -> Figure:
                 axis.plot([node["low"], node["high"]], [y, y], linewidth=1.8, **style)
         xs = [node["value"] for node, _ in points]
         marker = MARKERS[index % len(MARKERS)]
-        axis.plot(xs, [y for _, y in points], marker, markersize=5, label=phase, **style)
+        axis.plot(xs, [y for _, y in points], marker, markersize=5, label=phase, clip_on=False, **style)
     ends = (len(names) - 0.45, -0.55)
     axis.set(yticks=range(len(names)), yticklabels=names, xlim=(0, 1), ylim=ends, xlabel=f"{metric}, {split}")
     axis.grid(axis="y", visible=False)

@@ -170,7 +170,11 @@ def class_changes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], split
             for of, row in inputs.metrics.items()
         ]
         change = cell(_difference(inputs, ledger, phase, split, f"{metric}/{name}"))
-        rows.append((cell(name), *scores, change, verdict(inputs, derived, phase, split, f"{metric}/{name}")))
+        word = verdict(inputs, derived, phase, split, f"{metric}/{name}")
+        if 0 < inputs.seen(phase, split, name) < inputs.metrics[phase]["min_reliable"]:
+            seen = ledger.num(inputs.file_metrics(phase), f"splits.{split}.per_class.{name}.{inputs.seen_key}", "count")
+            word = cell(word.parts, "; n = ", seen, ": not reliable", tone="warn")
+        rows.append((cell(name), *scores, change, word))
     columns = ("Class", *inputs.metrics, f"{phase} against {other}", "Verdict")
     note = run(f"{metric} per class. ", caption_of(inputs, ledger, phase, split), " The difference is paired.")
     return Table(f"class_changes_{split}", f"{metric}, phases side by side", columns, tuple(rows), note)
