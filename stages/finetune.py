@@ -4,7 +4,7 @@ Writes models/<study>/<phase>/. Interrupted, it goes on from the last complete e
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,16 @@ from stages.errors import UserError, stage
 from stages.files import whole_folder
 from stages.journal import journal
 from stages.models.build import build
+from stages.models.predict import choose_device
 from stages.models.segmentation import encoder_parameters, freeze_encoder
 from stages.models.weights import load_start, save_model
 from stages.params import Params, load
-from stages.params.phases import FabricPhase
+from stages.params.phases import FabricPhase, Phase, UltralyticsPhase
 from stages.progress import on_terminal
 from stages.seeds import derive, make_deterministic, seed_everything
+from stages.training import yolo
 from stages.training.checkpoints import Scratch, fingerprint
+from stages.training.detection import detection
 from stages.training.job import Job
 from stages.training.launch import kind, launch
 from stages.training.loop import Plan, Result, fit
@@ -32,7 +35,7 @@ from stages.training.optimisation import Schedule, build_optimizer
 from stages.training.results import write_history, write_train
 from stages.training.segmentation import segmentation
 
-TASKS = {"segmentation": segmentation}
+TASKS = {"segmentation": segmentation, "detection": detection}
 
 
 def fabric_engine(params: Params, name: str, phase: FabricPhase, note: dict[str, Any]) -> None:
@@ -54,7 +57,7 @@ def fabric_engine(params: Params, name: str, phase: FabricPhase, note: dict[str,
         phase.save_period,
         phase.ema,
     )
-    files = _dependencies(manifest, splits, start, job)
+    files = _dependencies(manifest, splits, start, job.files)
     scratch = Scratch(params.study, name, fingerprint(_identity(params, name, phase), files, kind(fabric)))
     with Monitor(params.study, name, active=fabric.is_global_zero) as monitor:
         result = fit(fabric, model, optimizer, schedule, job.loader, job.task, plan, scratch, monitor)
@@ -62,6 +65,20 @@ def fabric_engine(params: Params, name: str, phase: FabricPhase, note: dict[str,
         _write(params, name, phase, model, job, result)
         scratch.remove()
     fabric.barrier()
+
+
+def ultralytics_engine(params: Params, name: str, phase: UltralyticsPhase, note: dict[str, Any]) -> None:
+    """Train a YOLO detector on Ultralytics' loop."""
+    device = choose_device(params.machine.device)
+    raw, splits = Path("data", params.study, "raw"), Path("data", params.study, "splits")
+    manifest, lists = read_manifest(raw), _lists(splits)
+    files = _dependencies(manifest, splits, Path("models", params.study, phase.init), yolo.local_file(phase))
+    scratch = Scratch(params.study, name, fingerprint(_identity(params, name, phase), files, f"{device.type} x1"))
+    with Monitor(params.study, name) as monitor:
+        result, counts = yolo.train(params, name, manifest, lists, device, scratch, monitor, note)
+    with whole_folder(Path("models", params.study, name)) as folder:
+        yolo.write_yolo(folder, params, name, result, counts)
+    scratch.remove()
 
 
 def _lists(splits: Path) -> dict[str, list[str]]:
@@ -90,12 +107,12 @@ def _network(
     return model, build_optimizer(phase.optimizer, model, encoder_parameters(model) if apart else ())
 
 
-def _dependencies(manifest: Manifest, splits: Path, start: Path, job: Job) -> list[Path]:
-    files = [manifest.folder / "manifest.jsonl", splits / "train.txt", splits / "val.txt", *job.files]
+def _dependencies(manifest: Manifest, splits: Path, start: Path, more: Iterable[Path]) -> list[Path]:
+    files = [manifest.folder / "manifest.jsonl", splits / "train.txt", splits / "val.txt", *more]
     return files + sorted(path for path in start.rglob("*") if path.is_file())
 
 
-def _identity(params: Params, name: str, phase: FabricPhase) -> dict[str, Any]:
+def _identity(params: Params, name: str, phase: Phase) -> dict[str, Any]:
     """The parameters that decide the outcome: those that dvc.yaml lists for this stage."""
     block = params.model_dump(mode="json", include={"study", "task", "classes", "seed", "runtime"})
     focus = list(params.report.focus_classes)
@@ -124,7 +141,7 @@ def _write(params: Params, name: str, phase: FabricPhase, model: nn.Module, job:
         )
 
 
-ENGINES: dict[str, Callable[..., None]] = {"fabric": fabric_engine}
+ENGINES: dict[str, Callable[..., None]] = {"fabric": fabric_engine, "ultralytics": ultralytics_engine}
 
 
 @stage

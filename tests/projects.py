@@ -32,6 +32,30 @@ TINY: dict[str, dict[str, Any]] = {
         "evaluate": {"bootstrap": 100, "min_reliable": 2, "samples": 1},
         "runtime": {"threads": 1},
     },
+    "slopes": {
+        "data": {"synthetic": {"height": 96, "width": 96, "train": 14, "val": 6, "test": 5}},
+        "rebalance": {"min_val_instances": 4},
+        "phase_defaults": {"ultralytics": {"hyperparameters": {"imgsz": 64, "batch": 4, "epochs": 2}}},
+        "phases": {"baseline": {"hyperparameters": {"epochs": 2}}},
+        "evaluate": {"bootstrap": 100, "min_reliable": 2, "samples": 1},
+        "runtime": {"threads": 1},
+    },
+    "plates": {
+        "data": {"synthetic": {"height": 96, "width": 128, "train": 8, "val": 4, "test": 4}},
+        "phase_defaults": {
+            "fabric": {
+                "model": {"min_size": 96, "max_size": 128},
+                "input_size": [96, 128],
+                "epochs": 2,
+                "batch_size": 4,
+                "resize_range": [80, 96],
+            },
+            "ultralytics": {"hyperparameters": {"imgsz": 96, "batch": 4, "epochs": 2, "close_mosaic": 1}},
+        },
+        "phases": {"resnet50": {"epochs": 1, "model": {"min_size": 64, "max_size": 96}, "resize_range": [64, 64]}},
+        "evaluate": {"bootstrap": 100, "min_reliable": 2, "samples": 1},
+        "runtime": {"threads": 1},
+    },
 }
 
 

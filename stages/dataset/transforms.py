@@ -46,6 +46,11 @@ def _pipeline(changes: Augment, size: tuple[int, int]) -> list[v2.Transform]:
     if zooms or changes.crop:
         steps.append(v2.RandomCrop(target, pad_if_needed=True, fill=fill))
     if changes.color:
-        low, high = max(0.0, 1 - changes.color), 1 + changes.color
-        steps.append(v2.ColorJitter(brightness=(low, high), contrast=(low, high), saturation=(low, high)))
+        steps.append(jitter(changes.color))
     return steps
+
+
+def jitter(strength: float) -> v2.Transform:
+    """Random brightness, contrast and saturation, each by a factor of 1 - strength ... 1 + strength."""
+    low, high = max(0.0, 1 - strength), 1 + strength
+    return v2.ColorJitter(brightness=(low, high), contrast=(low, high), saturation=(low, high))

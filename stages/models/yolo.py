@@ -2,6 +2,7 @@
 
 import logging
 import os
+from functools import partial
 from typing import Any
 
 from stages.files import SCRATCH
@@ -13,6 +14,8 @@ def ultralytics() -> Any:
     """The `ultralytics` package, ready for use: nothing is downloaded or reported, settings stay in `.retrace/`.
 
     Its environment variables count only before its first import, so every part of the kit gets it from here.
+    Results depend neither on how many cores a machine has nor on how fast it is: the number of threads stays as it
+    is at this call, and non-maximum suppression does not give up after some seconds.
     """
     folder = SCRATCH.absolute() / "ultralytics"
     folder.mkdir(parents=True, exist_ok=True)
@@ -20,11 +23,16 @@ def ultralytics() -> Any:
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_VERBOSE", "false")
+    os.environ.setdefault("ULTRALYTICS_SAFE_LOAD", "true")  # checkpoints: known classes only, no other code
+    import torch
     import ultralytics as package
-    from ultralytics.utils import SETTINGS
+    from ultralytics.utils import SETTINGS, nms, torch_utils
 
     wanted = {key: False for key in OFF if key in SETTINGS}
     if any(SETTINGS[key] != value for key, value in wanted.items()):
         SETTINGS.update(wanted)
-    logging.getLogger("ultralytics").setLevel(logging.WARNING)
+    logging.getLogger("ultralytics").setLevel(logging.ERROR)
+    torch_utils.NUM_THREADS = torch.get_num_threads()  # select_device sets this many
+    if not isinstance(nms.non_max_suppression, partial):
+        nms.non_max_suppression = partial(nms.non_max_suppression, max_time_img=float("inf"))
     return package

@@ -154,6 +154,7 @@ class UltralyticsPhase(Block):
     note: str = ""
     init: str  # none | pretrain | the name of another phase
     model: str  # yolo11n | yolo11s | yolo11m | a local .yaml or .pt
+    monitor: Literal["AP50", "AP"] = "AP50"  # val metric that chooses the best epoch and stops early
     hyperparameters: Hyperparameters
 
 

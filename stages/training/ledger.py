@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from stages.errors import UserError
@@ -16,13 +15,15 @@ BLOCK = 25  # steps between two looks at the device: a non-finite loss is found 
 class Ledger:
     """Collects the losses, gradient norms and learning rates of an epoch's batches."""
 
-    def __init__(self, fabric: Fabric, monitor: Monitor, epoch: int, offset: int):
-        """epoch: from 1. offset: batches of all epochs before, so that TensorBoard counts on."""
+    def __init__(self, monitor: Monitor, epoch: int, offset: int, device: torch.device, scaled: bool):
+        """epoch: from 1. offset: batches of all epochs before, so that TensorBoard counts on.
+
+        scaled: a loss scaler skips steps whose gradient overflowed, so that a non-finite norm is no fault.
+        """
         self.epoch = epoch
         self.first_loss: float | None = None
-        self._fabric, self._monitor, self._offset = fabric, monitor, offset
-        self._block = 1 if fabric.device.type == "cpu" else BLOCK
-        self._scaled = getattr(fabric.strategy.precision, "scaler", None) is not None
+        self._monitor, self._offset, self._scaled = monitor, offset, scaled
+        self._block = 1 if device.type == "cpu" else BLOCK
         self._pending: list[tuple[dict[str, Tensor], Tensor | None, dict[str, float], list[str]]] = []
         self._sums: dict[str, list[float]] = {}
         self._rates: dict[str, float] = {}

@@ -100,7 +100,8 @@ def fit(
             break
         seed_everything(derive(plan.seed, "epoch", epoch, fabric.global_rank))
         loader.batch_sampler.start_epoch(epoch)  # type: ignore[union-attr]
-        ledger = Ledger(fabric, monitor, epoch, offset=(epoch - 1) * len(loader))
+        scaled = getattr(fabric.strategy.precision, "scaler", None) is not None
+        ledger = Ledger(monitor, epoch, (epoch - 1) * len(loader), fabric.device, scaled)
         train_one_epoch(fabric, wrapped, stepper, schedule, batches, task, plan, ledger, average)
         scored = model if average is None else average.module
         row: Row = {"epoch": epoch, **ledger.means(), **validate(fabric, scored, task)}

@@ -1,0 +1,100 @@
+"""Detection by torchvision's Faster R-CNN as a `Job`: batches of images and boxes, the summed losses, COCO scores."""
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.distributed
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from stages.dataset.detection_loading import DetectionTraining, DetectionValidation, Target, collate
+from stages.dataset.loading import evaluation_loader, training_loader
+from stages.dataset.manifest import Manifest
+from stages.dataset.transforms import MEAN, STD
+from stages.errors import UserError
+from stages.metrics.boxes import rounded, truth_of
+from stages.metrics.detection import coco_scores
+from stages.metrics.matching import Found, Truth
+from stages.models.predict import SCORE_FLOOR
+from stages.params import Params
+from stages.params.phases import Augment, FabricPhase
+from stages.params.phases import Loss as LossParams
+from stages.training.job import Job
+from stages.training.loop import Task
+
+Batch = tuple[list[Tensor], list[Target], list[str]]
+
+
+def detection(
+    params: Params, phase: FabricPhase, manifest: Manifest, lists: dict[str, list[str]], fabric: Fabric
+) -> Job:
+    """The job of one phase. lists: ids of "train" and "val". Raises `UserError` for settings that detection lacks."""
+    _check(params, phase, manifest, lists)
+    if fabric.device.type != "cpu":
+        # RoIAlign's backward has a deterministic kernel only where torch.compile works; elsewhere PyTorch warns
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    share = {"rank": fabric.global_rank, "world": fabric.world_size}
+    workers, size = params.machine.workers, phase.input_size
+    shorter = phase.resize_range or (phase.model.min_size, phase.model.min_size)
+    longest = max(phase.model.max_size, shorter[1]) if phase.resize_range else phase.model.max_size
+    samples = DetectionTraining(manifest, lists["train"], size, phase.augment, shorter, longest, params.seed)
+    loader = training_loader(samples, phase.batch_size, params.seed, workers, collate, **share)
+    held_out = DetectionValidation(manifest, lists["val"], size)
+    validation = evaluation_loader(held_out, phase.batch_size, workers, collate, **share)
+    truths = [truth_of(manifest.records[id]) for id in lists["val"]]
+    validate = Validation(fabric, validation, truths, params.classes)
+    return Job(loader, Task(compute_loss, _files, validate, phase.monitor), (), MEAN, STD)
+
+
+def compute_loss(model: Any, batch: Batch) -> dict[str, Tensor]:
+    """compute_loss of the loop: the sum of torchvision's four losses, and each of them."""
+    images, targets, _ = batch
+    network = getattr(model, "module", model)
+    network.transform._skip_resize = True  # the loader has resized the images; torchvision would undo it
+    losses = model([image.float() / 255 for image in images], targets)
+    parts = {name.removeprefix("loss_"): value for name, value in losses.items()}
+    return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+
+
+class Validation:
+    """validate of the loop: AP50, AP and the other COCO scores at the images' own size, as `evaluate` has them."""
+
+    def __init__(self, fabric: Fabric, loader: DataLoader, truths: list[Truth], classes: tuple[str, ...]):
+        self._fabric, self._truths, self._classes = fabric, truths, classes
+        self._loader: Any = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+
+    def __call__(self, model: nn.Module) -> dict[str, float | None]:
+        network: Any = model
+        network.roi_heads.score_thresh = SCORE_FLOOR
+        found: dict[int, Found] = {}
+        for images, indices in self._loader:
+            for index, one in zip(indices, network([image.float() / 255 for image in images]), strict=True):
+                boxes, scores = (one[key].detach().cpu().double().numpy() for key in ("boxes", "scores"))
+                labels = one["labels"].cpu().numpy() - 1
+                found[index] = rounded(SimpleNamespace(boxes=boxes, scores=scores, labels=labels))
+        if self._fabric.world_size > 1:
+            parts: list[Any] = [None] * self._fabric.world_size
+            torch.distributed.all_gather_object(parts, found)
+            found = {index: one for part in parts for index, one in part.items()}
+        scores = coco_scores(self._truths, [found[index] for index in range(len(self._truths))], self._classes)
+        return {name: None if math.isnan(value) else value for name, value in scores.items()}
+
+
+def _check(params: Params, phase: FabricPhase, manifest: Manifest, lists: dict[str, list[str]]) -> None:
+    if phase.loss != LossParams():
+        raise UserError("loss: Faster R-CNN has losses of its own; leave the block out for detection")
+    unused = [key for key in ("crop", "scale") if getattr(phase.augment, key) != Augment.model_fields[key].default]
+    if unused:
+        raise UserError(f"augment.{unused[0]}: not for detection, which has flip, color and resize_range; leave it out")
+    low, high = phase.resize_range or (1, 1)
+    if low > high:
+        raise UserError(f"resize_range = [{low}, {high}]: the first number must not be larger than the second")
+    if not any(not box.crowd for id in lists["train"] for box in manifest.records[id].boxes):
+        raise UserError(f"data/{params.study}/splits/train.txt: no image has an object to learn from")
+
+
+def _files(batch: Batch) -> list[str]:
+    return batch[2]

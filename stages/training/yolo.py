@@ -1,0 +1,157 @@
+"""The Ultralytics engine: YOLO detectors with every hyper-parameter given, repeatable and resumable to the bit.
+
+`train` runs one phase, `write_yolo` writes its models/<study>/<phase>/.
+"""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from ruamel.yaml import YAML
+from torch import Tensor
+
+from stages.dataset.manifest import Manifest
+from stages.errors import UserError
+from stages.files import LOGS, write_bytes, write_json, write_text
+from stages.params import Params
+from stages.params.phases import UltralyticsPhase
+from stages.seeds import derive, seed_everything
+from stages.training.checkpoints import Scratch
+from stages.training.loop import Result
+from stages.training.monitor import Monitor
+from stages.training.results import write_history, write_train
+
+STRIDE = 32
+# what Ultralytics would otherwise choose by itself, by version or by what is installed
+FIXED: dict[str, Any] = {
+    "task": "detect",
+    "mode": "train",
+    "pretrained": False,  # weights come from `init`
+    "deterministic": True,
+    "val": True,
+    "split": "val",
+    "rect": False,
+    "single_cls": False,
+    "fraction": 1.0,
+    "multi_scale": 0.0,
+    "cutmix": 0.0,
+    "bgr": 0.0,
+    "cls_pw": 0.0,
+    "compile": False,
+    "augment": False,
+    "agnostic_nms": False,
+}
+QUIET = {"plots": False, "verbose": False, "save_json": False, "profile": False, "resume": False, "exist_ok": True}
+
+
+def local_file(phase: UltralyticsPhase) -> list[Path]:
+    """The file that `model` names, if it is one: the outcome depends on it."""
+    return [Path(phase.model)] if Path(phase.model).is_file() else []
+
+
+def train(
+    params: Params,
+    name: str,
+    manifest: Manifest,
+    lists: dict[str, list[str]],
+    device: torch.device,
+    scratch: Scratch,
+    monitor: Monitor,
+    note: dict[str, Any],
+) -> tuple[Result, dict[str, int]]:
+    """Train phase `name` from its starting weights, or go on from the state in `scratch`.
+
+    Returns the result (`state`: averaged weights of the best epoch) and the counts for train.json: `parameters` and
+    `trainable_parameters`. Raises `UserError` for settings that cannot work and losses that are not finite.
+    """
+    phase = params.phases[name]
+    assert isinstance(phase, UltralyticsPhase)
+    _check(params, name, phase, manifest, lists)
+    # these load Ultralytics
+    from stages.models.yolo_network import build_yolo, start_yolo
+    from stages.training.yolo_trainer import Run, Trainer
+
+    seed_everything(derive(params.seed, "weights"))
+    network = build_yolo(phase.model, params.classes, f"phases.{name}.model")
+    note["start"] = start_yolo(network, Path("models", params.study, phase.init), name)
+    kept = LOGS / params.study / name / "checkpoints"
+
+    def keep(epoch: int, state: dict[str, Tensor]) -> None:
+        write_bytes(kept / f"epoch{epoch}.pt", _dump(params, phase, state, []))
+
+    run = Run(phase, params.classes, params.seed, params.runtime.threads, manifest, lists, scratch, monitor, keep)
+    options = {**FIXED, **QUIET, **phase.hyperparameters.model_dump(), "amp": False, "save_period": -1}
+    options |= {"model": "yolo11n.yaml", "project": str(scratch.folder.absolute()), "name": "ultralytics"}
+    options |= {"seed": params.seed % 2**31, "workers": params.machine.workers, "device": _device(device)}
+    trainer = Trainer(run, network, options)
+    sizes = [parameter.numel() for parameter in network.parameters()]
+    trainer.train()
+    trains = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
+    return trainer.result, {"parameters": sum(sizes), "trainable_parameters": trains}
+
+
+def write_yolo(folder: Path, params: Params, name: str, result: Result, counts: dict[str, int]) -> None:
+    """best.pt, model.json, history.csv, train.json and training_config.yaml (every setting that was used)."""
+    phase = params.phases[name]
+    assert isinstance(phase, UltralyticsPhase)
+    hyper = phase.hyperparameters
+    write_bytes(folder / "best.pt", _dump(params, phase, result.state, result.history))
+    config = {
+        "engine": "ultralytics",
+        "task": params.task,
+        "classes": list(params.classes),
+        "model": phase.model,
+        "input_size": [hyper.imgsz, hyper.imgsz],
+        "iou": hyper.iou,
+        "max_det": hyper.max_det,
+        "conf": hyper.conf,
+    }
+    write_json(folder / "model.json", config)
+    write_history(folder / "history.csv", result.history)
+    write_train(
+        folder / "train.json",
+        init=phase.init,
+        monitor=phase.monitor,
+        best_epoch=result.best_epoch,
+        best_value=result.best_value,
+        epochs_run=result.epochs_run,
+        epochs_planned=hyper.epochs,
+        stopped=result.stopped,
+        first_loss=result.first_loss,
+        last_loss=result.last_loss,
+        **counts,
+    )
+    stream = io.StringIO()
+    settings = {"model": phase.model, "init": phase.init, "monitor": phase.monitor, "seed": params.seed}
+    YAML().dump({**settings, **hyper.model_dump(), **FIXED}, stream)
+    write_text(folder / "training_config.yaml", stream.getvalue())
+
+
+def _dump(params: Params, phase: UltralyticsPhase, state: dict[str, Tensor], history: list) -> bytes:
+    from stages.models.yolo_network import dump_yolo
+
+    options = {**FIXED, **phase.hyperparameters.model_dump(), "seed": params.seed, "model": phase.model, "data": None}
+    columns = dict.fromkeys(key for row in history for key in row)
+    return dump_yolo(
+        phase.model, params.classes, state, options, {key: [row.get(key) for row in history] for key in columns}
+    )
+
+
+def _check(params: Params, name: str, phase: UltralyticsPhase, manifest: Manifest, lists: dict[str, list[str]]) -> None:
+    if params.machine.devices * params.machine.nodes > 1:
+        raise UserError(f"machine.devices = {params.machine.devices}: the ultralytics engine trains on 1 device")
+    size = phase.hyperparameters.imgsz
+    if size % STRIDE:
+        raise UserError(f"phases.{name}.hyperparameters.imgsz = {size}: must be a multiple of {STRIDE}")
+    if phase.model.endswith(".pt") and phase.init == "none":
+        raise UserError(
+            f"phases.{name}.model = {phase.model!r} with init: none would leave its weights unused; set init: pretrain "
+            f"and pretrain.weights.{name}.path with its sha256, or give a .yaml"
+        )
+    if not any(not box.crowd for id in lists["train"] for box in manifest.records[id].boxes):
+        raise UserError(f"data/{params.study}/splits/train.txt: no image has an object to learn from")
+
+
+def _device(device: torch.device) -> str:
+    return "0" if device.type == "cuda" else device.type
