@@ -1,6 +1,6 @@
 """The one error style: a wrong input ends in one clear message and exit code 1; a bug ends in a traceback.
 
-    raise UserError("params.yaml: phases.a.init = 'b': no such phase; allowed: none, pretrain, c")
+raise UserError("params.yaml: phases.a.init = 'b': no such phase; allowed: none, pretrain, c")
 """
 
 import functools

@@ -34,7 +34,9 @@ def write_bytes(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
-        raise UserError(f"{path}: could not be written ({error.strerror}); free some space or fix the permissions") from error
+        raise UserError(
+            f"{path}: could not be written ({error.strerror}); free some space or fix the permissions"
+        ) from error
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

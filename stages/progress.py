@@ -1,7 +1,7 @@
 """Progress bars on a terminal, silence in a pipe."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -17,7 +17,14 @@ def on_terminal() -> bool:
 def bars():
     """A Rich progress display: `with bars() as p: task = p.add_task("epoch", total=10); p.advance(task)`."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -35,7 +42,7 @@ def bars():
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """Iterate with a bar."""
     with bars() as progress:
-        size = total if total is not None else len(items) if hasattr(items, "__len__") else None
+        size = total if total is not None else len(items) if isinstance(items, Sized) else None
         task = progress.add_task(description, total=size, info="")
         for item in items:
             yield item

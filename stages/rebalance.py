@@ -57,7 +57,7 @@ def rebalance(params: Params, raw: Path, splits: Path) -> dict[str, Any]:
         "moves": explain(records, problem, target, params.classes, options.duplicate_distance),
         "left_out": [{"id": id, "reason": _left_out(*twin)} for id, twin in twins.items()],
         "counts": {"before": before, "after": split_counts(manifest.records, final, params.classes, min_pixels)},
-        "leaks": find_leaks(list(manifest.records.values()), options.duplicate_distance, options.keep_groups),
+        "leaks": find_leaks(list(manifest.records.values()), options.duplicate_distance),
         "duplicates": {name: int((np.bincount(labels) > 1).sum()) for name, labels in parts.items()},
         "minimum": {"val": options.min_val_instances, "test": options.min_test_instances},
     }

@@ -22,7 +22,7 @@ def seed_everything(seed: int) -> None:
 
 
 def make_deterministic(threads: int) -> None:
-    """Fixed CPU threads and deterministic kernels only: an operation without one is an error, not a quiet difference."""
+    """Fixed CPU threads, deterministic kernels only: an operation without one is an error, not a quiet difference."""
     import os
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -91,6 +91,7 @@ def test_outside_a_project_the_message_says_what_to_do(tmp_path, monkeypatch):
 
 
 def test_help_imports_nothing_heavy(project):
-    code = "import sys, stages.cli; print([m for m in ('torch', 'ultralytics', 'cv2', 'scipy', 'pydantic') if m in sys.modules])"
+    heavy = ("torch", "ultralytics", "cv2", "scipy", "pydantic")
+    code = f"import sys, stages.cli; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""The whole pipeline through DVC, at tiny size: it runs, it is reproducible to the bit, and a second run does nothing."""
+"""The whole pipeline through DVC, at tiny size: it runs, repeats to the bit, and a second run does nothing."""
 
 import json
 

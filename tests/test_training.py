@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from stages.commands.watch import statuses, watch
 from stages.dataset.loading import (
     Cache,
     EpochBatches,
@@ -31,7 +32,6 @@ from stages.training.checkpoints import Scratch, fingerprint
 from stages.training.loop import Plan, Task, fit, set_training
 from stages.training.monitor import Monitor
 from stages.training.optimisation import Schedule, build_optimizer
-from stages.watch import statuses, watch
 from tests.fixtures_training import make_boxes
 
 SAMPLES, BATCH, BATCHES = 10, 3, 4

@@ -10,14 +10,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
-from stages.dataset.palette import palette
+from stages.dataset.palette import paint, palette
 from stages.errors import UserError
 from stages.files import write_bytes, write_json
-from stages.models.predict import Predictor
+from stages.models.predict import Detections, choose_device, load_predictor
 from stages.params import Params
 from stages.progress import bars
 
@@ -56,8 +57,7 @@ def predict(params: Params, source: Path, phase: str | None, every: int, limit: 
         raise UserError(f"{source}: no such file or folder; give an image, a folder of images or a video")
     if every < 1 or (limit is not None and limit < 1):
         raise UserError("--every and --max-frames must be 1 or more")
-    device = "cpu" if params.machine.device == "auto" else params.machine.device
-    predictor = Predictor(Path("models") / params.study / name, device)
+    predictor = load_predictor(Path("models") / params.study / name, choose_device(params.machine.device))
     out.mkdir(parents=True, exist_ok=True)
     run, video = Run(), None
     frames, total, rate = _open(source, every, run)
@@ -67,7 +67,7 @@ def predict(params: Params, source: Path, phase: str | None, every: int, limit: 
             bar = progress.add_task("predict", total=total or None, info="")
             for stem, image in _limited(frames, limit, run):
                 started = time.perf_counter()
-                result = predictor.predict(image)
+                (result,) = predictor.predict([image])
                 run.timed("model", started)
                 started = time.perf_counter()
                 overlay = _write(out, stem, image, result, params)
@@ -160,23 +160,13 @@ def _writer(path: Path, rate: float, frame: np.ndarray) -> cv2.VideoWriter:
 
 def _write(out: Path, stem: str, image: np.ndarray, result, params: Params) -> np.ndarray:
     """Write the files of one frame; returns the overlay, RGB uint8 [H, W, 3]."""
-    colors = np.array(palette(params.classes, params.report.colors), np.uint8)  # [C, 3]
+    colors = palette(params.classes, params.report.colors)
     if params.task == "segmentation":
         _save(out / f"{stem}_mask.png", result, [])
-        painted = colors[result]
-        overlay = (image.astype(np.uint16) + painted) // 2
-        overlay = overlay.astype(np.uint8)
+        painted = paint(result, colors)
+        overlay = cv2.addWeighted(image, 0.5, painted, 0.5, 0)
     else:
-        boxes, scores, labels = result
-        rows = [
-            {
-                "class": params.classes[int(label)],
-                "score": round(float(score), 6),
-                "xywh": [round(float(v), 3) for v in box],
-            }
-            for box, score, label in zip(boxes, scores, labels, strict=True)
-            if score >= params.evaluate.confidence
-        ]
+        rows = _rows(result, params)
         write_json(out / f"{stem}_boxes.json", rows)
         painted = _draw(np.zeros_like(image), rows, params.classes, colors)
         overlay = _draw(image.copy(), rows, params.classes, colors)
@@ -186,15 +176,28 @@ def _write(out: Path, stem: str, image: np.ndarray, result, params: Params) -> n
     return overlay
 
 
+def _rows(found: Detections, params: Params) -> list[dict[str, Any]]:
+    """The detections at or above the reported confidence, as they are written to `_boxes.json`."""
+    return [
+        {
+            "class": params.classes[int(label)],
+            "score": round(float(score), 6),
+            "xyxy": [round(float(edge), 3) for edge in box],
+        }
+        for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True)
+        if score >= params.evaluate.confidence
+    ]
+
+
 def _draw(image: np.ndarray, rows: list[dict], classes: tuple[str, ...], colors: np.ndarray) -> np.ndarray:
     scale = max(image.shape[0] / 720, 0.4)
     for row in rows:
-        x, y, w, h = (round(v) for v in row["xywh"])
+        left, top, right, bottom = (round(v) for v in row["xyxy"])
         color = tuple(int(v) for v in colors[classes.index(row["class"])])
-        cv2.rectangle(image, (x, y), (x + w, y + h), color, max(1, round(2 * scale)))
+        cv2.rectangle(image, (left, top), (right, bottom), color, max(1, round(2 * scale)))
         text = f"{row['class']} {row['score']:.2f}"
         cv2.putText(
-            image, text, (x, max(y - 4, 12)), cv2.FONT_HERSHEY_SIMPLEX, 0.6 * scale, color, max(1, round(scale))
+            image, text, (left, max(top - 4, 12)), cv2.FONT_HERSHEY_SIMPLEX, 0.6 * scale, color, max(1, round(scale))
         )
     return image
 

@@ -78,12 +78,13 @@ def box_sizes(records: Iterable[Record], classes: Sequence[str]) -> dict[str, li
     }
 
 
-def find_leaks(records: Sequence[Record], distance: int, groups: bool) -> list[dict[str, Any]]:
+def find_leaks(records: Sequence[Record], distance: int) -> list[dict[str, Any]]:
     """Images of different given splits that should share one, sorted by kind and id.
 
     exact: all byte-identical copies of one image. near: a whole set of near-duplicates (chains of perceptual hashes at
     most `distance` bits apart) that are not just copies; the row's distance is that of its closest images of different
-    splits. group: one sequence or source (only if `groups`; distance null). An unlabeled image is compared directly,
+    splits. group: one sequence or source (distance null), also where
+    `rebalance.keep_groups` leaves it as it is. An unlabeled image is compared directly,
     not by chains, and with val and test only: it may well resemble train images.
     Returns rows {"kind", "ids", "splits", "distance"}.
     """
@@ -93,8 +94,7 @@ def find_leaks(records: Sequence[Record], distance: int, groups: bool) -> list[d
     for rows in _sets(labeled, near_duplicate_sets(hashes, distance).tolist()):
         if len({r.sha256 for r in rows}) > 1:
             leaks.append(_leak("near", rows, _closest_across(rows)))
-    if groups:
-        leaks += [_leak("group", rows, None) for rows in _sets(labeled, [r.group or r.id for r in labeled])]
+    leaks += [_leak("group", rows, None) for rows in _sets(labeled, [r.group or r.id for r in labeled])]
     held_out = [r for r in labeled if r.split != "train"]
     by_twin = defaultdict(list)
     for id, (twin, bits) in unlabeled_twins(records, held_out, distance).items():

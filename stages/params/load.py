@@ -1,4 +1,4 @@
-"""Read params.yaml into the typed schema; every error becomes one line that names the key, the value and what is allowed."""
+"""Read params.yaml into the typed schema; every error is one line: the key, the value and what is allowed."""
 
 import types
 import typing
