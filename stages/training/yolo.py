@@ -80,15 +80,19 @@ def train(
     def keep(epoch: int, state: dict[str, Tensor]) -> None:
         write_bytes(kept / f"epoch{epoch}.pt", _dump(params, phase, state, []))
 
-    run = Run(phase, params.classes, params.seed, params.runtime.threads, manifest, lists, scratch, monitor, keep)
+    state = scratch.load()
+    threads = params.runtime.threads
+    run = Run(phase, params.classes, params.seed, threads, manifest, lists, scratch, state, monitor, keep)
     options = {**FIXED, **QUIET, **phase.hyperparameters.model_dump(), "amp": False, "save_period": -1}
     options |= {"model": "yolo11n.yaml", "project": str(scratch.folder.absolute()), "name": "ultralytics"}
     options |= {"seed": params.seed % 2**31, "workers": params.machine.workers, "device": _device(device)}
-    trainer = Trainer(run, network, options)
+    if state is None or not state["finished"]:  # else it was interrupted between its last epoch and writing the outs
+        trainer = Trainer(run, network, options)
+        trainer.train()
+        state = trainer.saved
     sizes = [parameter.numel() for parameter in network.parameters()]
-    trainer.train()
-    trains = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
-    return trainer.result, {"parameters": sum(sizes), "trainable_parameters": trains}
+    counts = {"parameters": sum(sizes), "trainable_parameters": state["trainable"]}
+    return Result(**state["result"]), counts
 
 
 def write_yolo(folder: Path, params: Params, name: str, result: Result, counts: dict[str, int]) -> None:

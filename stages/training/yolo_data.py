@@ -45,6 +45,12 @@ class Samples(YOLODataset):
         self.cache = "ram"
         return super().build_transforms(hyp)
 
+    def cache_images(self) -> None:
+        """Hold all images in memory, at training size."""
+        loaded = [self.load_image(index) for index in range(self.ni)]
+        self.im_hw0, self.im_hw = [before for _, before, _ in loaded], [after for _, _, after in loaded]
+        self.ims = self._ImageCache([image for image, _, _ in loaded])
+
     def load_image(self, i: int, rect_mode: bool = True, resize_short: bool = False) -> tuple[np.ndarray, Any, Any]:
         """BGR uint8 with the longer side `imgsz`, (height, width) before and after."""
         held = self.ims[i]

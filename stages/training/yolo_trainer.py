@@ -49,6 +49,7 @@ class Run:
     manifest: Manifest
     lists: dict[str, list[str]]  # ids of "train" and "val"
     scratch: Scratch
+    state: dict[str, Any] | None  # what an interrupted run had saved
     monitor: Monitor
     keep: Callable[[int, dict[str, Tensor]], None]  # called every `save_period` epochs with the averaged weights
 
@@ -122,11 +123,11 @@ class Trainer(DetectionTrainer):
             # not through args.amp, which would download a network to test the GPU with
             self.amp, self.scaler = True, torch.amp.GradScaler("cuda")
         self._steps = self.accumulate  # batches per optimizer step, after warm-up
-        self._restore(self.run.scratch.load())
+        self._trainable = sum(part.numel() for part in self.model.parameters() if part.requires_grad)
+        if self.run.state is not None:
+            self._restore(self.run.state)
 
-    def _restore(self, state: dict[str, Any] | None) -> None:
-        if state is None:
-            return
+    def _restore(self, state: dict[str, Any]) -> None:
         self.result = Result(**state["result"])
         self.model.load_state_dict(state["model"])
         self.ema.ema.load_state_dict(state["ema"])
@@ -145,6 +146,8 @@ class Trainer(DetectionTrainer):
 
     def save_model(self) -> bool:
         """The resumable state in full precision; Ultralytics' own is rounded to float16."""
+        if self.stop and self.epoch + 1 < self.epochs:
+            self.result.stopped = "early"
         gradients = {}
         if self.pending:
             gradients = {name: part.grad for name, part in self.model.named_parameters() if part.grad is not None}
@@ -159,10 +162,11 @@ class Trainer(DetectionTrainer):
             "best_fitness": self.best_fitness,
             "pending": self.pending,
             "gradients": gradients,
+            "trainable": self._trainable,
+            "finished": bool(self.stop),
         }
+        self.saved = state
         epoch, period = self.epoch + 1, self.run.phase.hyperparameters.save_period
-        if self.stop and epoch < self.epochs:
-            self.result.stopped = state["result"]["stopped"] = "early"
         self.run.scratch.save(epoch, state)
         if period > 0 and epoch % period == 0:
             self.run.keep(epoch, self.ema.ema.state_dict())
