@@ -93,7 +93,7 @@ class DetectionTraining(Dataset):
 
 
 class DetectionValidation(Dataset):
-    """index -> (image uint8 [3, H, W] at native size, index)."""
+    """index -> (image uint8 [H, W, 3] at native size, index)."""
 
     def __init__(self, manifest: Manifest, ids: list[str], size: tuple[int, int]):
         self._manifest, self._ids, self._size = manifest, ids, size
@@ -106,7 +106,7 @@ class DetectionValidation(Dataset):
         record = self._manifest.records[self._ids[index]]
         native = fitted(record, self._size) == (record.height, record.width)
         image = self._pictures.get(index) if native else read_image(self._manifest.image(record.id))
-        return torch.tensor(image).permute(2, 0, 1).contiguous(), index
+        return torch.tensor(image), index
 
 
 def wrap(target: Target, image: Tensor) -> dict[str, Any]:

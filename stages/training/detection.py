@@ -1,7 +1,6 @@
 """Detection by torchvision's Faster R-CNN as a `Job`: batches of images and boxes, the summed losses, COCO scores."""
 
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from stages.errors import UserError
 from stages.metrics.boxes import rounded, truth_of
 from stages.metrics.detection import coco_scores
 from stages.metrics.matching import Found, Truth
-from stages.models.predict import SCORE_FLOOR
+from stages.models.predict import TorchvisionPredictor
 from stages.params import Params
 from stages.params.phases import Augment, FabricPhase
 from stages.params.phases import Loss as LossParams
@@ -60,21 +59,17 @@ def compute_loss(model: Any, batch: Batch) -> dict[str, Tensor]:
 
 
 class Validation:
-    """validate of the loop: AP50, AP and the other COCO scores at the images' own size, as `evaluate` has them."""
+    """validate of the loop: AP50, AP and the other COCO scores of what the predictor of `evaluate` finds."""
 
     def __init__(self, fabric: Fabric, loader: DataLoader, truths: list[Truth], classes: tuple[str, ...]):
-        self._fabric, self._truths, self._classes = fabric, truths, classes
-        self._loader: Any = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+        self._fabric, self._loader, self._truths, self._classes = fabric, loader, truths, classes
 
     def __call__(self, model: nn.Module) -> dict[str, float | None]:
-        network: Any = model
-        network.roi_heads.score_thresh = SCORE_FLOOR
+        predictor = TorchvisionPredictor(model, self._fabric.device, {})
         found: dict[int, Found] = {}
         for images, indices in self._loader:
-            for index, one in zip(indices, network([image.float() / 255 for image in images]), strict=True):
-                boxes, scores = (one[key].detach().cpu().double().numpy() for key in ("boxes", "scores"))
-                labels = one["labels"].cpu().numpy() - 1
-                found[index] = rounded(SimpleNamespace(boxes=boxes, scores=scores, labels=labels))
+            predictions = predictor.predict([image.numpy() for image in images])
+            found |= {index: rounded(one) for index, one in zip(indices, predictions, strict=True)}
         if self._fabric.world_size > 1:
             parts: list[Any] = [None] * self._fabric.world_size
             torch.distributed.all_gather_object(parts, found)

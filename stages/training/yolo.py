@@ -86,6 +86,7 @@ def train(
     options = {**FIXED, **QUIET, **phase.hyperparameters.model_dump(), "amp": False, "save_period": -1}
     options |= {"model": "yolo11n.yaml", "project": str(scratch.folder.absolute()), "name": "ultralytics"}
     options |= {"seed": params.seed % 2**31, "workers": params.machine.workers, "device": _device(device)}
+    _accept(options, name)
     if state is None or not state["finished"]:  # else it was interrupted between its last epoch and writing the outs
         trainer = Trainer(run, network, options)
         trainer.train()
@@ -155,6 +156,16 @@ def _check(params: Params, name: str, phase: UltralyticsPhase, manifest: Manifes
         )
     if not any(not box.crowd for id in lists["train"] for box in manifest.records[id].boxes):
         raise UserError(f"data/{params.study}/splits/train.txt: no image has an object to learn from")
+
+
+def _accept(options: dict[str, Any], name: str) -> None:
+    """Ultralytics knows the ranges of its hyper-parameters."""
+    from ultralytics.cfg import get_cfg
+
+    try:
+        get_cfg(overrides=options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"phases.{name}.hyperparameters: {error}") from None
 
 
 def _device(device: torch.device) -> str:
