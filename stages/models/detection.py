@@ -7,6 +7,7 @@ Images go in as a list of float [3, H, W] in 0...1 (the network normalises and r
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 from torchvision.models import detection as tv
 from torchvision.ops import FrozenBatchNorm2d
@@ -22,6 +23,7 @@ FASTER_RCNN: dict[str, Callable[..., nn.Module]] = {
 }
 RESNET_BLOCKS = ("layer4", "layer3", "layer2", "layer1", "conv1")
 EPS = 1e-5  # of BatchNorm2d
+PROBE = 256  # pixels, a multiple of every stride
 
 
 def fasterrcnn(model: Model, classes: int) -> nn.Module:
@@ -33,7 +35,7 @@ def fasterrcnn(model: Model, classes: int) -> nn.Module:
         raise UserError(f"model.encoder = {model.encoder!r}: fasterrcnn takes {', '.join(FASTER_RCNN)}")
     if model.min_size > model.max_size:
         raise UserError(f"model.min_size = {model.min_size} is larger than model.max_size = {model.max_size}")
-    return FASTER_RCNN[model.encoder](
+    network = FASTER_RCNN[model.encoder](
         weights=None,
         weights_backbone=None,
         num_classes=classes + 1,
@@ -41,6 +43,21 @@ def fasterrcnn(model: Model, classes: int) -> nn.Module:
         max_size=model.max_size,
         box_detections_per_img=model.max_detections,
     )
+    _measure_strides(network)
+    return network
+
+
+def _measure_strides(network: Any) -> None:
+    """Let the RoI pooling see an image of exact strides first.
+
+    torchvision infers the feature maps' strides from the first batch a network sees, for good: a small or odd one
+    rounds to a wrong stride, and a resumed training, whose first batch is another, would go on differently.
+    """
+    network.backbone.eval()
+    with torch.no_grad():
+        maps = network.backbone(torch.zeros(1, 3, PROBE, PROBE))
+        network.roi_heads.box_roi_pool(maps, [torch.tensor([[0.0, 0.0, 64.0, 64.0]])], [(PROBE, PROBE)])
+    network.backbone.train()
 
 
 def frozen_eps(module: nn.Module) -> float | None:
