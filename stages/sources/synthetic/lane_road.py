@@ -20,11 +20,11 @@ from stages.sources.synthetic.draw import (
 SOLID = 1
 DASHED = 2
 REACH = {
-    "day": 70.0,
-    "overcast": 60.0,
-    "dusk": 45.0,
-    "night": 26.0,
-    "rain": 32.0,
+    "day": 38.0,
+    "overcast": 34.0,
+    "dusk": 30.0,
+    "night": 20.0,
+    "rain": 24.0,
 }  # metres: how far paint can be made out
 WHITE: Color = (0.90, 0.90, 0.88)
 YELLOW: Color = (0.85, 0.62, 0.14)

@@ -125,7 +125,7 @@ def make_road(rng: np.random.Generator, size: tuple[int, int], task: Task) -> Ro
     lane = float(rng.uniform(3.0, 3.7))
     own = int(rng.integers(0, lanes))
     missing = {4: "dashed", 7: "solid"}.get(task.order % 9)
-    width = float(rng.uniform(0.20, 0.32))
+    width = float(rng.uniform(0.28, 0.42))
     markings = tuple(
         Marking((index - own - 0.5) * lane, kind, width * (1.15 if kind == "solid" else 1.0))
         for index, kind in enumerate(_kinds(rng, lanes, missing))
@@ -143,8 +143,8 @@ def make_road(rng: np.random.Generator, size: tuple[int, int], task: Task) -> Ro
         left=-(own + 0.5) * lane - rng.uniform(0.3, 1.4),
         right=(lanes - own - 0.5) * lane + rng.uniform(0.3, 1.8),
         markings=markings,
-        dash=rng.uniform(3.0, 5.0),
-        gap=rng.uniform(2.5, 5.0),
+        dash=rng.uniform(2.0, 3.2),
+        gap=rng.uniform(2.2, 3.8),
         wear=rng.uniform(0.05, 0.6),
         edge=str(rng.choice(["kerb", "kerb", "wall"] if town else ["grass", "grass", "rail", "wall"])),
         asphalt=vary(rng, (0.33, 0.33, 0.34), 0.3),
