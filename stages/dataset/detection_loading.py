@@ -111,7 +111,7 @@ class DetectionValidation(Dataset):
 
 def wrap(target: Target, image: Tensor) -> dict[str, Any]:
     """The target with boxes that `torchvision.transforms.v2` moves along with `image` [3, H, W]."""
-    boxes = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=(image.shape[-2], image.shape[-1]))  # type: ignore[call-overload]
+    boxes = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=(image.shape[-2], image.shape[-1]))
     return {**target, "boxes": boxes}
 
 

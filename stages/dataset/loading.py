@@ -179,6 +179,8 @@ def evaluation_loader(
 
 def _workers(count: int) -> dict[str, Any]:
     options: dict[str, Any] = {"num_workers": count, "pin_memory": torch.cuda.is_available()}
+    # a generator of its own: how often the global one is asked for the workers' seeds depends on their number
+    options["generator"] = torch.Generator()
     if count:
         options |= {"persistent_workers": True, "multiprocessing_context": "fork"}  # fork shares the cache
     return options

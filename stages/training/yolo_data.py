@@ -26,6 +26,8 @@ from ultralytics.data.dataset import YOLODataset  # noqa: E402
 class Samples(YOLODataset):
     """Every random change of a training sample follows from (seed, epoch, index), whoever makes it and when."""
 
+    ims: Any
+
     def __init__(self, manifest: Manifest, ids: Sequence[str], seed: int, **options: Any):
         self._manifest, self._ids, self._seed = manifest, list(ids), seed
         self.epoch = 0

@@ -57,6 +57,16 @@ class Run:
 class Trainer(DetectionTrainer):
     """`Trainer(run, network, options).train()`, then `result`: the weights are those of the average (EMA)."""
 
+    model: Any
+    optimizer: Any
+    scheduler: Any
+    ema: Any
+    validator: Any
+    metrics: Any
+    fitness: Any
+    best_fitness: Any
+    loss_items: Any
+
     def __init__(self, run: Run, network: nn.Module, options: dict[str, Any]):
         self.run = run
         self._hooks: dict[str, Callable[[], None]] = {
