@@ -1,0 +1,133 @@
+"""`retrace predict` on images, folders and videos: four files per frame, honest about what could not be read."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from stages.models.build import build
+from stages.models.weights import save_model
+from stages.params import parse
+from tests.projects import run, tiny_params, write_params
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project folder with one trained-looking phase: a tiny U-Net with random weights."""
+    folder = tmp_path_factory.mktemp("predict")
+    values = tiny_params("lanes")
+    for phase in values["phases"].values():
+        phase["model"] = {"architecture": "unet_classic", "encoder": None, "decoder_channels": None, "width": 2}
+    write_params(folder, values)
+    params = parse(dict(values))
+    model = params.phases["mae_ohem"].model
+    network = build(model, "segmentation", params.classes)
+    target = folder / "models" / "lanes" / "mae_ohem"
+    target.mkdir(parents=True)
+    save_model(target, network, model, "segmentation", params.classes, (64, 96), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    return folder
+
+
+def picture(seed):
+    return np.random.default_rng(seed).integers(0, 255, (48, 80, 3), dtype=np.uint8)
+
+
+def clip(path, frames=9):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (80, 48))
+    for index in range(frames):
+        writer.write(picture(index))
+    writer.release()
+    return path
+
+
+def predict(project, *arguments):
+    from tests.projects import ROOT
+
+    return run(project, "python", "-m", "stages.cli", "predict", *map(str, arguments), env={"PYTHONPATH": str(ROOT)})
+
+
+def test_an_image_gives_its_four_files(project, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), picture(0))
+    result = predict(project, tmp_path / "a.png", "-o", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    mask = cv2.imread(str(tmp_path / "out" / "a_mask.png"), cv2.IMREAD_UNCHANGED)
+    assert mask.shape == (48, 80)
+    assert set(np.unique(mask)) <= {0, 1, 2}
+    for kind in ("original", "visualization", "overlay"):
+        assert cv2.imread(str(tmp_path / "out" / f"a_{kind}.jpg")).shape == (48, 80, 3)
+    assert "1 frames, average" in result.stdout
+    assert "decode" in result.stdout and "model" in result.stdout and "write" in result.stdout
+
+
+def test_a_video_every_third_frame_and_an_annotated_clip(project, tmp_path):
+    result = predict(project, clip(tmp_path / "drive.mp4"), "--every", 3, "-o", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    masks = sorted(path.name for path in (tmp_path / "out").glob("*_mask.png"))
+    assert masks == ["frame_000000_mask.png", "frame_000003_mask.png", "frame_000006_mask.png"]
+    capture = cv2.VideoCapture(str(tmp_path / "out" / "annotated.mp4"))
+    assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == 3
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["frames"] == 3
+
+
+def test_max_frames_stops_early(project, tmp_path):
+    result = predict(project, clip(tmp_path / "drive.mp4"), "--max-frames", 2, "-o", tmp_path / "out")
+    assert result.returncode == 0
+    assert len(list((tmp_path / "out").glob("*_mask.png"))) == 2
+
+
+def test_a_damaged_image_is_named_and_the_others_are_kept(project, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a.png"), picture(0))
+    (folder / "b.png").write_bytes(b"not a picture")
+    cv2.imwrite(str(folder / "c.png"), picture(2))
+    result = predict(project, folder, "-o", tmp_path / "out")
+    assert result.returncode == 1
+    assert "b.png" in result.stderr and "Traceback" not in result.stderr
+    assert (tmp_path / "out" / "a_mask.png").is_file()
+    assert (tmp_path / "out" / "c_mask.png").is_file()
+
+
+def test_a_clip_that_breaks_off_keeps_its_frames(project, tmp_path):
+    whole = clip(tmp_path / "whole.avi", 40)
+    content = whole.read_bytes()
+    (tmp_path / "cut.avi").write_bytes(content[: len(content) * 2 // 3])
+    result = predict(project, tmp_path / "cut.avi", "-o", tmp_path / "out")
+    done = len(list((tmp_path / "out").glob("*_mask.png")))
+    assert 0 < done < 40
+    assert result.returncode == 1
+    assert "cut off or damaged" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "part"),
+    [
+        ("x.mp4", b"\0" * 500, "no decoder opens this video"),
+        ("x.txt", b"hello", "neither an image nor a video"),
+    ],
+)
+def test_what_cannot_be_read_is_one_clear_line(project, tmp_path, name, content, part):
+    (tmp_path / name).write_bytes(content)
+    result = predict(project, tmp_path / name, "-o", tmp_path / "out")
+    assert result.returncode == 1
+    assert part in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_unknown_phase_and_missing_source(project, tmp_path):
+    result = predict(project, tmp_path / "none.jpg", "-o", tmp_path / "out")
+    assert result.returncode == 1 and "no such file or folder" in result.stderr
+    cv2.imwrite(str(tmp_path / "a.png"), picture(0))
+    result = predict(project, tmp_path / "a.png", "--phase", "best", "-o", tmp_path / "out")
+    assert result.returncode == 1 and "allowed: baseline, mae_ohem" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_real_dash_cam_clip(project, tmp_path, real_data):
+    source = real_data("carnd_video") / "test_videos" / "solidWhiteRight.mp4"
+    result = predict(project, source, "--every", 50, "-o", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    names = sorted(path.name for path in (tmp_path / "out").glob("*_overlay.jpg"))
+    assert names == [f"frame_{index:06d}_overlay.jpg" for index in range(0, 221, 50)]
+    assert cv2.imread(str(tmp_path / "out" / names[0])).shape == (540, 960, 3)
