@@ -1,8 +1,8 @@
 """Split the lock for a CPU-only torch: `python requirements/cpu_torch.py split LOCK FOLDER`.
 
-Writes FOLDER/without-torch.txt (the lock less torch, torchvision and the CUDA packages only they need, hashes kept) and
-FOLDER/torch.txt (the two names at the locked versions; a CPU wheel's hash is not in the lock). Standard library only: it
-runs before anything is installed.
+Writes FOLDER/without-torch.txt (the lock less torch, torchvision and the CUDA packages that only they need, hashes
+kept) and FOLDER/torch.txt (the two names at the locked versions; a CPU wheel's hash is not in the lock). Standard
+library only: it runs before anything is installed.
 """
 
 import re

@@ -1,8 +1,8 @@
 """The canonical layout of `data/<study>/raw`: image bytes as they came, index masks, and one manifest row per image.
 
-    raw/manifest.jsonl   one row per image, sorted by id
-    raw/dataset.json     task, classes, sources with their counts, problems found
-    raw/images/<id>.<ext>  bytes verbatim      raw/masks/<id>.png  8-bit class index, 255 = not scored
+raw/manifest.jsonl   one row per image, sorted by id
+raw/dataset.json     task, classes, sources with their counts, problems found
+raw/images/<id>.<ext>  bytes verbatim      raw/masks/<id>.png  8-bit class index, 255 = not scored
 """
 
 from collections.abc import Iterable
