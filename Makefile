@@ -4,6 +4,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX_URL ?=
 SLOW ?=
+JOBS ?= 2
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
 PIP := .venv/bin/python -m pip --disable-pip-version-check
@@ -16,7 +17,7 @@ repro: .venv/runtime.done
 venv: .venv/dev.done
 
 test: .venv/dev.done
-	python -m pytest $(if $(SLOW),,-m "not slow")
+	python -m pytest -n $(JOBS) --dist loadfile $(if $(SLOW),,-m "not slow")
 
 lint: .venv/dev.done
 	ruff check .

@@ -12,6 +12,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def lanes(tmp_path_factory):
     project = make_project(tmp_path_factory.mktemp("lanes") / "project", tiny_params("lanes"))
+    with open(project / "params.yaml", "a", encoding="utf-8") as stream:
+        stream.write("# a comment that must survive -S\n")
+    run(project, "git", "commit", "-qam", "a comment", check=True)
     run(project, "dvc", "repro", check=True)
     return project
 
@@ -63,6 +66,8 @@ def test_the_active_phase_changes_only_the_report(lanes):
     assert "Stage 'finetune@baseline' didn't change" in result.stdout
     assert "Running stage 'report'" in result.stdout
     assert "Running stage 'finetune" not in result.stdout
+    text = (lanes / "params.yaml").read_text()
+    assert "phase: baseline" in text and "# a comment that must survive -S" in text
     metrics = json.loads((lanes / "metrics.json").read_text())
     assert all(isinstance(value, (int, float, str)) for value in metrics.values())
     shown = run(lanes, "dvc", "exp", "show", "--only-changed", "--csv", check=True).stdout
