@@ -13,6 +13,8 @@ from ruamel.yaml import YAML
 from stages.params import merge
 from tests.projects import REAL_DATA, ROOT
 
+PILLOW_OPEN = Image.open
+
 
 @pytest.fixture
 def real_data() -> Callable[[str], Path]:
@@ -102,3 +104,9 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture(autouse=True)
+def pillow_as_it_came() -> None:
+    """Ultralytics replaces `Image.open` in any process that imports it; the stages that read users' files never do."""
+    Image.open = PILLOW_OPEN
