@@ -25,7 +25,7 @@ lint: .venv/dev.done
 	mypy
 
 .venv/runtime.done: requirements/runtime.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 13) else "error: Python %d.%d found; Retrace needs 3.11 (3.12 works too): make PYTHON=/path/to/python3.11" % v[:2])'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v[:2] == (3, 11) else "error: Python %d.%d found; the lock is made for 3.11: make PYTHON=/path/to/python3.11" % v[:2])'
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: this Python lacks venv; on Debian/Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 ifeq ($(TORCH_INDEX_URL),)

@@ -53,7 +53,7 @@ def examine() -> Iterator[Finding]:
 def _python() -> list[Finding]:
     version = sys.version_info
     found = f"Python {version[0]}.{version[1]}.{version[2]}"
-    if not (3, 11) <= version[:2] < (3, 13):
+    if version[:2] != (3, 11):  # the version that the lock is made for
         return [Finding("python", ERROR, found, "make PYTHON=/path/to/python3.11 venv")]
     return [Finding("python", OK, found)]
 
