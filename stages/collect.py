@@ -34,7 +34,15 @@ def main() -> None:
     """The stage, on the project in the current folder."""
     params = load()
     with journal(params.study, "collect") as log:
-        log.update(collect(params))
+        log.update(header := collect(params))
+    raw = Path("data", params.study, "raw")
+    if boxed := header["problems"].get("polygon_to_box"):
+        print(f"polygons of {boxed} label files were read as the boxes around their corners (polygons: to_boxes)")
+    others = {kind: n for kind, n in header["problems"].items() if kind != "polygon_to_box"}
+    for kind, count in others.items():
+        print(f"{kind}: {count}")
+    if header["problems"]:
+        print(f"each by name: {raw / 'problems.csv'}")
 
 
 def collect(params: Params) -> dict[str, Any]:

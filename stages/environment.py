@@ -6,7 +6,7 @@ import re
 from importlib import metadata
 from pathlib import Path
 
-from stages.errors import UserError
+from stages.errors import UserError, stage
 
 LOCK = Path("requirements/runtime.txt")
 PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.M)
@@ -40,27 +40,31 @@ def require_matching_image() -> None:
 
     `RETRACE_ALLOW_UNPINNED=1` (the image's `--allow-unpinned`) goes on all the same; provenance records it.
     """
-    baked, mounted = os.environ.get("RETRACE_LOCK_SHA256"), lock_hash()
-    if not baked or baked == mounted or unpinned():
+    image = describe_image()
+    if image is None or not image["unpinned"] or os.environ.get("RETRACE_ALLOW_UNPINNED") == "1":
         return
-    image = os.environ.get("RETRACE_IMAGE", "unknown")
     raise UserError(
-        f"this image ({image}) was built from another {LOCK} (sha256 {baked[:12]}) than the one mounted here "
-        f"({(mounted or 'none')[:12]}); rebuild it with `make image-cpu` or `make image-cuda`, "
-        "or run it with --allow-unpinned to go on and have the report say so"
+        f"this image ({image['name']}) was built from another {LOCK} (sha256 {str(image['lock_sha256'])[:12]}) "
+        f"than the one mounted here ({(lock_hash() or 'none')[:12]}); rebuild it with `make image-cpu` or "
+        "`make image-cuda`, or put --allow-unpinned before the command to go on and have the report say so"
     )
 
 
-def unpinned() -> bool:
-    """Whether the user chose to run with an environment that is not the repository's lock."""
-    return os.environ.get("RETRACE_ALLOW_UNPINNED") == "1"
+def describe_image() -> dict[str, str | bool | None] | None:
+    """What journals and provenance record of the image; None outside one.
 
-
-def describe_image() -> dict[str, str | bool | None]:
-    """What provenance records of the image; all null outside one."""
+    `{"name", "lock_sha256", "git_revision", "unpinned"}`; `unpinned` is whether its lock differs from the repository's.
+    """
+    baked = os.environ.get("RETRACE_LOCK_SHA256")
+    if not baked:
+        return None
     return {
-        "image": os.environ.get("RETRACE_IMAGE"),
-        "lock_sha256": os.environ.get("RETRACE_LOCK_SHA256"),
-        "git_revision": os.environ.get("RETRACE_GIT_REVISION"),
-        "unpinned": unpinned(),
+        "name": os.environ.get("RETRACE_IMAGE") or "unnamed",
+        "lock_sha256": baked,
+        "git_revision": os.environ.get("RETRACE_GIT_REVISION") or None,
+        "unpinned": baked != lock_hash(),
     }
+
+
+if __name__ == "__main__":
+    stage(require_matching_image)()

@@ -4,12 +4,36 @@ raise UserError("params.yaml: phases.a.init = 'b': no such phase; allowed: none,
 """
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 
 
 class UserError(Exception):
     """Something the user can put right. The message says what, where, which values are allowed and what to do."""
+
+    def is_said_here(self) -> bool:
+        """Whether this process prints the message: of several that `torchrun` started on a machine, its first."""
+        return first_on_machine()
+
+
+class FailedHere(UserError):
+    """This process is the first of several to fail, so it speaks for all."""
+
+    def is_said_here(self) -> bool:
+        return True
+
+
+class FailedElsewhere(UserError):
+    """Another process failed first and has said why."""
+
+    def is_said_here(self) -> bool:
+        return False
+
+
+def first_on_machine() -> bool:
+    """Whether this is the only process, or the first of those that `torchrun` started on this machine."""
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("LOCAL_RANK") == "0"
 
 
 def stage(main: Callable[..., None]) -> Callable[..., None]:
@@ -20,10 +44,12 @@ def stage(main: Callable[..., None]) -> Callable[..., None]:
         try:
             main(*args, **kwargs)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            if error.is_said_here():
+                print(f"error: {error}", file=sys.stderr)
             raise SystemExit(1) from None
         except KeyboardInterrupt:
-            print("interrupted: run the same command again to go on from the last complete epoch", file=sys.stderr)
+            if first_on_machine():
+                print("interrupted: run the same command again to go on from the last complete epoch", file=sys.stderr)
             raise SystemExit(130) from None
 
     return guarded

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
 from torch import nn
 
 from stages.dataset.manifest import Manifest, read_manifest
@@ -17,7 +19,7 @@ from stages.errors import UserError, stage
 from stages.files import whole_folder
 from stages.journal import journal
 from stages.models.build import build
-from stages.models.predict import choose_device
+from stages.models.predict import choose_device, describe_device
 from stages.models.segmentation import encoder_parameters, freeze_encoder
 from stages.models.weights import load_start, save_model
 from stages.params import Params, load
@@ -28,25 +30,32 @@ from stages.training import yolo
 from stages.training.checkpoints import Scratch, fingerprint
 from stages.training.detection import detection
 from stages.training.job import Job
-from stages.training.launch import kind, launch
+from stages.training.launch import kind, launch, spread
 from stages.training.loop import Plan, Result, fit
 from stages.training.monitor import Monitor
 from stages.training.optimisation import Schedule, build_optimizer
-from stages.training.results import write_history, write_train
+from stages.training.processes import require_equal, together
+from stages.training.results import write_results
 from stages.training.segmentation import segmentation
 
 TASKS = {"segmentation": segmentation, "detection": detection}
 
 
 def fabric_engine(params: Params, name: str, phase: FabricPhase, note: dict[str, Any]) -> None:
-    """Train a torch model on the kit's own loop."""
+    """Train a torch model on the kit's own loop, on one or several devices."""
     fabric = launch(params.machine, phase.precision)
+    with together(fabric):
+        _train(params, name, phase, note, fabric)
+
+
+def _train(params: Params, name: str, phase: FabricPhase, note: dict[str, Any], fabric: Fabric) -> None:
+    note |= describe_device(fabric.device)
     raw, splits = Path("data", params.study, "raw"), Path("data", params.study, "splits")
     manifest, lists = read_manifest(raw), _lists(splits)
     start = Path("models", params.study, phase.init)
 
     job = TASKS[params.task](params, phase, manifest, lists, fabric)
-    model, optimizer = _network(params, phase, start, name, note)
+    model, optimizer = _network(params, phase, start, name, note, fabric)
     schedule = Schedule(phase.schedule, phase.epochs, len(job.loader), phase.accumulate)
     plan = Plan(
         params.seed,
@@ -58,8 +67,10 @@ def fabric_engine(params: Params, name: str, phase: FabricPhase, note: dict[str,
         phase.ema,
     )
     files = _dependencies(manifest, splits, start, job.files)
-    scratch = Scratch(params.study, name, fingerprint(_identity(params, name, phase), files, kind(fabric)))
-    with Monitor(params.study, name, active=fabric.is_global_zero) as monitor:
+    mark = fingerprint(_identity(params, name, phase), files, kind(fabric))
+    require_equal(fabric, mark)
+    scratch = Scratch(params.study, name, mark)
+    with Monitor(params.study, name, active=fabric.is_global_zero) as monitor, together(fabric):
         result = fit(fabric, model, optimizer, schedule, job.loader, job.task, plan, scratch, monitor)
     if fabric.is_global_zero:
         _write(params, name, phase, model, job, result)
@@ -68,8 +79,15 @@ def fabric_engine(params: Params, name: str, phase: FabricPhase, note: dict[str,
 
 
 def ultralytics_engine(params: Params, name: str, phase: UltralyticsPhase, note: dict[str, Any]) -> None:
-    """Train a YOLO detector on Ultralytics' loop."""
+    """Train a YOLO detector on Ultralytics' loop, on one device."""
+    machine = params.machine
+    if dist.is_torchelastic_launched() or machine.devices * machine.nodes > 1:
+        raise UserError(
+            f"phases.{name}: engine ultralytics trains on one device; set machine.devices and machine.nodes to 1 and "
+            "run it without torchrun. Several such phases or experiments train side by side, see docs/scaling.md"
+        )
     device = choose_device(params.machine.device)
+    note |= describe_device(device)
     raw, splits = Path("data", params.study, "raw"), Path("data", params.study, "splits")
     manifest, lists = read_manifest(raw), _lists(splits)
     files = _dependencies(manifest, splits, Path("models", params.study, phase.init), yolo.local_file(phase))
@@ -90,21 +108,24 @@ def _lists(splits: Path) -> dict[str, list[str]]:
 
 
 def _network(
-    params: Params, phase: FabricPhase, start: Path, name: str, note: dict[str, Any]
+    params: Params, phase: FabricPhase, start: Path, name: str, note: dict[str, Any], fabric: Fabric
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
     """The network with its starting weights, and its optimizer. Phases that start from nothing start alike."""
     seed_everything(derive(params.seed, "weights"))
     model = build(phase.model, params.task, params.classes)
     note["start"] = load_start(model, phase.model, start, name)
-    if on_terminal():
+    if on_terminal() and fabric.is_global_zero:
         print(*note["start"], sep="\n", file=sys.stderr)
     if phase.freeze == "encoder":
         freeze_encoder(model)
-    if phase.sync_batchnorm and params.machine.devices * params.machine.nodes > 1:
+    if phase.sync_batchnorm and fabric.world_size > 1:
+        if fabric.device.type != "cuda":
+            raise UserError(f"phases.{name}.sync_batchnorm: PyTorch has it for CUDA devices only; set it to false here")
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model = model.to(memory_format=torch.channels_last)
     apart = phase.optimizer.encoder_lr is not None and phase.freeze == "none"
-    return model, build_optimizer(phase.optimizer, model, encoder_parameters(model) if apart else ())
+    encoder = encoder_parameters(model) if apart else ()
+    return model, build_optimizer(phase.optimizer, model, encoder, phase.precision)
 
 
 def _dependencies(manifest: Manifest, splits: Path, start: Path, more: Iterable[Path]) -> list[Path]:
@@ -124,18 +145,12 @@ def _write(params: Params, name: str, phase: FabricPhase, model: nn.Module, job:
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     with whole_folder(Path("models", params.study, name)) as folder:
         save_model(folder, model, phase.model, params.task, params.classes, phase.input_size, job.mean, job.std)
-        write_history(folder / "history.csv", result.history)
-        write_train(
-            folder / "train.json",
+        write_results(
+            folder,
+            result,
             init=phase.init,
             monitor=phase.monitor,
-            best_epoch=result.best_epoch,
-            best_value=result.best_value,
-            epochs_run=result.epochs_run,
             epochs_planned=phase.epochs,
-            stopped=result.stopped,
-            first_loss=result.first_loss,
-            last_loss=result.last_loss,
             parameters=sum(size for size, _ in sizes),
             trainable_parameters=sum(size for size, trains in sizes if trains),
         )
@@ -151,6 +166,10 @@ def main(name: str) -> None:
     if name not in params.phases:
         raise UserError(f"params.yaml: no phase {name!r}; phases: {', '.join(params.phases)}")
     phase = params.phases[name]
+    if phase.seed is not None:
+        params = params.model_copy(update={"seed": phase.seed})
+    if phase.engine == "fabric" and spread(params.machine, "stages.finetune", [name]):
+        return
     make_deterministic(params.runtime.threads)
     with journal(params.study, "finetune", name) as note:
         ENGINES[phase.engine](params, name, phase, note)

@@ -1,5 +1,6 @@
 """What a run did and when: one small JSON per stage under logs/, never an out (times are not reproducible)."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from stages.environment import require_matching_image
+from stages.environment import describe_image, require_matching_image
 from stages.files import LOGS, write_json
 
 
@@ -20,9 +21,14 @@ def journal_path(study: str, stage: str, phase: str | None = None) -> Path:
 def journal(study: str, stage: str, phase: str | None = None) -> Iterator[dict[str, Any]]:
     """Record start, duration and SUCCESS or FAILED; what the stage adds to the yielded dict is kept too.
 
-    Every stage opens its journal first, so this is also where a wrong image is refused.
+    Every stage opens its journal first, so this is also where a wrong image is refused. Of several processes that
+    train together only the first writes.
     """
     require_matching_image()
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK") != "0":
+        yield {}
+        return
+    image = describe_image()
     path = journal_path(study, stage, phase)
     extra: dict[str, Any] = {}
     started, clock = datetime.now(UTC), time.monotonic()
@@ -34,6 +40,7 @@ def journal(study: str, stage: str, phase: str | None = None) -> Iterator[dict[s
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - clock, 1),
             "status": status,
+            "image": image,
             **extra,
         }
 

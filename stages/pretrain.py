@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
@@ -26,10 +27,11 @@ from stages.params import Params, load
 from stages.params.phases import Mae
 from stages.seeds import derive, make_deterministic, seed_everything
 from stages.training.checkpoints import Scratch, fingerprint
-from stages.training.launch import kind, launch
+from stages.training.launch import kind, launch, spread
 from stages.training.loop import Plan, Result, Task, fit
 from stages.training.monitor import Monitor
 from stages.training.optimisation import Schedule, build_optimizer
+from stages.training.processes import require_equal, together
 from stages.training.results import write_history
 
 NAME = "pretrain"
@@ -44,6 +46,11 @@ def masked_autoencoder(params: Params, note: Note) -> None:
     mae = params.pretrain.mae
     assert mae is not None  # the schema sees to it
     fabric = launch(params.machine, mae.precision)
+    with together(fabric):
+        _train(params, mae, note, fabric)
+
+
+def _train(params: Params, mae: Mae, note: Note, fabric: Fabric) -> None:
     manifest, ids, files = _images(params)
     note["images"] = len(ids)
 
@@ -52,17 +59,19 @@ def masked_autoencoder(params: Params, note: Note) -> None:
     images = MaskedImages(manifest, ids, mae, model.patch, params.seed)
     share = {"rank": fabric.global_rank, "world": fabric.world_size}
     loader = training_loader(images, mae.batch_size, params.seed, params.machine.workers, collate, **share)
-    optimizer = build_optimizer(mae.optimizer, model)
+    optimizer = build_optimizer(mae.optimizer, model, precision=mae.precision)
     plan = Plan(params.seed, mae.epochs, clip_norm=mae.optimizer.clip_norm, save_period=mae.save_period)
     identity = params.model_dump(mode="json", include={"study", "task", "seed", "runtime"})
     mark = fingerprint({**identity, "mae": mae.model_dump(mode="json")}, files, kind(fabric))
+    require_equal(fabric, mark)
     scratch = Scratch(params.study, NAME, mark)
     schedule = Schedule(mae.schedule, mae.epochs, len(loader))
-    task = Task(Loss(model.patch), _ids)
-    with Monitor(params.study, NAME, active=fabric.is_global_zero) as monitor:
+    task = Task(Loss(model.patch), _ids, amount=_hidden)
+    with Monitor(params.study, NAME, active=fabric.is_global_zero) as monitor, together(fabric):
         result = fit(fabric, model, optimizer, schedule, loader, task, plan, scratch, monitor)
     if fabric.is_global_zero:
         _write_mae(params, mae, model, images, result, fabric)
+        _write_none(params)
         scratch.remove()
     fabric.barrier()
 
@@ -95,6 +104,7 @@ def published_weights(params: Params, note: Note) -> None:
             shutil.copyfile(source, copy)
             files[key] = {"file": copy.name, "sha256": sha256_of(copy)}
         write_json(folder / START, _start("weights", files=files))
+    _write_none(params)
     note["files"] = {key: weights.name or weights.path for key, weights in sorted(chosen.items())}
 
 
@@ -102,6 +112,7 @@ def no_weights(params: Params, note: Note) -> None:
     """Every phase starts from random numbers."""
     with whole_folder(_folder(params, NAME)) as folder:
         write_json(folder / START, _start("none"))
+    _write_none(params)
 
 
 METHODS: dict[str, Callable[[Params, Note], None]] = {
@@ -146,8 +157,17 @@ def _start(method: str, files: dict[str, dict[str, str]] | None = None) -> dict[
     return {"method": method, **dict.fromkeys(trained), "files": files or {}}
 
 
+def _write_none(params: Params) -> None:
+    with whole_folder(_folder(params, "none")) as folder:
+        write_json(folder / START, _start("none"))
+
+
 def _folder(params: Params, name: str) -> Path:
     return Path("models", params.study, name)
+
+
+def _hidden(batch: tuple[Tensor, Tensor, list[str]]) -> Tensor:
+    return batch[1].sum()
 
 
 def _ids(batch: tuple[Tensor, Tensor, list[str]]) -> list[str]:
@@ -158,12 +178,15 @@ def _ids(batch: tuple[Tensor, Tensor, list[str]]) -> list[str]:
 def main() -> None:
     """Write the starting weights of params.yaml's study."""
     params = load()
+    method = params.pretrain.method
+    if method == "mae" and spread(params.machine, "stages.pretrain", []):
+        return
+    if method != "mae" and dist.is_torchelastic_launched():
+        raise UserError(f"pretrain.method = {method!r} trains nothing; run it without torchrun")
     make_deterministic(params.runtime.threads)
     with journal(params.study, "pretrain") as note:
-        note["method"] = params.pretrain.method
-        METHODS[params.pretrain.method](params, note)
-        with whole_folder(_folder(params, "none")) as folder:
-            write_json(folder / START, _start("none"))
+        note["method"] = method
+        METHODS[method](params, note)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pycocotools.coco import COCO as PyCoco
 
+from stages import collect
 from stages.errors import UserError
 from tests.detection_sets import (
     COCO,
@@ -28,6 +30,7 @@ from tests.detection_sets import (
 )
 
 W, H = SIZE
+AQUARIUM = ("fish", "jellyfish", "penguin", "puffin", "shark", "starfish", "stingray")
 
 
 @st.composite
@@ -52,6 +55,16 @@ def test_yolo_round_trip(boxes):
     assert [box.label for box in found] == [1] * len(boxes)
     for box, truth in zip(found, boxes, strict=True):
         assert box.xywh == pytest.approx(truth, rel=1e-6, abs=1e-6 * W)
+
+
+@settings(max_examples=20, deadline=None)
+@given(boxes_inside())
+def test_yolo_boxes_are_those_that_ultralytics_reads_from_the_same_file(boxes):
+    rows = "".join(f"1 {(x + w / 2) / W!r} {(y + h / 2) / H!r} {w / W!r} {h / H!r}\n" for x, y, w, h in boxes)
+    with tempfile.TemporaryDirectory() as folder:
+        root = yolo(Path(folder), {"train/p": rows, "valid/q": ""})
+        items, _ = read(root, params({"kind": "yolo"}))
+        _same(items["train/images/p.png"], _ultralytics(root / "train/images/p.png", 2))
 
 
 @settings(max_examples=40, deadline=None)
@@ -149,6 +162,17 @@ def test_polygons_are_refused_or_read_as_boxes_aloud(tmp_path):
     assert problems.counts() == {"polygon_to_box": 1}
     assert "1 polygon row of train/labels/p.txt" in problems.rows[0].detail
     assert [box.xywh for box in items["train/images/p.png"].boxes] == [(16, 12, 32, 36), (16, 12, 32, 24)]
+
+
+def test_collect_says_on_stdout_that_polygons_became_boxes(tmp_path, monkeypatch, capsys):
+    yolo(tmp_path / "source", {"train/p": "0 0.25 0.5 0.5 0.25 0.75 0.5 0.5 1\n", "valid/q": "0 .5 .5 .5 .5\n"})
+    values = params({"kind": "yolo", "polygons": "to_boxes"}).model_dump(mode="json", exclude_none=True)
+    (tmp_path / "params.yaml").write_text(json.dumps(values))
+    monkeypatch.chdir(tmp_path)
+    collect.main()
+    said = capsys.readouterr().out
+    assert "polygons of 1 label files were read as the boxes around their corners" in said
+    assert "data/boxes/raw/problems.csv" in said
 
 
 RENAMED = {"thing": ["b", "a"]}
@@ -263,8 +287,43 @@ def _counts(items, split, classes):
     return dict(sorted(Counter(classes[b.label] for i in items.values() if i.split == split for b in i.boxes).items()))
 
 
+def _ultralytics(image, classes):
+    """Rows (class, center x, center y, width, height) float32, shares of the image, by Ultralytics' own reader."""
+    from stages.models.yolo import ultralytics
+
+    ultralytics()
+    from ultralytics.data.utils import verify_image_label
+
+    label = Path(str(image).replace("/images/", "/labels/")).with_suffix(".txt")
+    _, rows, shape, *_ = verify_image_label((str(image), str(label), "", False, classes, 0, 0, False))
+    assert shape is not None
+    return rows
+
+
+def _same(item, theirs):
+    """Our boxes as shares of the image, in any order, equal theirs to 1e-6 of each number."""
+    width, height = Image.open(item.path).size
+    ours = [
+        (box.label, (x + w / 2) / width, (y + h / 2) / height, w / width, h / height)
+        for box in item.boxes
+        for x, y, w, h in [box.xywh]
+    ]
+    assert len(ours) == len(theirs)
+    for mine, other in zip(sorted(ours), sorted(map(tuple, theirs.tolist())), strict=True):
+        assert mine == pytest.approx(other, rel=1e-6)
+
+
+def test_real_aquarium_boxes_are_those_that_ultralytics_reads(real_data):
+    root = real_data("aquarium_yolo")
+    items, _ = read(root, params({"kind": "yolo"}, AQUARIUM))
+    held = [item for item in items.values() if item.split == "val"]
+    assert len(held) > 20
+    for item in held:
+        _same(item, _ultralytics(root / item.name, len(AQUARIUM)))
+
+
 def test_real_aquarium(real_data):
-    classes = ("fish", "jellyfish", "penguin", "puffin", "shark", "starfish", "stingray")
+    classes = AQUARIUM
     items, problems = read(real_data("aquarium_yolo"), params({"kind": "yolo"}, classes))
     given = {
         "train": (1031, 158, 143, 83, 129, 38, 63),

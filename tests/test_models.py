@@ -89,6 +89,18 @@ def test_deeplabv3_trains_on_a_single_image_as_its_double_would():
     assert torch.allclose(alone, module(torch.cat([image, image]))[:1], atol=1e-5)
 
 
+def test_batchnorm_follows_the_newest_batch_as_fast_as_asked():
+    """Running mean after one batch = momentum * its mean (they start at 0); null leaves the library's own momentum."""
+    images = torch.randn(2, 3, 64, 64) + 3
+    for wanted, kept in ((0.25, 0.25), (None, 0.01)):
+        module = made(architecture="deeplabv3", encoder="mobilenet_v3_large", batchnorm_momentum=wanted).train()
+        stem = encoder_of(module)["0"]
+        with torch.no_grad():
+            expected = kept * stem[0](images).mean((0, 2, 3))
+            module(images)
+        torch.testing.assert_close(stem[1].running_mean, expected)
+
+
 def test_freezing_stops_exactly_the_encoder():
     module = made(**SEGMENTATION[0])
     freeze_encoder(module)
@@ -121,7 +133,10 @@ def test_what_cannot_be_built_is_refused_in_one_line(block, text, no_network):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("encoder", ["mobilenet_v3_large_fpn", "mobilenet_v3_large_320_fpn", "resnet50_fpn_v2"])
+ENCODERS = ["mobilenet_v3_large_fpn", "mobilenet_v3_large_320_fpn", "resnet50_fpn", "resnet50_fpn_v2"]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
 def test_detectors_train_and_detect(encoder, no_network):
     module = made("detection", architecture="fasterrcnn", encoder=encoder, min_size=64, max_size=96, max_detections=7)
     images = [torch.rand(3, 60, 80), torch.rand(3, 64, 64)]
@@ -133,6 +148,25 @@ def test_detectors_train_and_detect(encoder, no_network):
     assert all(len(one["boxes"]) <= 7 for one in found)
     assert module.roi_heads.box_predictor.cls_score.out_features == 1 + len(CLASSES)
     assert all(parameter.requires_grad for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(("encoder", "proposals"), zip(ENCODERS, (1000, 150, 1000, 1000), strict=True))
+def test_proposals_and_anchors_are_torchvisions_unless_given(encoder, proposals):
+    block = {"architecture": "fasterrcnn", "encoder": encoder, "min_size": 64, "max_size": 96}
+    usual = made("detection", **block)
+    assert usual.rpn._post_nms_top_n == {"training": 2000, "testing": proposals}
+    assert usual.roi_heads.fg_bg_sampler.batch_size_per_image == 512
+    sizes = (8, 16, 32, 64, 128) if "resnet" in encoder else (8, 24)
+    chosen = {"anchor_sizes": sizes, "rpn_post_nms_top_n_train": 30, "rpn_post_nms_top_n_test": 20}
+    module = made("detection", **block, **chosen, box_batch_size_per_image=16)
+    assert module.rpn._post_nms_top_n == {"training": 30, "testing": 20}
+    assert module.roi_heads.fg_bg_sampler.batch_size_per_image == 16
+    given = [sorted({size for level in one.rpn.anchor_generator.sizes for size in level}) for one in (usual, module)]
+    assert given == [[32, 64, 128, 256, 512], sorted(sizes)]
+    seen = []
+    module.roi_heads.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[1]))
+    module.eval()([torch.rand(3, 64, 96)])
+    assert [len(boxes) for boxes in seen] == [20]
 
 
 @pytest.mark.parametrize("layers", range(7))
@@ -151,6 +185,11 @@ def test_trainable_blocks_of_resnet_are_torchvisions(layers):
     model = Model(architecture="fasterrcnn", encoder="resnet50_fpn_v2", trainable_layers=layers)
     detection.freeze_blocks(module, model)
     assert _trained(module.backbone) == _trained(theirs)
+
+
+def test_a_resnet_takes_one_anchor_size_per_level():
+    with pytest.raises(UserError, match="takes 5, one for each level"):
+        made("detection", architecture="fasterrcnn", encoder="resnet50_fpn", anchor_sizes=(16, 32))
 
 
 def test_six_blocks_of_a_resnet_are_refused():

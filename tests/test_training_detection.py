@@ -135,6 +135,33 @@ def test_the_loss_is_the_sum_and_the_network_does_not_resize_again(raw):
     assert seen == [(-(-tallest // 32) * 32, -(-widest // 32) * 32)]  # padded to multiples of 32, not enlarged
 
 
+def test_mixed_precision_leaves_the_boxes_exact(raw):
+    fabric = Fabric(accelerator="cpu", precision="bf16-mixed")
+    network = fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None, num_classes=3).train()
+    wrapped, optimizer = fabric.setup(network, torch.optim.SGD(network.parameters(), lr=0.01))
+    images, targets, names = collate([training(raw)[1, index] for index in (0, 1)])
+    targets[0]["boxes"] += 1 / 3  # no bfloat16 number
+    seen = []
+    network.roi_heads.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[3]))
+    losses = compute_loss(wrapped, (images, targets, names))
+    fabric.backward(losses["loss"])
+    optimizer.step()
+    assert [one["boxes"].tolist() for one in seen] == [one["boxes"].tolist() for one in targets]
+
+
+def test_validation_is_in_the_precision_of_evaluate(raw):
+    fabric = Fabric(accelerator="cpu", precision="bf16-mixed")
+    network = fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None, num_classes=3)
+    kinds = []
+    network.roi_heads.register_forward_hook(lambda *call: kinds.append(call[2][0][0]["boxes"].dtype))
+    settings = parse(params())
+    lists = {name: ids(name) for name in ("train", "val")}
+    validate = detection(settings, settings.phases["light"], raw, lists, fabric).task.validate
+    with torch.no_grad(), fabric.autocast():
+        validate(network.eval())
+    assert set(kinds) == {torch.float32}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -8,6 +8,7 @@ import os
 import pickle
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -24,8 +25,14 @@ from stages.finetune import main
 from stages.metrics.boxes import rounded, truth_of
 from stages.metrics.detection import coco_scores
 from stages.models.predict import load_predictor
+from stages.models.yolo import OFF, ultralytics
 from stages.training.checkpoints import Scratch
 from tests.fixtures_detection import CLASSES, HYPERPARAMETERS, make_shapes, write_params
+
+ultralytics()
+
+from ultralytics.utils import SETTINGS  # noqa: E402
+from ultralytics.utils.callbacks.base import default_callbacks  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -141,6 +148,23 @@ def test_best_pt_loads_in_plain_ultralytics_and_names_no_place_or_time(trained, 
     content = best.read_bytes()
     for text in (str(trained[0]), str(ROOT), os.uname().nodename, time.strftime("%Y-%m-%d")):
         assert text.encode() not in content
+
+
+def test_nothing_is_fetched_or_reported(here, tmp_path, monkeypatch):
+    asked, called = [], []
+
+    def refuse(*call, **options):
+        asked.append(call)
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    for event in default_callbacks:  # where its trackers, uploads and telemetry hook in
+        monkeypatch.setitem(default_callbacks, event, [lambda *_, event=event: called.append(event)])
+    project = make_shapes(tmp_path / "p", hyper(amp=True, epochs=1))
+    assert here(project)[0] == 0
+    assert (asked, called) == ([], [])
+    assert [key for key in OFF if SETTINGS.get(key)] == []
 
 
 def test_another_folder_gives_the_same_bytes(trained, here, tmp_path):
@@ -345,7 +369,7 @@ def test_a_loss_that_is_not_finite_names_the_batch(here, tmp_path):
         ({"phases": {"yolo": {"model": "yolo12x"}}}, "'yolo12x': allowed: yolo11n, yolo11s, yolo11m"),
         ({"phases": {"yolo": {"model": "params.yaml"}}}, "does not describe a YOLO detector"),
         ({"phases": {"yolo": {"model": "mine.pt"}}}, "with init: none would leave its weights unused"),
-        ({"machine": {"devices": 2}}, "trains on 1 device"),
+        ({"machine": {"devices": 2}}, "trains on one device"),
     ],
 )
 def test_wrong_input_is_one_line(here, tmp_path, changes, message):

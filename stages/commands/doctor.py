@@ -5,12 +5,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stages import environment
 from stages.errors import UserError
+
+if TYPE_CHECKING:
+    from stages.params import Params
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 GIB = 2**30
@@ -26,6 +31,22 @@ class Finding:
     level: str
     found: str
     remedy: str = ""
+
+    def lines(self, width: int) -> str:
+        """The finding and, unless it is ok, its remedy, wrapped at `width` characters under their own column."""
+        head = f"{self.level:<8} {self.check:<14} "
+        parts = [head + self.found]
+        if self.remedy and self.level != OK:
+            parts.append(f"{'':<{len(head)}}-> {self.remedy}")
+        wrap = textwrap.TextWrapper(
+            width, subsequent_indent=" " * len(head), break_long_words=False, break_on_hyphens=False
+        )
+        return "\n".join(wrap.fill(part) for part in parts)
+
+
+def line_width() -> int:
+    """Characters a line may take: the terminal's, at most 120; one long line per finding in a pipe, for grep."""
+    return min(shutil.get_terminal_size().columns, 120) if sys.stdout.isatty() else 10_000
 
 
 def examine() -> Iterator[Finding]:
@@ -70,6 +91,15 @@ def _lock() -> list[Finding]:
     return [Finding("lock", OK, f"every package as in {environment.LOCK} ({(environment.lock_hash() or '')[:12]})")]
 
 
+def _parameters() -> "Params | None":
+    from stages.params import load
+
+    try:
+        return load()
+    except UserError:
+        return None  # said by the check of the parameters
+
+
 def _params() -> list[Finding]:
     from stages.params import load
 
@@ -95,25 +125,41 @@ def _torch() -> list[Finding]:
 
     built = torch.version.cuda
     findings = [Finding("torch", OK, f"torch {torch.__version__}" + (f", CUDA {built}" if built else ", CPU only"))]
-    driver = _driver()
+    driver, params = _driver(), _parameters()
+    wanted = params.machine.device if params else "auto"
     if torch.cuda.is_available():
-        for index in range(torch.cuda.device_count()):
-            card = torch.cuda.get_device_properties(index)
-            found = (
-                f"{card.name}, {card.total_memory / GIB:.1f} GiB, sm_{card.major}{card.minor}, driver {driver or '?'}"
-            )
-            if (card.major, card.minor) < MIN_CAPABILITY:
-                remedy = "needs sm_75 or newer (T4, RTX 20 and later); set machine.device: cpu"
-                findings.append(Finding(f"gpu {index}", ERROR, found, remedy))
-            else:
-                findings.append(Finding(f"gpu {index}", OK, found))
+        return findings + [_card(index, driver) for index in range(torch.cuda.device_count())]
+    if wanted == "mps" and torch.backends.mps.is_available():
+        findings.append(Finding("gpu", OK, "Apple silicon (mps)"))
     elif driver is not None and built:
         old = int(driver.split(".")[0]) < MIN_DRIVER
         remedy = f"CUDA {built} needs driver {MIN_DRIVER} or newer: update it" if old else "in Docker: add --gpus all"
-        findings.append(Finding("gpu", ERROR, f"driver {driver}, but torch sees no GPU", remedy))
+        level = WARNING if wanted == "cpu" else ERROR
+        findings.append(Finding("gpu", level, f"driver {driver}, but torch sees no GPU", remedy))
+    elif driver is not None:
+        remedy = "to use it: `make image-cuda`, or rm -rf .venv && make venv (without TORCH_INDEX_URL)"
+        findings.append(Finding("gpu", WARNING, f"driver {driver}, but this torch is built for CPUs only", remedy))
+    elif wanted in ("cuda", "mps"):
+        remedy = "set machine.device: auto; in Docker with the CUDA image: add --gpus all"
+        findings.append(Finding("gpu", ERROR, f"machine.device = {wanted}, but there is no such GPU", remedy))
     else:
         findings.append(Finding("gpu", OK, "none: training runs on the CPU (the demos need nothing else)"))
     return findings
+
+
+def _card(index: int, driver: str | None) -> Finding:
+    import torch
+
+    card = torch.cuda.get_device_properties(index)
+    name, capability = f"gpu {index}", (card.major, card.minor)
+    found = f"{card.name}, {card.total_memory / GIB:.1f} GiB, sm_{card.major}{card.minor}, driver {driver or '?'}"
+    if capability < MIN_CAPABILITY:
+        return Finding(name, ERROR, found, "needs sm_75 or newer (T4, RTX 20 and later); set machine.device: cpu")
+    free = torch.cuda.mem_get_info(index)[0] / GIB
+    if free < card.total_memory / GIB / 2:
+        remedy = "another process holds its memory: see nvidia-smi, or use another GPU (CUDA_VISIBLE_DEVICES)"
+        return Finding(name, WARNING, f"{found}, {free:.1f} GiB of it free", remedy)
+    return Finding(name, OK, found)
 
 
 def _driver() -> str | None:
@@ -178,7 +224,9 @@ def _shared_memory() -> list[Finding]:
     folder = Path("/dev/shm")
     if not folder.is_dir():
         return [Finding("shared memory", OK, "not used on this system")]
-    size = shutil.disk_usage(folder).total / GIB
+    size, params = shutil.disk_usage(folder).total / GIB, _parameters()
+    if size < 0.5 and params and not params.machine.workers:
+        return [Finding("shared memory", OK, f"{size * 1024:.0f} MiB in /dev/shm (not used: machine.workers is 0)")]
     if size < 0.5:
         remedy = "docker run --shm-size 2g ..., or machine.workers: 0"
         return [Finding("shared memory", WARNING, f"{size * 1024:.0f} MiB in /dev/shm", remedy)]

@@ -27,4 +27,9 @@ def build(model: Model, task: str, classes: Sequence[str]) -> nn.Module:
     if made_for != task:
         allowed = ", ".join(name for name, (its_task, _) in ARCHITECTURES.items() if its_task == task)
         raise UserError(f"model.architecture = {model.architecture!r} does {made_for}, not {task}; allowed: {allowed}")
-    return builder(model, len(classes))
+    network = builder(model, len(classes))
+    if model.batchnorm_momentum is not None:
+        for part in network.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.momentum = model.batchnorm_momentum
+    return network

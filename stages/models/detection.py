@@ -4,12 +4,14 @@ Images go in as a list of float [3, H, W] in 0...1 (the network normalises and r
 (x1, y1, x2, y2) in pixels; label 0 is the background, so class index c is label c + 1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torchvision.models import detection as tv
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FrozenBatchNorm2d
 
 from stages.errors import UserError
@@ -22,6 +24,8 @@ FASTER_RCNN: dict[str, Callable[..., nn.Module]] = {
     "resnet50_fpn_v2": tv.fasterrcnn_resnet50_fpn_v2,
 }
 RESNET_BLOCKS = ("layer4", "layer3", "layer2", "layer1", "conv1")
+RESNET_LEVELS, MOBILENET_LEVELS = 5, 3  # of the feature pyramid
+ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height / width of the anchor boxes, torchvision's
 EPS = 1e-5  # of BatchNorm2d
 PROBE = 256  # pixels, a multiple of every stride
 
@@ -35,6 +39,7 @@ def fasterrcnn(model: Model, classes: int) -> nn.Module:
         raise UserError(f"model.encoder = {model.encoder!r}: fasterrcnn takes {', '.join(FASTER_RCNN)}")
     if model.min_size > model.max_size:
         raise UserError(f"model.min_size = {model.min_size} is larger than model.max_size = {model.max_size}")
+    proposals = model.rpn_post_nms_top_n_test
     network = FASTER_RCNN[model.encoder](
         weights=None,
         weights_backbone=None,
@@ -42,9 +47,32 @@ def fasterrcnn(model: Model, classes: int) -> nn.Module:
         min_size=model.min_size,
         max_size=model.max_size,
         box_detections_per_img=model.max_detections,
+        box_batch_size_per_image=model.box_batch_size_per_image,
+        rpn_post_nms_top_n_train=model.rpn_post_nms_top_n_train,
+        **({} if proposals is None else {"rpn_post_nms_top_n_test": proposals}),
     )
+    if model.anchor_sizes is not None:
+        _set_anchors(network, model.encoder, model.anchor_sizes)
     _measure_strides(network)
     return network
+
+
+def _set_anchors(network: Any, encoder: str, sizes: Sequence[int]) -> None:
+    """Other anchor sizes; as many as before keep the shapes of the published weights.
+
+    A ResNet's pyramid has one size at each of its levels, MobileNet's has every size at each of its own.
+    """
+    levels: list[tuple[int, ...]] = [(size,) for size in sizes]
+    if encoder.startswith("mobilenet"):
+        levels = [tuple(sizes)] * MOBILENET_LEVELS
+    elif len(sizes) != RESNET_LEVELS:
+        raise UserError(f"model.anchor_sizes = {list(sizes)}: {encoder} takes {RESNET_LEVELS}, one for each level")
+    rpn = network.rpn
+    before = rpn.anchor_generator.num_anchors_per_location()
+    rpn.anchor_generator = AnchorGenerator(tuple(levels), (ASPECT_RATIOS,) * len(levels))
+    after = rpn.anchor_generator.num_anchors_per_location()
+    if after != before:
+        rpn.head = RPNHead(network.backbone.out_channels, after[0])
 
 
 def _measure_strides(network: Any) -> None:

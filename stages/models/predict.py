@@ -58,6 +58,13 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def describe_device(device: torch.device) -> dict[str, str | None]:
+    """For journals: `device`, its `device_name`, and the `cuda` version that drives it (None without)."""
+    if device.type != "cuda":
+        return {"device": str(device), "device_name": None, "cuda": None}
+    return {"device": str(device), "device_name": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+
+
 def load_predictor(folder: Path, device: torch.device) -> Predictor:
     """The shipped model of models/<study>/<phase>, read back from disk; `UserError` for missing or damaged files."""
     config = read_json(folder / "model.json")

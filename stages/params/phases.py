@@ -57,10 +57,18 @@ class Model(Block):
     encoder: str | None = None  # unet, dpt: e.g. tu-convnextv2_atto; deeplabv3: mobilenet_v3_large | resnet50
     decoder_channels: Items[Count] | None = None  # unet: widths from deep to shallow
     width: Count = 64  # unet_classic: channels of the first level
+    # weight of the newest batch in BatchNorm's running statistics; null: the architecture's own (MobileNetV3 and
+    # EfficientNet: 0.01, which a from-scratch run of fewer than thousands of steps never catches up with)
+    batchnorm_momentum: Annotated[Fraction, Field(gt=0)] | None = None
     trainable_layers: Annotated[int, Field(ge=0, le=6)] = 3  # fasterrcnn: backbone blocks trained, from the top
     min_size: Count = 800  # fasterrcnn: shorter image side, pixels
     max_size: Count = 1333
     max_detections: Count = 100  # fasterrcnn: per image
+    # fasterrcnn, torchvision's own names and defaults; null: the encoder's own
+    anchor_sizes: Items[Count] | None = None  # sides of the anchor boxes, pixels of the resized image
+    box_batch_size_per_image: Count = 512  # proposals that train the box head
+    rpn_post_nms_top_n_train: Count = 2000  # proposals kept
+    rpn_post_nms_top_n_test: Count | None = None
 
     @model_validator(mode="after")
     def _encoder_named(self):
@@ -92,6 +100,7 @@ class FabricPhase(Block):
     monitor: str  # val metric that chooses the best epoch: mIoU, focus_mIoU, AP50, ...
     patience: Count | None = None  # epochs without a new best before stopping; null: never
     save_period: Count = 1  # epochs between checkpoints of the resumable state
+    seed: Index | None = None  # of this phase's training alone; null: the top-level seed
 
     @model_validator(mode="after")
     def _crop_fits(self):
@@ -155,6 +164,7 @@ class UltralyticsPhase(Block):
     init: str  # none | pretrain | the name of another phase
     model: str  # yolo11n | yolo11s | yolo11m | a local .yaml or .pt
     monitor: Literal["AP50", "AP"] = "AP50"  # val metric that chooses the best epoch and stops early
+    seed: Index | None = None  # of this phase's training alone; null: the top-level seed
     hyperparameters: Hyperparameters
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from stages.params.ablation import Ablation, check_levels
 from stages.params.base import Block, Count, Fraction, Index, Items, NotNegative, Number
 from stages.params.data import Data, MasksSource, Rebalance
 from stages.params.phases import FabricPhase, Phase, Pretrain, UltralyticsPhase
@@ -49,6 +50,7 @@ class Report(Block):
     class_groups: dict[str, Items[str]] = Field(default_factory=dict)
     colors: dict[str, Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]] = Field(default_factory=dict)
     claims: Items[Claim] = ()
+    published_images: dict[Literal["train", "val", "test"], Count] = Field(default_factory=dict)  # as given, per split
     published_epochs: dict[str, dict[str, Number]] = Field(default_factory=dict)  # phase -> epoch -> headline value
     next_steps: Items[str] = ()
 
@@ -75,7 +77,7 @@ class Machine(Block):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: Count = 1
     nodes: Count = 1
-    strategy: Literal["auto", "ddp"] = "auto"
+    strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = "auto"
     workers: Index = 0
 
 
@@ -94,6 +96,7 @@ class Params(Block):
     evaluate: Evaluate = Evaluate()
     report: Report
     expected: Items[Expected] = ()
+    ablation: Ablation | None = None
     runtime: Runtime = Runtime()
     machine: Machine = Machine()
 
@@ -148,6 +151,14 @@ class Params(Block):
         for index, claim in enumerate(self.report.claims):
             if claim.phase is not None and claim.phase not in self.phases:
                 raise ValueError(f"report.claims.{index}.phase = {claim.phase!r}: allowed: {', '.join(self.phases)}")
+        return self
+
+    @model_validator(mode="after")
+    def _ablation(self):
+        if self.ablation is not None:
+            if self.ablation.phase not in self.phases:
+                raise ValueError(f"ablation.phase = {self.ablation.phase!r}: allowed: {', '.join(self.phases)}")
+            check_levels(self.ablation, self.phases[self.ablation.phase])
         return self
 
     def _task_fits(self, name: str, phase: FabricPhase | UltralyticsPhase) -> None:

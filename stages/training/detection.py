@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import torch
-import torch.distributed
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -23,6 +22,7 @@ from stages.params.phases import Augment, FabricPhase
 from stages.params.phases import Loss as LossParams
 from stages.training.job import Job
 from stages.training.loop import Task
+from stages.training.processes import of_all
 
 Batch = tuple[list[Tensor], list[Target], list[str]]
 
@@ -45,7 +45,7 @@ def detection(
     validation = evaluation_loader(held_out, phase.batch_size, workers, collate, **share)
     truths = [truth_of(manifest.records[id]) for id in lists["val"]]
     validate = Validation(fabric, validation, truths, params.classes)
-    return Job(loader, Task(compute_loss, _files, validate, phase.monitor), (), MEAN, STD)
+    return Job(loader, Task(compute_loss, _files, validate, phase.monitor, _images), (), MEAN, STD)
 
 
 def compute_loss(model: Any, batch: Batch) -> dict[str, Tensor]:
@@ -53,7 +53,8 @@ def compute_loss(model: Any, batch: Batch) -> dict[str, Tensor]:
     images, targets, _ = batch
     network = getattr(model, "module", model)
     network.transform._skip_resize = True  # the loader has resized the images; torchvision would undo it
-    losses = model([image.float() / 255 for image in images], targets)
+    exact = dict(enumerate(targets)).values()  # not a list: inside one, Fabric would round the boxes to half precision
+    losses = model([image.float() / 255 for image in images], exact)
     parts = {name.removeprefix("loss_"): value for name, value in losses.items()}
     return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
@@ -68,12 +69,10 @@ class Validation:
         predictor = TorchvisionPredictor(model, self._fabric.device, {})
         found: dict[int, Found] = {}
         for images, indices in self._loader:
-            predictions = predictor.predict([image.numpy() for image in images])
+            with torch.autocast(self._fabric.device.type, enabled=False):  # half precision would round boxes
+                predictions = predictor.predict([image.numpy() for image in images])
             found |= {index: rounded(one) for index, one in zip(indices, predictions, strict=True)}
-        if self._fabric.world_size > 1:
-            parts: list[Any] = [None] * self._fabric.world_size
-            torch.distributed.all_gather_object(parts, found)
-            found = {index: one for part in parts for index, one in part.items()}
+        found = {index: one for part in of_all(self._fabric, found) for index, one in part.items()}
         scores = coco_scores(self._truths, [found[index] for index in range(len(self._truths))], self._classes)
         return {name: None if math.isnan(value) else value for name, value in scores.items()}
 
@@ -89,6 +88,11 @@ def _check(params: Params, phase: FabricPhase, manifest: Manifest, lists: dict[s
         raise UserError(f"resize_range = [{low}, {high}]: the first number must not be larger than the second")
     if not any(not box.crowd for id in lists["train"] for box in manifest.records[id].boxes):
         raise UserError(f"data/{params.study}/splits/train.txt: no image has an object to learn from")
+
+
+def _images(batch: Batch) -> Tensor:
+    # the region proposal network's losses are means over so many anchors of every image
+    return torch.tensor(len(batch[0]), device=batch[0][0].device)
 
 
 def _files(batch: Batch) -> list[str]:

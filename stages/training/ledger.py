@@ -4,22 +4,38 @@ import math
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from stages.errors import UserError
 from stages.training.monitor import Monitor
+from stages.training.processes import mean_of_all, of_all
 
 BLOCK = 25  # steps between two looks at the device: a non-finite loss is found this late, but the first one is named
 
 
 class Ledger:
-    """Collects the losses, gradient norms and learning rates of an epoch's batches."""
+    """Collects the losses, gradient norms and learning rates of an epoch's batches.
 
-    def __init__(self, monitor: Monitor, epoch: int, offset: int, device: torch.device, scaled: bool):
+    Of several processes each adds the losses of its share, weighted so that their mean is that of the whole batch; the
+    numbers kept are these means, equal on all of them, so that all stop at the same non-finite loss.
+    """
+
+    def __init__(
+        self,
+        monitor: Monitor,
+        epoch: int,
+        offset: int,
+        device: torch.device,
+        scaled: bool,
+        fabric: Fabric | None = None,
+    ):
         """epoch: from 1. offset: batches of all epochs before, so that TensorBoard counts on.
 
         scaled: a loss scaler skips steps whose gradient overflowed, so that a non-finite norm is no fault.
+        fabric: that of several processes; None: there is only this one.
         """
+        self._fabric = fabric
         self.epoch = epoch
         self.first_loss: float | None = None
         self._monitor, self._offset, self._scaled = monitor, offset, scaled
@@ -42,15 +58,17 @@ class Ledger:
         if not pending:
             return
         names = list(pending[0][0])
-        table = torch.stack([torch.stack([losses[name].float() for name in names]) for losses, *_ in pending]).tolist()
+        own = torch.stack([torch.stack([losses[name].float() for name in names]) for losses, *_ in pending])
+        shared = own if self._fabric is None else mean_of_all(self._fabric, own)
+        table = shared.tolist()
         measured = [norm for _, norm, _, _ in pending if norm is not None]
         norms = iter(torch.stack(measured).tolist() if measured else [])
-        for values, (_, norm, rates, files) in zip(table, pending, strict=True):
+        for index, (values, (_, norm, rates, files)) in enumerate(zip(table, pending, strict=True)):
             step = self._offset + self._batches + 1
             row: dict[str, Any] = dict(zip(names, values, strict=True))
             if norm is not None:
                 row["grad_norm"] = next(norms)
-            self._check(row, rates, files)
+            self._check(row, rates, files, own[index])
             self._book(row, rates)
             self._monitor.step(step, row, rates)
 
@@ -72,11 +90,14 @@ class Ledger:
         self._rates = rates
         self._batches += 1
 
-    def _check(self, row: dict[str, float], rates: dict[str, float], files: list[str]) -> None:
+    def _check(self, row: dict[str, float], rates: dict[str, float], files: list[str], own: Tensor) -> None:
         bad = [name for name in row if not math.isfinite(row[name]) and not (name == "grad_norm" and self._scaled)]
         if not bad:
             return
         what = "the gradient norm" if bad == ["grad_norm"] else "the loss"
+        if self._fabric is not None:
+            parts = of_all(self._fabric, (bool(own.isfinite().all()), files))
+            files = [file for fine, part in parts if not fine or bad == ["grad_norm"] for file in part]
         lr = ", ".join(f"{name} {value:.8g}" for name, value in rates.items())
         shown = ", ".join(files[:16]) + (f" and {len(files) - 16} more" if len(files) > 16 else "")
         raise UserError(

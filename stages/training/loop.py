@@ -23,6 +23,7 @@ from stages.training.checkpoints import Scratch
 from stages.training.ledger import Ledger
 from stages.training.monitor import Monitor
 from stages.training.optimisation import Schedule
+from stages.training.processes import align_buffers, weight_of_share
 
 Row = dict[str, float | int | None]
 
@@ -35,6 +36,7 @@ class Task:
     files: Callable[[Any], list[str]]  # the images of a batch, named when its loss is not finite
     validate: Callable[[nn.Module], dict[str, float | None]] | None = None  # metrics; the model is in eval, no grad
     monitor: str | None = None  # the metric that chooses the best epoch; higher is better
+    amount: Callable[[Any], Tensor] | None = None  # what a batch's loss is a mean over, a scalar, on the batch's device
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,15 @@ def fit(
     model, optimizer: as built, before `fabric.setup`. loader: its `batch_sampler` has `start_epoch(epoch)` (see
     `dataset.loading.EpochBatches`). The best epoch is the first with the highest monitored value.
     Raises `UserError` when a loss is not finite or the monitored metric does not exist.
+
+    Of several processes each trains on its share of every batch (`task.amount` weighs it); all return the same result,
+    only the first reads and writes `scratch` and shows progress.
     """
     wrapped, stepper = fabric.setup(model, optimizer)
     batches = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(plan.ema)) if plan.ema else None
     run = _Run(fabric, model, optimizer, average)
-    result = run.restore(scratch.load()) if scratch else Result()
+    result = run.restore(_saved(fabric, scratch))
     monitor.begin(plan.epochs, len(loader), result.history, task.monitor)
     for epoch in range(result.epochs_run + 1, plan.epochs + 1):
         if _out_of_patience(result, plan):
@@ -101,9 +106,12 @@ def fit(
         seed_everything(derive(plan.seed, "epoch", epoch, fabric.global_rank))
         loader.batch_sampler.start_epoch(epoch)  # type: ignore[union-attr]
         scaled = getattr(fabric.strategy.precision, "scaler", None) is not None
-        ledger = Ledger(monitor, epoch, (epoch - 1) * len(loader), fabric.device, scaled)
+        several = fabric if fabric.world_size > 1 else None
+        ledger = Ledger(monitor, epoch, (epoch - 1) * len(loader), fabric.device, scaled, several)
         train_one_epoch(fabric, wrapped, stepper, schedule, batches, task, plan, ledger, average)
         scored = model if average is None else average.module
+        align_buffers(fabric, model)
+        align_buffers(fabric, scored)
         row: Row = {"epoch": epoch, **ledger.means(), **validate(fabric, scored, task)}
         if result.first_loss is None:
             result.first_loss = ledger.first_loss
@@ -144,6 +152,9 @@ def train_one_epoch(
         waits = fabric.world_size > 1 and not last_of_group
         with fabric.no_backward_sync(model, enabled=waits):
             losses = task.compute_loss(model, batch)
+            if fabric.world_size > 1 and task.amount is not None:
+                weight = weight_of_share(fabric, task.amount(batch))
+                losses = {name: value * weight for name, value in losses.items()}
             fabric.backward(losses["loss"] / group)
         norm = None
         if last_of_group:
@@ -168,7 +179,7 @@ def validate(fabric: Fabric, model: nn.Module, task: Task) -> dict[str, float | 
     if task.monitor not in metrics or task.monitor == "val_loss":  # the best epoch is the highest value
         allowed = ", ".join(sorted(set(metrics) - {"val_loss"}))
         raise UserError(f"monitor = {task.monitor!r}: no such validation metric; allowed: {allowed}")
-    return metrics
+    return metrics if fabric.world_size == 1 else fabric.broadcast(metrics)  # all must stop at the same epoch
 
 
 def set_training(model: nn.Module) -> None:
@@ -179,6 +190,12 @@ def set_training(model: nn.Module) -> None:
             parameters = list(module.parameters(recurse=False))
             if parameters and not any(parameter.requires_grad for parameter in parameters):
                 module.eval()
+
+
+def _saved(fabric: Fabric, scratch: Scratch | None) -> dict[str, Any] | None:
+    """What an interrupted run left, as the first process finds it."""
+    state = scratch.load() if scratch and fabric.is_global_zero else None
+    return state if fabric.world_size == 1 else fabric.broadcast(state)
 
 
 def _out_of_patience(result: Result, plan: Plan) -> bool:

@@ -38,6 +38,22 @@ def build_loss(params: Loss, pixels: Sequence[int]) -> SegmentationLoss:
     return loss
 
 
+def scored_weight(params: Loss, pixels: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    """Target uint8 [B, H, W] -> what the cross-entropy of a phase is a mean over, a scalar: its scored pixels' weights.
+
+    Mining and Dice look at one process's share of a batch; their means over processes are weighted alike.
+    """
+    weights = class_weights(pixels, params.class_weights, params.max_class_weight)
+
+    def amount(target: Tensor) -> Tensor:
+        scored = target != IGNORE
+        if weights is None:
+            return scored.sum()
+        return weights.to(target.device)[torch.where(scored, target, torch.zeros_like(target)).long()][scored].sum()
+
+    return amount
+
+
 def class_weights(pixels: Sequence[int], kind: str, limit: float) -> Tensor | None:
     """Weights float32 [C] from training pixel counts; None for kind "none".
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.files import write_json, write_text
+from stages.training.loop import Result
 
 
 def write_history(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -19,23 +20,32 @@ def write_history(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     write_text(path, stream.getvalue())
 
 
-def write_train(
-    path: Path,
+def write_results(
+    folder: Path,
+    result: Result,
     *,
     init: str,
     monitor: str | None,
-    best_epoch: int,
-    best_value: float | None,
-    epochs_run: int,
     epochs_planned: int,
-    stopped: str,
-    first_loss: float | None,
-    last_loss: float | None,
     parameters: int,
     trainable_parameters: int,
 ) -> None:
-    """train.json. stopped: "completed" or "early"; losses: of the first batch and the mean of the last epoch."""
-    write_json(path, {name: value for name, value in locals().items() if name != "path"})
+    """history.csv and train.json. first_loss is of the first batch, last_loss the mean of the last epoch."""
+    write_history(folder / "history.csv", result.history)
+    train = {
+        "init": init,
+        "monitor": monitor,
+        "best_epoch": result.best_epoch,
+        "best_value": result.best_value,
+        "epochs_run": result.epochs_run,
+        "epochs_planned": epochs_planned,
+        "stopped": result.stopped,
+        "first_loss": result.first_loss,
+        "last_loss": result.last_loss,
+        "parameters": parameters,
+        "trainable_parameters": trainable_parameters,
+    }
+    write_json(folder / "train.json", train)
 
 
 def _cell(value: Any) -> str:

@@ -24,7 +24,8 @@ from stages.params import Params
 from stages.params.phases import FabricPhase
 from stages.training.job import Job
 from stages.training.loop import Task
-from stages.training.losses import SegmentationLoss, build_loss
+from stages.training.losses import SegmentationLoss, build_loss, scored_weight
+from stages.training.processes import in_list_order, sum_of_all
 
 
 def segmentation(
@@ -44,7 +45,9 @@ def segmentation(
     pixels = [sum(manifest.records[id].counts.get(name, 0) for id in lists["train"]) for name in params.classes]
     focus = tuple(params.class_index(name) for name in params.report.focus_classes)
     validate = Validation(fabric, validation, params.classes, focus)
-    task = Task(Loss(build_loss(phase.loss, pixels)), _files, validate, phase.monitor)
+    weigh = scored_weight(phase.loss, pixels)
+    loss = Loss(build_loss(phase.loss, pixels))
+    task = Task(loss, _files, validate, phase.monitor, lambda batch: weigh(batch[1]))
     masks = tuple(manifest.mask(id) for name in ("train", "val") for id in lists[name])
     return Job(loader, task, masks, MEAN, STD)
 
@@ -82,9 +85,10 @@ class Validation:
                 confusion += confusion_matrix_torch(mask, native[0].argmax(0), count)
                 pixels = F.cross_entropy(native, mask[None].long(), ignore_index=IGNORE, reduction="none")
                 entropies.append(pixels.sum())
-        entropy: Any = torch.stack(entropies).sum() if entropies else torch.zeros((), device=self._fabric.device)
         if self._fabric.world_size > 1:
-            confusion, entropy = (self._fabric.all_reduce(part, reduce_op="sum") for part in (confusion, entropy))
+            confusion = sum_of_all(self._fabric, confusion)
+            entropies = in_list_order(self._fabric, [entropy.cpu() for entropy in entropies])
+        entropy = torch.stack(entropies).sum() if entropies else torch.zeros(())
         return self._named(confusion, float(entropy))
 
     def _named(self, confusion: Tensor, entropy: float) -> dict[str, float | None]:

@@ -20,7 +20,7 @@ from stages.seeds import derive, seed_everything
 from stages.training.checkpoints import Scratch
 from stages.training.loop import Result
 from stages.training.monitor import Monitor
-from stages.training.results import write_history, write_train
+from stages.training.results import write_results
 
 STRIDE = 32
 # what Ultralytics would otherwise choose by itself, by version or by what is installed
@@ -113,20 +113,7 @@ def write_yolo(folder: Path, params: Params, name: str, result: Result, counts: 
         "conf": hyper.conf,
     }
     write_json(folder / "model.json", config)
-    write_history(folder / "history.csv", result.history)
-    write_train(
-        folder / "train.json",
-        init=phase.init,
-        monitor=phase.monitor,
-        best_epoch=result.best_epoch,
-        best_value=result.best_value,
-        epochs_run=result.epochs_run,
-        epochs_planned=hyper.epochs,
-        stopped=result.stopped,
-        first_loss=result.first_loss,
-        last_loss=result.last_loss,
-        **counts,
-    )
+    write_results(folder, result, init=phase.init, monitor=phase.monitor, epochs_planned=hyper.epochs, **counts)
     stream = io.StringIO()
     settings = {"model": phase.model, "init": phase.init, "monitor": phase.monitor, "seed": params.seed}
     YAML().dump({**settings, **hyper.model_dump(), **FIXED}, stream)
@@ -144,8 +131,6 @@ def _dump(params: Params, phase: UltralyticsPhase, state: dict[str, Tensor], his
 
 
 def _check(params: Params, name: str, phase: UltralyticsPhase, manifest: Manifest, lists: dict[str, list[str]]) -> None:
-    if params.machine.devices * params.machine.nodes > 1:
-        raise UserError(f"machine.devices = {params.machine.devices}: the ultralytics engine trains on 1 device")
     size = phase.hyperparameters.imgsz
     if size % STRIDE:
         raise UserError(f"phases.{name}.hyperparameters.imgsz = {size}: must be a multiple of {STRIDE}")

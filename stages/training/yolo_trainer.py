@@ -107,7 +107,7 @@ class Trainer(DetectionTrainer):
             rect=not trains,
             cache=self.args.cache or None,
             stride=int(self.model.stride.max()),
-            pad=0.0 if trains else 0.5,
+            pad=0.0,  # Ultralytics pads more to validate than to predict, and so logs what no saved file scores
             data=self.data,
         )
 
@@ -269,6 +269,9 @@ class Trainer(DetectionTrainer):
 
 class Validator(DetectionValidator):
     """Also keeps each image's detections, as the predictor would report them: `found` by image id."""
+
+    def run_callbacks(self, event: str) -> None:
+        """None, as in training."""
 
     def init_metrics(self, model: Any) -> None:
         """Called at the start of each pass."""

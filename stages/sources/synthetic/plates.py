@@ -19,7 +19,7 @@ from stages.sources.synthetic.draw import generator, write_image
 
 CLASS = "license_plate"
 FOLDERS: dict[Split, str] = {"train": "train", "val": "valid", "test": "test"}
-CARS = (1, 2, 1, 3, 2, 1, 2, 1, 3, 2, 0)  # in images 0, 1, 2, ..., and so on round: every eleventh has none
+CARS = (1, 2, 1, 3, 1, 2, 1, 2, 1, 2, 0)  # in images 0, 1, 2, ..., and so on round: every eleventh has none
 DARK_EVERY = 4  # every fourth image is taken in low light
 LETTERS = "ABCDEFGHJKLMNPRSTUVWXYZ"
 PAINTS: tuple[Color, ...] = (
@@ -104,7 +104,7 @@ def _lanes(rng: np.random.Generator, count: int) -> list[tuple[float, float]]:
     cars = []
     for left, right in pairwise(edges):
         room = right - left
-        size = min(rng.uniform(0.6, 0.95) * room, rng.uniform(0.3, 0.75))
+        size = min(rng.uniform(0.6, 0.95) * room, rng.uniform(0.35, 0.8))
         cars.append((float(rng.uniform(left + size / 2, right - size / 2)), float(size)))
     return sorted(cars, key=lambda car: car[1])
 
@@ -166,7 +166,7 @@ def _car(rng: np.random.Generator, canvas: Canvas, lane: tuple[float, float], ho
     _body(rng, layer, at)
     canvas.paste(layer)
     plate = canvas.layer()
-    width, high = rng.uniform(0.32, 0.46), rng.uniform(0.56, 0.66)
+    width, high = rng.uniform(0.36, 0.52), rng.uniform(0.56, 0.66)
     left = 0.5 - width / 2 + rng.uniform(-0.04, 0.04)
     tall = width * w / rng.uniform(2.6, 4.2) / h
     corners = [at(u, v) for u, v in _quad(left, high, left + width, high + tall)]

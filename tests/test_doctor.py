@@ -1,0 +1,197 @@
+"""`retrace doctor`: each check on a machine that is fit and on one that is not, and what it says to do."""
+
+import os
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from stages.commands import doctor
+from stages.commands.doctor import ERROR, OK, WARNING, Finding, examine
+from stages.params import merge
+from tests.projects import ROOT, run, tiny_params, write_params
+
+GIB = 2**30
+
+
+@pytest.fixture(scope="module")
+def values():
+    """Parameters of a tiny study; made before any test changes the folder."""
+    return tiny_params("lanes")
+
+
+@pytest.fixture
+def project(values, tmp_path, monkeypatch):
+    """A fit machine: this environment, a Git repository with a commit and an identity, a tiny study, no GPU."""
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / "requirements").mkdir()
+    shutil.copy2(ROOT / "requirements" / "runtime.txt", tmp_path / "requirements")
+    write_params(tmp_path, values)
+    (tmp_path / values["data"]["root"]).mkdir(parents=True, exist_ok=True)
+    for command in (["init", "-q"], ["config", "user.name", "a"], ["config", "user.email", "a@example.org"]):
+        run(tmp_path, "git", *command, check=True)
+    run(tmp_path, "git", "commit", "-q", "--allow-empty", "-m", "x", check=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(doctor, "_codecs", list)  # writes a video: tried once below
+    monkeypatch.setattr(doctor.environment, "differences", lambda: [])
+    for name in ("RETRACE_LOCK_SHA256", "GIT_AUTHOR_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def found(check):
+    (finding,) = [finding for finding in examine() if finding.check == check]
+    return finding
+
+
+def put_on_path(folder, monkeypatch, name, text):
+    """A program of this name, first on PATH, that prints the text."""
+    program = folder / "bin" / name
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f"#!/bin/sh\nprintf '%s\\n' '{text}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_a_fit_machine_has_no_errors_and_every_check_speaks(project):
+    findings = list(examine())
+    assert [finding for finding in findings if finding.level == ERROR] == []
+    named = {finding.check for finding in findings}
+    assert {"python", "lock", "params", "torch", "gpu", "dvc", "git", "disk", "shared memory"} <= named
+
+
+def test_another_python_is_an_error(project, monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 12, 1, "final", 0))
+    finding = found("python")
+    assert (finding.level, finding.found) == (ERROR, "Python 3.12.1") and "python3.11" in finding.remedy
+
+
+def test_packages_off_the_lock_are_named(project, monkeypatch):
+    lines = [f"{name}: locked 1, installed 2" for name in "abcde"]
+    monkeypatch.setattr(doctor.environment, "differences", lambda: lines)
+    finding = found("lock")
+    assert finding.level == ERROR and "a: locked 1" in finding.found and "(+2 more)" in finding.found
+
+
+def test_an_image_of_another_lock_is_an_error(project, monkeypatch):
+    monkeypatch.setenv("RETRACE_LOCK_SHA256", "0" * 64)
+    finding = found("lock")
+    assert finding.level == ERROR and "make image-cpu" in finding.remedy
+
+
+def test_wrong_parameters_and_missing_data_are_errors(project, values):
+    write_params(project, values | {"seed": "x"})
+    assert found("params").level == ERROR and "seed" in found("params").found
+    write_params(project, merge(values, {"data": {"root": "data/external/nowhere"}}))
+    assert found("data").level == ERROR and "data/external/nowhere" in found("data").found
+
+
+def test_more_threads_than_cores_is_a_warning(project, values):
+    write_params(project, merge(values, {"runtime": {"threads": 4096}}))
+    assert found("threads").level == WARNING and "4096" in found("threads").found
+
+
+@pytest.mark.parametrize(
+    ("driver", "built", "device", "level", "said"),
+    [
+        (None, "13.0", "auto", OK, ""),
+        (None, "13.0", "cuda", ERROR, "--gpus all"),
+        ("535.104.05", "13.0", "auto", ERROR, "needs driver 580 or newer"),
+        ("535.104.05", "13.0", "cpu", WARNING, "needs driver 580 or newer"),
+        ("580.65.06", "13.0", "auto", ERROR, "--gpus all"),
+        ("580.65.06", None, "auto", WARNING, "without TORCH_INDEX_URL"),
+    ],
+)
+def test_driver_without_a_usable_gpu(project, values, monkeypatch, driver, built, device, level, said):
+    if driver:
+        put_on_path(project, monkeypatch, "nvidia-smi", driver)
+    elif shutil.which("nvidia-smi"):
+        pytest.skip("this machine has an NVIDIA driver")
+    monkeypatch.setattr(torch.version, "cuda", built)
+    write_params(project, merge(values, {"machine": {"device": device}}))
+    finding = found("gpu")
+    assert finding.level == level and said in finding.remedy
+    assert driver is None or driver in finding.found
+
+
+@pytest.mark.parametrize(
+    ("capability", "free", "level", "said"),
+    [((7, 5), 15, OK, ""), ((12, 0), 15, OK, ""), ((7, 0), 15, ERROR, "sm_75 or newer"), ((7, 5), 3, WARNING, "3.0")],
+)
+def test_each_gpu_with_its_memory_and_architecture(project, monkeypatch, capability, free, level, said):
+    card = SimpleNamespace(name="Card", total_memory=16 * GIB, major=capability[0], minor=capability[1])
+    put_on_path(project, monkeypatch, "nvidia-smi", "580.65.06")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: card)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free * GIB, 16 * GIB))
+    for check in ("gpu 0", "gpu 1"):
+        finding = found(check)
+        assert finding.level == level and said in finding.found + finding.remedy
+        assert f"Card, 16.0 GiB, sm_{capability[0]}{capability[1]}, driver 580.65.06" in finding.found
+
+
+def test_git_without_identity_or_history(project, monkeypatch):
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+    run(project, "git", "config", "--unset", "user.email", check=True)
+    assert found("git").level == WARNING and "user.email not set" in found("git").found
+    shutil.rmtree(project / ".git")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
+    assert found("git").level == ERROR and "git init" in found("git").remedy
+
+
+def test_outside_a_dvc_project_and_without_dvc_on_path(project, monkeypatch):
+    git = shutil.which("git")
+    assert git
+    (project / "bin").mkdir()
+    (project / "bin" / "git").symlink_to(git)
+    monkeypatch.setenv("PATH", str(project / "bin"))
+    assert found("dvc").level == WARNING and "activate" in found("dvc").remedy
+    (project / ".dvc").rmdir()
+    assert found("dvc").level == ERROR
+
+
+@pytest.mark.parametrize(("free", "level"), [(1, ERROR), (5, WARNING), (50, OK)])
+def test_disk(project, monkeypatch, free, level):
+    usage = SimpleNamespace(total=64 * GIB, used=0, free=free * GIB)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    assert found("disk").level == level
+
+
+def test_small_shared_memory_matters_only_to_workers(project, values, monkeypatch):
+    usage = SimpleNamespace(total=GIB // 16, used=0, free=64 * GIB)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    assert found("shared memory").level == OK
+    write_params(project, merge(values, {"machine": {"workers": 2}}))
+    assert found("shared memory").level == WARNING and "--shm-size" in found("shared memory").remedy
+
+
+def test_a_check_that_breaks_is_a_finding_and_hides_no_other(project, monkeypatch):
+    monkeypatch.setattr(doctor, "_dvc", lambda: 1 / 0)
+    assert found("dvc").level == ERROR and "ZeroDivisionError" in found("dvc").found
+    assert found("git").level == OK
+
+
+def test_lines_wrap_under_their_column_and_only_problems_have_remedies():
+    text = Finding("lock", ERROR, "word " * 40, "make image-cpu").lines(80)
+    lines = text.splitlines()
+    assert len(lines) > 3 and all(len(line) <= 80 for line in lines)
+    assert lines[0].startswith("error    lock           word") and lines[-1] == " " * 24 + "-> make image-cpu"
+    assert all(line.startswith(" " * 24) for line in lines[1:])
+    assert "->" not in Finding("lock", OK, "fine", "nothing").lines(80)
+
+
+def test_the_command_ends_with_exit_code_1_and_the_count_of_errors(tmp_path):
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, "-m", "stages.cli", "doctor"], cwd=tmp_path, env=env, capture_output=True)
+    out, err = result.stdout.decode(), result.stderr.decode()
+    assert result.returncode == 1 and "must be put right" in err and "Traceback" not in err
+    assert out.count("\nerror") + out.startswith("error") == int(err.split()[1])
+    assert "codecs" in out and "writes and reads mp4" in out
