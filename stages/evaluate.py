@@ -14,7 +14,7 @@ from stages.metrics import speed
 from stages.metrics.boxes import score_boxes
 from stages.metrics.masks import score_masks
 from stages.metrics.work import Work
-from stages.models.predict import WEIGHTS, Predictor, choose_device, load_predictor
+from stages.models.predict import WEIGHTS, Predictor, choose_device, describe_device, load_predictor
 from stages.params import Params, load
 from stages.seeds import make_deterministic
 
@@ -39,11 +39,11 @@ def main(*arguments: str) -> None:
             work = Work(params, manifest, predictor.predict, folder)
             splits = _score(work, lists)
             write_json(target.with_suffix(".json"), _header(params, phase, shipped, predictor) | {"splits": splits})
-        entry["device"] = str(device)
+        entry |= describe_device(device)
         entry["images"] = {split: len(ids) for split, ids in lists.items()}
         timed = _time(params, manifest, predictor, lists)
         if timed:
-            write_json(LOGS / params.study / phase / "speed.json", timed | {"device": str(device)})
+            write_json(LOGS / params.study / phase / "speed.json", timed | describe_device(device))
     for split, found in splits.items():
         print(f"{phase} {split}: {_line(found)}")
 

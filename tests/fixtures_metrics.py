@@ -1,6 +1,7 @@
 """A plausible project folder, as docs/architecture.md describes it, that holds everything the report reads."""
 
 import csv
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -11,9 +12,11 @@ from ruamel.yaml import YAML
 
 from stages.metrics.detection import curves, summarize
 from stages.metrics.matching import Found, Truth, match
+from stages.params import parse
 from stages.params.schema import Evaluate
 
 SPLITS = {"val": 12, "test": 20}
+AS_GIVEN = 10  # images of val before two more joined it
 
 LANES = {
     "study": "lanes",
@@ -121,7 +124,39 @@ PLATES = {
     "expected": [],
 }
 
-START, GAIN = {"baseline": 0.70, "mobilenet": 0.5}, {"mae_ohem": 0.12, "colder": 0.12, "resnet50": 0.15}
+YOLO = {  # every hyper-parameter that the schema wants
+    **{"epochs": 6, "imgsz": 64, "batch": 8, "optimizer": "AdamW", "lr0": 1e-3, "lrf": 0.01, "cos_lr": True},
+    **{"warmup_epochs": 1, "warmup_momentum": 0.8, "warmup_bias_lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
+    **{"nbs": 64, "box": 7.5, "cls": 0.5, "dfl": 1.5, "iou": 0.7, "conf": 0.25, "max_det": 300, "mosaic": 0.2},
+    **{"mixup": 0.0, "copy_paste": 0.0, "degrees": 0.0, "translate": 0.1, "scale": 0.5, "shear": 0.0},
+    **{"perspective": 0.0, "flipud": 0.0, "fliplr": 0.5, "close_mosaic": 2, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0},
+    **{"erasing": 0.0, "patience": 15, "save_period": -1, "amp": False, "cache": False, "freeze": 0},
+}
+SLOPES = {  # PLATES with two YOLO phases, both scored on both validation lists
+    **PLATES,
+    "study": "slopes",
+    "phase": "tuned",
+    "phase_defaults": {"ultralytics": {"model": "yolo11n", "hyperparameters": YOLO}},
+    "phases": {
+        "first": {"engine": "ultralytics", "init": "none"},
+        "tuned": {"engine": "ultralytics", "init": "first", "hyperparameters": {"lr0": 1e-4}},
+    },
+    "evaluate": {**PLATES["evaluate"], "splits": ["val", "test", "val_as_given"]},
+    "report": {
+        **PLATES["report"],
+        "title": "Slopes",
+        "real_data": True,
+        "focus_classes": ["truck"],
+        "published_images": {"train": 42, "val": 10, "test": 20},
+        "claims": [],
+    },
+    "expected": [{"metric": "AP50", "split": "val", "value": 0.2, "tolerance": 0.05}],
+}
+
+START, GAIN = (
+    {"baseline": 0.70, "mobilenet": 0.5, "first": 0.5},
+    {"mae_ohem": 0.12, "colder": 0.12, "resnet50": 0.15, "tuned": 0.2},
+)
 
 
 def build(root: Path, task: str = "segmentation", params: dict | None = None) -> dict:
@@ -221,11 +256,20 @@ def _data(root: Path, params: dict) -> None:
                     boxes.append({"label": label, "xywh": [1.0, 1.0, side, side / 2], "crowd": False})
             rows.append(
                 dict(id=f"{split}_{k:03d}", path=f"images/{split}_{k:03d}.jpg", mask=None,
-                     sha256="0" * 64, phash="0" * 16,
+                     sha256=_hash(f"{split}{k}"), phash=_hash(f"{split}{k}")[:16],
                      width=640, height=480,
-                     group="g", split=split, source="images", counts={}, boxes=boxes)
+                     group=f"{split}_{k}", split=split, source="images", counts={}, boxes=boxes)
             )  # fmt: skip
     (root / "data" / study / "raw" / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    remarks = "".join(f"unreadable image,images/{k}.jpg,not an image,left out\n" for k in range(2))
+    (root / "data" / study / "raw" / "problems.csv").write_text("kind,path,detail,action\n" + remarks)
+    for split, n in images.items():
+        lines = "".join(f"{split}_{k:03d}\n" for k in range(n))
+        (root / "data" / study / "splits" / f"{split}.txt").write_text(lines)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _start(root: Path, params: dict) -> None:
@@ -271,6 +315,12 @@ def _phase(root: Path, params: dict, phase: str, number: int) -> None:
         {"epoch": k + 1, "train_loss": 1 / (k + 1), "lr": 1e-3, "grad_norm": 1.0, monitor: value}
         for k, value in enumerate(curve)
     ]
+    yolo = params["phases"][phase].get("engine") == "ultralytics"
+    if yolo:
+        names = ("mAP50", "mAP50-95", "precision", "recall")
+        history = [row | {f"ultralytics_{n}": 0.9 - row["epoch"] / 1000 for n in names} for row in history]
+    if not detection:
+        history = [row | {"val_loss": 1.3 + abs(row["epoch"] - 4) / 10} for row in history]
     folder = root / "models" / study / phase
     _csv(folder / "history.csv", history)
     training = {
@@ -288,17 +338,25 @@ def _phase(root: Path, params: dict, phase: str, number: int) -> None:
     }
     write(folder / "train.json", training)
     score = _detection_split if detection else _segmentation_split
+    weights = folder / ("best.pt" if yolo else "weights.safetensors")
+    weights.write_bytes(phase.encode())
+    write(folder / "model.json", {"engine": "ultralytics" if yolo else "fabric"})
+    if yolo:
+        _yaml(folder / "training_config.yaml", parse(dict(params)).phases[phase].hyperparameters.model_dump())
+    splits = dict(SPLITS)
+    if "val_as_given" in params["evaluate"]["splits"]:
+        splits["val_as_given"] = AS_GIVEN
     document = {
         "study": study,
         "phase": phase,
         "task": params["task"],
-        "engine": "fabric",
+        "engine": "ultralytics" if yolo else "fabric",
         "classes": params["classes"],
-        "weights": {"file": "weights.safetensors", "sha256": "2" * 64, "bytes": 14_800_000},
+        "weights": {"file": weights.name, "sha256": _hash(phase), "bytes": 14_800_000},
         "parameters": training["parameters"],
         "training": training,
         "min_reliable": params["evaluate"]["min_reliable"],
-        "splits": {split: score(root, params, phase, split, n, start) for split, n in SPLITS.items()},
+        "splits": {split: score(root, params, phase, split, n, start) for split, n in splits.items()},
     }
     write(root / "metrics" / study / f"{phase}.json", document)
     _samples(root, params, phase)
@@ -369,14 +427,21 @@ def _segmentation_split(root: Path, params: dict, phase: str, split: str, n: int
             for c, name in enumerate(classes)
         },
         "confusion": confusion.sum(0).tolist(),
+        "masks": {
+            "bytes_mean": {"value": 1234.5, "low": 1100.0, "high": 1400.0},
+            "bytes_median": 1200.0,
+            "bytes_total": 4321,
+            "classes_used": size - 1,
+        },
     }
 
 
 def _detection_split(root: Path, params: dict, phase: str, split: str, n: int, start: float) -> dict:
     folder = root / "metrics" / params["study"] / phase
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"images_{split}.txt").write_text("".join(f"{split}_{k:03d}\n" for k in range(n)))
-    random = np.random.default_rng([len(split), n])  # the same truth and luck for every phase
+    name = "val" if split == "val_as_given" else split  # the first images of val
+    (folder / f"images_{split}.txt").write_text("".join(f"{name}_{k:03d}\n" for k in range(n)))
+    random = np.random.default_rng(len(name))  # the same truth and luck for every phase
     truths, founds = [], []
     for image in range(n):
         labels = np.array([0, 0, 1] if image < 3 else [0, 0])  # a class with three objects, one with none

@@ -13,13 +13,14 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix as sk_confusion
 
 from stages import evaluate
+from stages.commands.predict import predict
 from stages.dataset.manifest import Record, write_manifest
 from stages.dataset.splits import write_list
 from stages.files import write_json
 from stages.models.build import build
 from stages.models.predict import choose_device, load_predictor
 from stages.models.weights import save_model
-from stages.params import merge, parse
+from stages.params import load, merge, parse
 from stages.params.phases import Model
 
 CLASSES = ["Background", "White Solid", "White Dashed"]
@@ -157,6 +158,25 @@ def test_scores_are_those_of_the_shipped_file(project):
     assert (folder / "images_test.txt").read_text().split() == SPLITS["test"]
 
 
+def test_what_a_predicted_mask_weighs_and_which_classes_it_uses(project):
+    """The figures are those of the files that `retrace predict` writes for the same images."""
+    evaluate.main("baseline")
+    splits = json.loads((project / "metrics/lanes/baseline.json").read_text())["splits"]
+    sizes, used = [], set()
+    for id in SPLITS["val"]:
+        image = project / f"data/lanes/raw/images/{id}.png"
+        predict(load(project / "params.yaml"), image, "baseline", 1, None, project / "out")
+        mask = project / f"out/{id}_mask.png"
+        sizes.append(mask.stat().st_size)
+        used |= set(np.unique(np.asarray(Image.open(mask))))
+    found = splits["val"]["masks"]
+    assert (found["bytes_total"], found["classes_used"]) == (sum(sizes), len(used))
+    assert found["bytes_median"] == sorted(sizes)[1]
+    assert found["bytes_mean"]["value"] == pytest.approx(sum(sizes) / 3)
+    assert min(sizes) <= found["bytes_mean"]["low"] <= found["bytes_mean"]["high"] <= max(sizes)
+    assert splits["test"]["masks"]["bytes_total"] != found["bytes_total"]
+
+
 def test_sample_pictures_are_listed_and_exist(project):
     evaluate.main("baseline")
     folder = project / "metrics/lanes/baseline"
@@ -199,6 +219,7 @@ def test_images_without_truth_and_empty_splits(project, capsys):
     assert "test: 2 of 2 images have no mask" in capsys.readouterr().out
     test = json.loads((project / "metrics/lanes/baseline.json").read_text())["splits"]["test"]
     assert test["images"] == 0 and test["mIoU"] == {"value": None, "low": None, "high": None}
+    assert test["masks"]["bytes_mean"]["value"] is None and test["masks"]["bytes_total"] == 0
 
 
 def weights_of(root: Path) -> Path:

@@ -184,3 +184,19 @@ def test_predictions_do_not_depend_on_the_batch_and_are_in_pixels_of_the_image(p
         assert found.boxes[:, 2].max() <= image.shape[1] and found.boxes[:, 3].max() <= image.shape[0]
         assert (rounded(found).boxes[:, 2:] >= 0).all()
     assert max(found.boxes[:, 3].max() for found in together) > 64  # the tall image is not cut to the working size
+
+
+def test_captions_lie_inside_the_picture_and_apart_where_there_is_room(tmp_path):
+    from stages.metrics.pictures import BOX_PANEL, GAP, save_boxes
+
+    image = np.full((100, 100, 3), 128, dtype=np.uint8)
+    drawn = [((85.0, 2.0, 14.0, 20.0), "license_plate", (255, 0, 0)), ((85.0, 60.0, 14.0, 20.0), "sign", (0, 0, 255))]
+    save_boxes(tmp_path / "plain.jpg", image, [(box, "", color) for box, _, color in drawn], [])
+    save_boxes(tmp_path / "named.jpg", image, drawn, drawn[:0])
+    plain, named = (np.asarray(Image.open(tmp_path / f"{n}.jpg")).astype(int) for n in ("plain", "named"))
+    assert named.shape == (BOX_PANEL[0], 2 * BOX_PANEL[0] + GAP, 3)  # a small picture is enlarged
+    changed = (np.abs(plain - named).max(-1) > 60)[:, : BOX_PANEL[0]]
+    red = changed & (named[..., 0] - named[..., 2] > 100)[:, : BOX_PANEL[0]]
+    blue = changed & (named[..., 2] - named[..., 0] > 100)[:, : BOX_PANEL[0]]
+    assert red.sum() > 500 and blue.sum() > 300  # both captions are there, the wide one pushed to the left
+    assert np.nonzero(red)[1].min() < 330

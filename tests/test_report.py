@@ -306,7 +306,7 @@ def test_data_audit(lanes):
     assert counts["Background"]["val"] == "12"
     assert table("lanes", "moves")[0]["Images"] == "2"
     assert table("lanes", "leaks")[0]["Splits as given"] == "train / test"
-    assert table("lanes", "problems")[0] == {"Problem": "unreadable image", "Count": "2"}
+    assert table("lanes", "problems")[0] == {"Remark": "unreadable image", "File was": "left out", "Count": "2"}
 
 
 def test_run_summary_and_pretraining(lanes):
@@ -406,6 +406,8 @@ def test_bad_inputs_end_in_one_line_and_leave_the_old_report(lanes, spoil, words
         ({"metric": "mIOU", "label": "x", "value": 1.0}, ["mIOU", "mIoU", "IoU/<class>"]),
         ({"metric": "IoU/Grass", "label": "x", "value": 1.0}, ["IoU/Grass"]),
         ({"metric": "per_class", "label": "x", "value": 1.0}, ["per_class"]),
+        ({"metric": "group/nothing", "label": "x", "value": 1.0}, ["group/nothing", "group/<class group>"]),
+        ({"metric": "val_loss", "split": "test", "label": "x", "value": 1.0}, ["val_loss (val only)"]),
     ],
 )
 def test_claims_on_what_is_not_measured_are_refused(lanes, claim, words):
@@ -426,6 +428,10 @@ def test_claims_on_what_is_not_measured_are_refused(lanes, claim, words):
         ({"metric": "latency_ms", "kind": "baseline", "value": 60.0}, "met"),  # smaller is better
         ({"metric": "latency_ms", "kind": "baseline", "value": 30.0}, "not met"),
         ({"metric": "parameters", "kind": "baseline", "value": 5e6}, "met"),
+        ({"metric": "parameters", "kind": "published", "low": 3.6e6, "high": 3.8e6}, "met"),
+        ({"metric": "parameters", "kind": "published", "low": 3.5e6, "high": 3.6e6}, "not met"),
+        ({"metric": "val_loss", "split": "val", "kind": "published", "value": 1.43}, "met"),  # lowest 1.3, epoch 4
+        ({"metric": "val_loss", "split": "val", "kind": "published", "value": 1.2}, "not met"),
         ({"metric": "IoU/St. Andrew's cross", "kind": "target", "value": 0.1}, "not comparable not measured"),
     ],
 )
@@ -433,6 +439,22 @@ def test_claims_are_judged(lanes, claim, status):
     """Measured: mIoU 0.353 [0.313, 0.393] on test, latency 41.5 ms, 3.7 million parameters."""
     found = judge(with_claim({"metric": "mIoU", "label": "x", "split": "test", **claim}), 0)
     assert f"{found['status']} {found['why']}".strip() == status
+
+
+def test_the_best_validation_loss_is_quoted_from_the_training_history(tmp_path, monkeypatch):
+    claim = {"metric": "val_loss", "label": "best loss", "split": "val", "phase": "baseline", "value": 1.43}
+    made(tmp_path, monkeypatch, "segmentation", changed(LANES, report={"claims": [claim]}))
+    (row,) = table("lanes", "claims")
+    assert (row["Claimed"], row["Measured"]) == ("1.43", "1.3")
+    key = ("models/lanes/baseline/history.csv", "val_loss[epoch=4]", "loss", "1.3")
+    assert key in page("lanes").numbers
+    assert recheck(Path("reports/lanes/numbers.json")) == []
+
+
+def test_models_are_compared_by_what_their_masks_weigh_and_use(lanes):
+    row = table("lanes", "models")[0]
+    assert row["Mask file, mean"] == "1.2 kB [1.1 kB, 1.4 kB]"
+    assert row["Classes predicted"] == str(len(lanes["classes"]) - 1)
 
 
 def test_detection_differences_have_intervals(tmp_path, monkeypatch):

@@ -98,7 +98,7 @@ def _draw(work: Work, split: str, ids: list[str], truths: list[Truth], founds: l
 
 
 def _captioned(work: Work, truth: Truth, found: Found) -> tuple[list[pictures.Drawn], list[pictures.Drawn]]:
-    """True boxes with their class, found ones with their confidence; crowd regions are not drawn."""
+    """True boxes with their class, found ones with class and confidence; crowd regions are not drawn."""
     classes = work.params.classes
     colors = [(int(red), int(green), int(blue)) for red, green, blue in palette(classes, work.params.report.colors)]
     true: list[pictures.Drawn] = [
@@ -106,7 +106,7 @@ def _captioned(work: Work, truth: Truth, found: Found) -> tuple[list[pictures.Dr
         for box, label in zip(truth.boxes[~truth.crowd], truth.labels[~truth.crowd], strict=True)
     ]
     guess: list[pictures.Drawn] = [
-        (tuple(box), f"{score:.2f}", colors[label])
+        (tuple(box), f"{classes[label]} {score:.2f}", colors[label])
         for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True)
     ]
     return true, guess

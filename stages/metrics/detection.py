@@ -238,8 +238,9 @@ def summarize(
         for label, name in enumerate(classes)
     }
     overall = {key: found[key] for key in (*COCO_SCORES, *AT_CONFIDENCE, *AT_BEST)}
+    sizes = {name: int(matches.objects[:, :, area].sum()) for area, name in enumerate(AREAS)}
     thresholds = {"best_F1_confidence": best, "confidence": options.confidence, "iou_threshold": options.iou_threshold}
-    return {"images": len(truths), **overall, **thresholds, "per_class": per_class}
+    return {"images": len(truths), "instances": sizes, **overall, **thresholds, "per_class": per_class}
 
 
 def _agree(found: dict[str, Any], official: dict[str, float]) -> None:

@@ -1,11 +1,14 @@
 """Score the masks of one split: a confusion matrix per image, then scores, intervals and sample pictures."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 
 from stages.dataset.palette import palette
 from stages.metrics import pictures
+from stages.metrics.bootstrap import intervals, of_totals
 from stages.metrics.segmentation import confusion_matrix, scores, summarize
 from stages.metrics.work import Images, Scored, Work
 
@@ -15,14 +18,39 @@ def score_masks(work: Work, split: str, ids: list[str]) -> Scored:
     params = work.params
     count = len(params.classes)
     matrices = np.zeros((len(ids), count, count), dtype=np.int64)
+    sizes, used = [], np.zeros(count, dtype=bool)
     for row, ((_, truth, _), predicted) in enumerate(work.predictions(ids, f"evaluate {split}")):
         assert truth is not None  # only labeled images are scored
         matrices[row] = confusion_matrix(truth, predicted, count)
+        sizes.append(len(mask_png(predicted)))
+        used[np.unique(predicted)] = True
     np.save(work.folder / f"confusion_{split}.npy", matrices, allow_pickle=False)
     focus = [params.class_index(name) for name in params.report.focus_classes]
     options, seed = params.evaluate, work.bootstrap_seed(split)
     found = summarize(matrices, params.classes, focus, options.bootstrap, seed, options.min_reliable)
+    found["masks"] = weigh(sizes, options.bootstrap, seed) | {"classes_used": int(used.sum())}
     return found, _draw(work, split, ids, scores(matrices)["mIoU"])
+
+
+def mask_png(mask: np.ndarray) -> bytes:
+    """A mask (class index, uint8 [H, W]) as the PNG file that `retrace predict` writes; the same bytes every time."""
+    encoded, content = cv2.imencode(".png", mask)
+    assert encoded
+    return content.tobytes()
+
+
+def weigh(sizes: Sequence[int], resamples: int, seed: int) -> dict[str, Any]:
+    """What the predicted masks of a split weigh as files: `{"bytes_mean": I, "bytes_median", "bytes_total"}`.
+
+    sizes: bytes of each image's file; the interval is the 95 % bootstrap over images. Without images mean and median
+    are None.
+    """
+    rows = np.array([[size, 1] for size in sizes], dtype=np.int64).reshape(-1, 2)
+    mean = of_totals(lambda totals: {"bytes_mean": totals[:, 0] / np.maximum(totals[:, 1], 1)}, rows)
+    if not len(rows):
+        return {"bytes_mean": {"value": None, "low": None, "high": None}, "bytes_median": None, "bytes_total": 0}
+    found = intervals(mean, len(rows), resamples, seed)
+    return found | {"bytes_median": float(np.median(rows[:, 0])), "bytes_total": int(rows[:, 0].sum())}
 
 
 def _draw(work: Work, split: str, ids: list[str], per_image: np.ndarray) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from stages.dataset.palette import paint
 
 PANEL = 320  # pixels wide
+BOX_PANEL = (400, 640)  # narrowest and widest, with captions in it
 GAP = 4
 OPACITY = 0.6  # of the class colors over the image
 QUALITY = 82
@@ -39,28 +40,61 @@ def save_masks(path: Path, image: np.ndarray, truth: np.ndarray, predicted: np.n
 
 
 def save_boxes(path: Path, image: np.ndarray, truth: Sequence[Drawn], predicted: Sequence[Drawn]) -> None:
-    """Image with true boxes | image with predicted boxes; boxes in pixels of `image`, uint8 [H, W, 3]."""
-    small = _fit(Image.fromarray(image), Image.Resampling.BILINEAR, 2)
-    scale = small.width / image.shape[1]
-    _save(path, [_with_boxes(small, boxes, scale) for boxes in (truth, predicted)])
+    """Image with true boxes | image with predicted boxes; boxes in pixels of `image`, uint8 [H, W, 3].
+
+    Small images are enlarged: captions need room.
+    """
+    whole = Image.fromarray(image)
+    width = min(max(whole.width, BOX_PANEL[0]), BOX_PANEL[1])
+    scale = width / whole.width
+    fitted = whole.resize((width, max(1, round(whole.height * scale))), Image.Resampling.BILINEAR)
+    _save(path, [_with_boxes(fitted, boxes, scale) for boxes in (truth, predicted)])
 
 
 def _with_boxes(image: Image.Image, boxes: Sequence[Drawn], scale: float) -> Image.Image:
     result = image.copy()
     draw = ImageDraw.Draw(result)
-    font = ImageFont.load_default(11)
-    for (x, y, width, height), caption, color in boxes:
-        left, top = x * scale, y * scale
-        draw.rectangle((left, top, left + width * scale, top + height * scale), outline=color, width=2)
+    for (x, y, width, height), _, color in boxes:
+        corners = (x * scale, y * scale, (x + width) * scale, (y + height) * scale)
+        draw.rectangle(corners, outline=color, width=2)
+    taken: list[tuple[float, ...]] = []
+    for (x, y, _, height), caption, color in boxes:
         if caption:
-            corner = (left + 2, max(top - 13, 0))
-            draw.rectangle(draw.textbbox(corner, caption, font=font), fill=(0, 0, 0))
-            draw.text(corner, caption, fill=color, font=font)
+            taken.append(_caption(draw, image.size, (x * scale, y * scale, height * scale), caption, color, taken))
     return result
 
 
-def _fit(image: Image.Image, how: Image.Resampling, times: int = 1) -> Image.Image:
-    width = min(PANEL * times, image.width)
+def _caption(
+    draw: ImageDraw.ImageDraw,
+    size: tuple[int, int],
+    box: tuple[float, float, float],
+    caption: str,
+    color: tuple[int, int, int],
+    taken: Sequence[tuple[float, ...]],
+) -> tuple[float, ...]:
+    """Above the box, else below or inside it: within the image, and not over another caption where there is room."""
+    font = ImageFont.load_default(13)
+    left, top, right, bottom = draw.textbbox((0, 0), caption, font=font)
+    wide, high = right - left + 6, bottom - top + 6
+    x = max(0.0, min(box[0], size[0] - wide))
+    places = [(x, y, x + wide, y + high) for y in (box[1] - high, box[1] + box[2], box[1], box[1] + high)]
+    inside = [place for place in places if place[1] >= 0 and place[3] <= size[1]]
+    free = [place for place in inside if not any(_overlap(place, other) for other in taken)]
+    place = (free or inside or [(x, 0.0, x + wide, float(high))])[0]
+    draw.rectangle(place, fill=color)
+    bright = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140  # ITU-R BT.601 luma
+    draw.text(
+        (place[0] + 3 - left, place[1] + 3 - top), caption, fill=(0, 0, 0) if bright else (255, 255, 255), font=font
+    )
+    return place
+
+
+def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _fit(image: Image.Image, how: Image.Resampling) -> Image.Image:
+    width = min(PANEL, image.width)
     return image.resize((width, max(1, round(image.height * width / image.width))), how)
 
 

@@ -1,6 +1,8 @@
 """What a report is made of, whatever it is rendered to: sections of text, tables, figures and pictures."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from stages.reporting.numbers import Inline, Num, plain
 
@@ -109,3 +111,15 @@ def section(id: str, title: str, *blocks: "Block | None") -> Section | None:
     """A section of the blocks that are there; None when there is none."""
     present = tuple(block for block in blocks if block is not None)
     return Section(id, title, present) if present else None
+
+
+def numbers_in(part: Any) -> Iterator[Num]:
+    """Every number that stands in a section, a block or a run of text, wherever in it."""
+    if isinstance(part, Num):
+        yield part
+    elif isinstance(part, (list, tuple)):
+        for item in part:
+            yield from numbers_in(item)
+    elif hasattr(part, "__dataclass_fields__"):
+        for name in part.__dataclass_fields__:
+            yield from numbers_in(getattr(part, name))

@@ -16,12 +16,13 @@ def changed(inputs: Inputs, phase: str) -> list[str]:
 
 def flat_block(inputs: Inputs, phase: str) -> dict[str, Any]:
     """`{"optimizer.lr": 0.001, ...}` of a phase, defaults filled in."""
-    return _flat(inputs.params.phases[phase].model_dump(mode="json", exclude={"note"}))
+    return flat(inputs.params.phases[phase].model_dump(mode="json", exclude={"note"}))
 
 
-def _flat(block: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(block: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"optimizer": {"lr": 0.001}}` -> `{"optimizer.lr": 0.001}`."""
     result: dict[str, Any] = {}
     for name, value in block.items():
         key = f"{prefix}{name}"
-        result |= _flat(value, f"{key}.") if isinstance(value, dict) else {key: value}
+        result |= flat(value, f"{key}.") if isinstance(value, dict) else {key: value}
     return result

@@ -3,7 +3,7 @@
 They are written to `reports/<study>/derived.json`, from which the report quotes them like any other number.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,12 @@ from stages.metrics.bootstrap import Statistic, bootstrap, interval, of_totals, 
 from stages.params.schema import Claim
 from stages.reporting.data_tables import audit
 from stages.reporting.inputs import OVERALL, Inputs
+from stages.reporting.inputs import values as logged
 from stages.reporting.numbers import resolve
 
-SMALLER_IS_BETTER = ("latency_ms", "parameters", "bytes")
+GROUP = "group/"  # the mean main score of a group of classes (report.class_groups)
+VAL_LOSS = "val_loss"  # the lowest validation loss of a training, from its history
+SMALLER_IS_BETTER = ("latency_ms", "parameters", "bytes", VAL_LOSS)
 SPEED = ("latency_ms", "images_per_second")
 OF_THE_FILE = {  # metrics without a split
     "parameters": ("parameters", "count"),
@@ -45,7 +48,8 @@ def derive(inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _ids(inputs: Inputs, phase: str, split: str) -> list[str]:
+def image_ids(inputs: Inputs, phase: str, split: str) -> list[str]:
+    """The images that a phase was scored on, in order."""
     path = Path("metrics", inputs.study, phase, f"images_{split}.txt")
     try:
         return path.read_text(encoding="utf-8").split()
@@ -90,9 +94,9 @@ class Resamples:
 
 def statistic(inputs: Inputs, phase: str, split: str) -> Statistic:
     """Image weights [b, N] -> the overall scores, the main score of every class and of every group of classes [b]."""
-    folder = Path("metrics", inputs.study, phase)
+    folder, focus = Path("metrics", inputs.study, phase), inputs.params.report.focus_classes
     try:
-        scores = _boxes(inputs, phase, split) if inputs.params.task == "detection" else _masks(inputs, folder, split)
+        scores = per_image(folder, split, inputs.metrics[phase], focus)
     except (OSError, ValueError) as error:
         raise UserError(
             f"{folder}: the results per image of {split} cannot be read ({error}); "
@@ -111,24 +115,25 @@ def statistic(inputs: Inputs, phase: str, split: str) -> Statistic:
     return chosen
 
 
-def _masks(inputs: Inputs, folder: Path, split: str) -> Statistic:
-    params = inputs.params
-    focus = [params.class_index(name) for name in params.report.focus_classes]
+def per_image(folder: Path, split: str, document: dict[str, Any], focus: Sequence[str]) -> Statistic:
+    """Image weights [b, N] -> every score [b], from the results per image in `folder`. document: their metrics file.
+
+    Raises OSError or ValueError for a missing or damaged file.
+    """
+    classes = document["classes"]
+    if document["task"] == "detection":
+        from stages.metrics.detection import BoxScores
+        from stages.metrics.matching import load_matches
+
+        row = document["splits"][split]
+        return BoxScores(load_matches(folder, split), classes, row["confidence"], row["best_F1_confidence"])
+    indices = [classes.index(name) for name in focus]
 
     def scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
-        found = segmentation.scores(confusion, focus)
-        return found | {f"IoU/{name}": found["IoU"][..., index] for index, name in enumerate(params.classes)}
+        found = segmentation.scores(confusion, indices)
+        return found | {f"IoU/{name}": found["IoU"][..., index] for index, name in enumerate(classes)}
 
     return of_totals(scores, np.load(folder / f"confusion_{split}.npy", allow_pickle=False))
-
-
-def _boxes(inputs: Inputs, phase: str, split: str) -> Statistic:
-    from stages.metrics.detection import BoxScores
-    from stages.metrics.matching import load_matches
-
-    matches = load_matches(Path("metrics", inputs.study, phase), split)
-    best = inputs.metrics[phase]["splits"][split]["best_F1_confidence"]
-    return BoxScores(matches, inputs.params.classes, inputs.params.evaluate.confidence, best)
 
 
 def _mean_of(chosen: np.ndarray) -> np.ndarray:
@@ -154,7 +159,7 @@ def _paired(inputs: Inputs, resamples: Resamples, phase: str, other: str) -> dic
     for split, row in inputs.metrics[phase]["splits"].items():
         result[split] = None
         scored = inputs.metrics[other]["splits"]
-        if row["images"] and split in scored and _ids(inputs, phase, split) == _ids(inputs, other, split):
+        if row["images"] and split in scored and image_ids(inputs, phase, split) == image_ids(inputs, other, split):
             result[split] = {"images": row["images"]} | resamples.difference(phase, other, split)
     return result
 
@@ -162,11 +167,14 @@ def _paired(inputs: Inputs, resamples: Resamples, phase: str, other: str) -> dic
 def _classes(inputs: Inputs) -> dict[str, Any]:
     """How many classes there are, and how many of them a phase predicts at all on a split."""
     names = range(len(inputs.params.classes))
+
+    def used(scored: dict[str, Any]) -> int:
+        if "masks" in scored:  # every pixel; the confusion matrix leaves out those without a truth
+            return scored["masks"]["classes_used"]
+        return sum(any(row[column] for row in scored["confusion"]) for column in names)
+
     predicted = {
-        phase: {
-            split: sum(any(row[column] for row in scored["confusion"]) for column in names)
-            for split, scored in document["splits"].items()
-        }
+        phase: {split: used(scored) for split, scored in document["splits"].items()}
         for phase, document in inputs.metrics.items()
     }
     return {"count": len(inputs.params.classes), "predicted": predicted}
@@ -198,12 +206,23 @@ def claim_source(inputs: Inputs, claim: Claim) -> tuple[str, str, str]:
     """(file, key, format) of the measured value that a claim speaks of; the key names an interval or a number.
 
     `metric` is an overall metric (`mIoU`, `AP50`), `<metric>/<class>`, `parameters`, `bytes`, `best_value`,
-    `latency_ms` or `images_per_second`.
+    `group/<group of classes>`, `val_loss` (the lowest of the training's history), `latency_ms` or `images_per_second`.
     """
     phase = claim.phase or inputs.params.phase
+    if claim.metric.startswith(GROUP):
+        key = f"groups.{phase}.{claim.split}.{claim.metric.removeprefix(GROUP)}"
+        return inputs.file_own("derived.json"), key, "fraction"
+    if claim.metric == VAL_LOSS:
+        return inputs.file_history(phase), f"{VAL_LOSS}[epoch={_lowest_loss(inputs, phase)[0]:g}]", "loss"
     if claim.metric in SPEED:
         return inputs.file_own("provenance.json"), f"speed.{phase}.{claim.metric}", "decimal"
     return inputs.file_metrics(phase), *metric_key(claim.metric, claim.split)
+
+
+def _lowest_loss(inputs: Inputs, phase: str) -> tuple[float, float | None]:
+    """(epoch, value) of the lowest validation loss; value None where the history has none."""
+    pairs = logged(inputs.history[phase], VAL_LOSS)
+    return min(pairs, key=lambda pair: pair[1]) if pairs else (0, None)
 
 
 def metric_key(metric: str, split: str) -> tuple[str, str]:
@@ -218,6 +237,8 @@ def _claimed(inputs: Inputs, index: int, claim: Claim) -> Any:
     phase = claim.phase or inputs.params.phase
     if claim.metric in SPEED:
         return inputs.speed.get(phase, {}).get(claim.metric)
+    if claim.metric == VAL_LOSS and claim.split == "val":
+        return _lowest_loss(inputs, phase)[1]
     document = inputs.metrics[phase]
     if claim.metric not in OF_THE_FILE and claim.split not in document["splits"]:
         raise UserError(
@@ -225,6 +246,9 @@ def _claimed(inputs: Inputs, index: int, claim: Claim) -> Any:
             f"allowed: {', '.join(document['splits'])} (evaluate.splits)"
         )
     try:
+        if claim.metric.startswith(GROUP):
+            found = _groups(inputs, Resamples(inputs), phase)
+            return found[claim.split][claim.metric.removeprefix(GROUP)]
         node = resolve(document, metric_key(claim.metric, claim.split)[0])
         if isinstance(node, dict) and "value" not in node:
             raise KeyError(claim.metric)
@@ -233,7 +257,8 @@ def _claimed(inputs: Inputs, index: int, claim: Claim) -> Any:
         classes = ", ".join(f"{name}/<class>" for name in inputs.per_class)
         raise UserError(
             f"params.yaml: report.claims.{index}.metric = {claim.metric!r}: not measured; "
-            f"allowed: {overall}, {classes}, {', '.join((*OF_THE_FILE, *SPEED))}"
+            f"allowed: {overall}, {classes}, {GROUP}<class group>, {', '.join((*OF_THE_FILE, *SPEED))}, "
+            f"{VAL_LOSS} (val only)"
         ) from None
     return node
 
@@ -261,6 +286,8 @@ def judge(inputs: Inputs, index: int) -> dict[str, Any]:
 def _reaches(claim: Claim, measured: float, reached: float) -> bool:
     smaller_is_better = claim.metric in SMALLER_IS_BETTER
     wanted = claim.value if claim.value is not None else claim.low
+    if smaller_is_better and claim.value is None and claim.high is not None:
+        wanted = claim.high
     if wanted is None:
         return claim.high is None or measured <= claim.high
     compare: Callable[[float, float], bool] = (lambda a, b: a <= b) if smaller_is_better else (lambda a, b: a >= b)

@@ -1,26 +1,37 @@
 """Tables about the data: what was collected, how it is split, what moved, what leaks, what was bad."""
 
 from collections import Counter
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+from stages.dataset import audit as measure
+from stages.dataset.manifest import read_manifest
 from stages.reporting.blocks import Table, Text, cell, run
 from stages.reporting.inputs import Inputs
-from stages.reporting.numbers import ABSENT, Ledger
+from stages.reporting.numbers import ABSENT, Ledger, read_csv
 
 SHOWN = 10  # rows of a list that the data set decides the length of
+LEAKS_SHOWN = 50
 
 
 def audit(inputs: Inputs) -> dict[str, Any]:
-    """Counts of moves by (from, to, reason), leaks by kind and the classes that are too rare, for derived.json."""
+    """Counts for derived.json: moves by (from, to, reason), leaks by kind, problems by (kind, action), box sizes."""
     moves = Counter((move["from"], move["to"], move["reason"]) for move in inputs.splits["moves"])
     leaks = Counter(leak["kind"] for leak in inputs.splits["leaks"])
     sources = inputs.dataset["sources"]
+    raw = Path("data", inputs.study, "raw")
+    problems = Counter((row["kind"], row["action"]) for row in read_csv(raw / "problems.csv"))
+    boxes = inputs.params.task == "detection"
+    records = read_manifest(raw).records.values() if boxes else ()
     return {
         "images": sum(source["images"] for source in sources),
         "left_out": len(inputs.splits.get("left_out") or []),
         "moved": len(inputs.splits["moves"]),
         "moves": [{"from": a, "to": b, "reason": why, "images": n} for (a, b, why), n in sorted(moves.items())],
         "leaks": {"total": len(inputs.splits["leaks"]), **dict(sorted(leaks.items()))},
+        "problems": [{"kind": kind, "action": action, "files": n} for (kind, action), n in sorted(problems.items())],
+        "box_sizes": measure.box_sizes(records, inputs.params.classes) if boxes else None,
     }
 
 
@@ -41,16 +52,57 @@ def sources(inputs: Inputs, ledger: Ledger) -> Table:
     return Table("sources", "Collected images", ("Source", "Split as given", "Images", "Labelled"), tuple(rows))
 
 
-def problems(inputs: Inputs, ledger: Ledger) -> Table | None:
-    """Bad files by kind."""
-    file = inputs.file_dataset
-    kinds = inputs.dataset["problems"]
-    rows = [(cell(kind), cell(ledger.num(file, f"problems.{kind}", "count"))) for kind in kinds]
-    path = f"data/{inputs.study}/raw/problems.csv"
+def problems(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | None:
+    """What `collect` remarked on, by kind, and what became of the files."""
+    own, rows = inputs.file_own("derived.json"), []
+    for index, row in enumerate(derived["audit"]["problems"]):
+        count = cell(ledger.num(own, f"audit.problems.{index}.files", "count"))
+        rows.append((cell(row["kind"].replace("_", " ")), cell(row["action"]), count))
     note = run(
-        ledger.num(file, "quarantined", "count"), f" files were set aside (quarantined); {path} lists every problem."
+        ledger.num(inputs.file_dataset, "quarantined", "count"),
+        f" files were set aside (quarantined); data/{inputs.study}/raw/problems.csv has every remark by name.",
     )
-    return Table("problems", "Bad files", ("Problem", "Count"), tuple(rows), note) if rows else None
+    columns = ("Remark", "File was", "Count")
+    return Table("problems", "Bad and remarkable files", columns, tuple(rows), note) if rows else None
+
+
+def polygons(inputs: Inputs, ledger: Ledger) -> Text | None:
+    """Said aloud: boxes that were not drawn as boxes."""
+    if "polygon_to_box" not in inputs.dataset["problems"]:
+        return None
+    count = ledger.num(inputs.file_dataset, "problems.polygon_to_box", "count")
+    text = " label files hold polygons; each was read as the box around its corners (data.source.polygons: to_boxes)."
+    return Text(run(count, text), "warn")
+
+
+def rare(inputs: Inputs, ledger: Ledger) -> Text | None:
+    """Classes below `evaluate.min_reliable` on a list in use, with their counts."""
+    least = inputs.params.evaluate.min_reliable
+    counts = {split: row for split, row in inputs.splits["counts"]["after"].items() if row["images"]}
+    parts: list[Any] = []
+    for split, names in measure.unreliable_classes(counts, least).items():
+        for name in names:
+            seen = _count(inputs, ledger, "after", f"{split}.classes.{name}.instances")
+            parts += [", " if parts else "", f"{name} in {split} (n = ", seen, ")"]
+    limit = ledger.num(inputs.file_own("parameters.json"), "evaluate.min_reliable", "count")
+    if not parts:
+        return Text(run("No class has fewer than ", limit, " instances in any list in use."))
+    return Text(run("Fewer than ", limit, " instances in a list in use, so not reliable: ", *parts, "."), "warn")
+
+
+def box_sizes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | None:
+    """Histogram of the box sizes of every class, for detection."""
+    if derived["audit"]["box_sizes"] is None:
+        return None
+    file, edges, rows = inputs.file_own("derived.json"), measure.BOX_EDGES, []
+    found = derived["audit"]["box_sizes"]
+    used = max((index for counts in found.values() for index, count in enumerate(counts) if count), default=0) + 1
+    for name in found:
+        cells = (ledger.num(file, f"audit.box_sizes.{name}.{index}", "count") for index in range(used))
+        rows.append((cell(name), *(cell(number) for number in cells)))
+    names = [f"{low} to {high}" for low, high in pairwise(edges[:-1])] + [f"{edges[-2]} and more"]
+    note = "Boxes of all splits by the square root of their area in pixels; below 32 is small, above 96 large (COCO)."
+    return Table("box_sizes", "Box sizes", ("Class", *names[:used]), tuple(rows), (note,))
 
 
 def no_problems(inputs: Inputs) -> Text | None:
@@ -112,7 +164,7 @@ def moves(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | No
 def leaks(inputs: Inputs, ledger: Ledger) -> Table | None:
     """Images of one scene that the given split put on both sides."""
     rows = []
-    for index, leak in enumerate(inputs.splits["leaks"][:SHOWN]):
+    for index, leak in enumerate(inputs.splits["leaks"][:LEAKS_SHOWN]):
         ids = list(leak["ids"])
         listed = ", ".join(ids[:4]) + (f" and {len(ids) - 4} more" if len(ids) > 4 else "")
         distance = (
@@ -122,9 +174,11 @@ def leaks(inputs: Inputs, ledger: Ledger) -> Table | None:
         )
         rows.append((cell(leak["kind"]), cell(listed), cell(" / ".join(leak["splits"])), cell(distance)))
     total = ledger.num(inputs.file_own("derived.json"), "audit.leaks.total", "count")
+    shown = f"the first {LEAKS_SHOWN} shown, " if len(inputs.splits["leaks"]) > LEAKS_SHOWN else ""
     note = run(
         total,
-        f" leaks across the given splits; all in {inputs.file_splits}. Distance: bits of the 64-bit perceptual hash.",
+        f" leaks across the given splits; {shown}all by name in {inputs.file_splits}. "
+        "Distance: bits of the 64-bit perceptual hash.",
     )
     return (
         Table("leaks", "Leaks", ("Kind", "Images", "Splits as given", "Distance"), tuple(rows), note) if rows else None

@@ -15,7 +15,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 INK, PAPER, GRID = "#2b3440", "#fefefe", "#d7dde4"  # replaced by the page's own colors where the SVG stands inline
 
 
-def _plot(rows: int = 1, columns: int = 1, width: float = 9.6, height: float = 3.4) -> tuple[Any, Any]:
+def canvas(rows: int = 1, columns: int = 1, width: float = 9.6, height: float = 3.4) -> tuple[Any, Any]:
+    """(figure, axes [rows, columns]) in the reports' look; width and height in inches."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -46,7 +47,8 @@ def _plot(rows: int = 1, columns: int = 1, width: float = 9.6, height: float = 3
     return pyplot.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained")
 
 
-def _svg(figure: Any) -> str:
+def as_svg(figure: Any) -> str:
+    """The drawing as SVG without anything that changes from run to run; the figure is closed."""
     from matplotlib import pyplot
 
     stream = io.StringIO()
@@ -70,7 +72,7 @@ def training_curves(inputs: Inputs) -> Figure | None:
     """Training loss and the monitored metric by epoch, a line a phase, the best epoch marked."""
     if not any(inputs.history.values()):
         return None
-    figure, axes = _plot(1, 2)
+    figure, axes = canvas(1, 2)
     for index, (phase, rows) in enumerate(inputs.history.items()):
         training = inputs.metrics[phase]["training"]
         color, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
@@ -90,7 +92,7 @@ def training_curves(inputs: Inputs) -> Figure | None:
     caption = (
         "Training loss and the monitored validation metric by epoch; rings mark the epoch whose weights are shipped."
     )
-    return Figure("training_curves", _svg(figure), caption)
+    return Figure("training_curves", as_svg(figure), caption)
 
 
 def pretraining_curve(inputs: Inputs) -> Figure | None:
@@ -98,11 +100,11 @@ def pretraining_curve(inputs: Inputs) -> Figure | None:
     pairs = values(inputs.pretrain_history, "loss")
     if not pairs:
         return None
-    figure, axes = _plot(width=6.4, height=2.8)
+    figure, axes = canvas(width=6.4, height=2.8)
     axes[0][0].plot(*zip(*pairs, strict=True), color=PALETTE[0], marker="o" if len(pairs) <= 40 else None, markersize=4)
     axes[0][0].set(xlabel="epoch", ylabel="reconstruction loss")
     _whole_epochs(axes[0])
-    return Figure("pretraining_curve", _svg(figure), "Loss of the masked-autoencoder pre-training by epoch.")
+    return Figure("pretraining_curve", as_svg(figure), "Loss of the masked-autoencoder pre-training by epoch.")
 
 
 def _whole_epochs(axes: Any) -> None:
@@ -116,7 +118,7 @@ def per_class(inputs: Inputs, split: str) -> Figure:
     """The main per-class score of every phase with its interval."""
     metric = inputs.per_class[0]
     names = [name for name in inputs.params.classes if inputs.seen(inputs.params.phase, split, name)]
-    figure, axes = _plot(height=1.2 + 0.2 * len(names) * max(2, len(inputs.metrics)))
+    figure, axes = canvas(height=1.2 + 0.2 * len(names) * max(2, len(inputs.metrics)))
     axis = axes[0][0]
     for index, (phase, document) in enumerate(inputs.metrics.items()):
         if split not in document["splits"]:
@@ -136,7 +138,7 @@ def per_class(inputs: Inputs, split: str) -> Figure:
     axis.grid(axis="y", visible=False)
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return Figure(
-        f"per_class_{split}", _svg(figure), f"{metric} per class on {split}, a mark a phase; lines: 95 % interval."
+        f"per_class_{split}", as_svg(figure), f"{metric} per class on {split}, a mark a phase; lines: 95 % interval."
     )
 
 
@@ -148,7 +150,7 @@ def confusion(inputs: Inputs, split: str) -> Figure | None:
     names = [*inputs.params.classes, *(["background"] if len(counts) > len(inputs.params.classes) else [])]
     shares = [[value / sum(row) if sum(row) else float("nan") for value in row] for row in counts]
     size = min(9.6, 3.4 + 0.42 * len(names))
-    figure, axes = _plot(width=size, height=size * 0.86)
+    figure, axes = canvas(width=size, height=size * 0.86)
     axis = axes[0][0]
     axis.grid(visible=False)
     axis.set_facecolor(GRID)  # rows of classes that are absent from the truth stay empty
@@ -164,9 +166,12 @@ def confusion(inputs: Inputs, split: str) -> Figure | None:
                     x, y, text, ha="center", va="center", color="#111111" if share > 0.5 else "#ffffff", fontsize=9
                 )
     figure.colorbar(image, ax=axis, label="share of the true class", shrink=0.8)
-    unit = "objects" if inputs.params.task == "detection" else "pixels"
-    caption = f"Confusion matrix of phase {inputs.params.phase} on {split}: per cent of each true class's {unit}."
-    return Figure(f"confusion_{split}", _svg(figure), caption)
+    unit, more = "pixels", ""
+    if inputs.params.task == "detection":
+        unit = "objects"
+        more = " Last column: missed; last row: how the detections of nothing are spread over the classes."
+    caption = f"Confusion matrix of phase {inputs.params.phase} on {split}: per cent of each true class's {unit}.{more}"
+    return Figure(f"confusion_{split}", as_svg(figure), caption)
 
 
 def curves(inputs: Inputs, split: str) -> Figure | None:
@@ -175,7 +180,7 @@ def curves(inputs: Inputs, split: str) -> Figure | None:
     if inputs.params.task != "detection" or not path.is_file():
         return None
     drawn = read_json(path)
-    figure, axes = _plot(1, 2)
+    figure, axes = canvas(1, 2)
     left, right = axes[0]
     for index, name in enumerate(name for name in inputs.params.classes if name in drawn["precision"]):
         style = {"color": PALETTE[index % len(PALETTE)], "linestyle": LINES[index // len(PALETTE) % len(LINES)]}
@@ -190,7 +195,7 @@ def curves(inputs: Inputs, split: str) -> Figure | None:
     caption = (
         f"Phase {inputs.params.phase} on {split}; dotted: the confidence that precision, recall and F1 are given at."
     )
-    return Figure(f"curves_{split}", _svg(figure), caption)
+    return Figure(f"curves_{split}", as_svg(figure), caption)
 
 
 def box_sizes(inputs: Inputs) -> Figure | None:
@@ -209,7 +214,7 @@ def box_sizes(inputs: Inputs) -> Figure | None:
         return None
     largest = max(max(found) for found in sides.values())
     edges = np.geomspace(4, max(largest, 8) * 1.01, 24)
-    figure, axes = _plot(height=3)
+    figure, axes = canvas(height=3)
     axis = axes[0][0]
     for index, (split, found) in enumerate(sorted(sides.items())):
         counts, _ = np.histogram(np.maximum(found, 4), edges)
@@ -223,5 +228,5 @@ def box_sizes(inputs: Inputs) -> Figure | None:
     axis.minorticks_off()
     axis.legend()
     return Figure(
-        "box_sizes", _svg(figure), "Box sizes per split as given; dotted: COCO's limits of small and large objects."
+        "box_sizes", as_svg(figure), "Box sizes per split as given; dotted: COCO's limits of small and large objects."
     )

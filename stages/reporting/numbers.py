@@ -10,7 +10,7 @@ A key is a dotted path into JSON (`splits.test.per_class.Sky.IoU.value`, list it
 import csv
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "fraction": lambda value: f"{value:.3f}",
     "fraction4": lambda value: f"{value:.4f}",
     "signed": lambda value: f"{value:+.3f}",
+    "points": lambda value: f"{round(100 * value, 1) + 0.0:+.1f}",  # + 0.0: no negative zero
     "percent": lambda value: f"{100 * value:.1f} %",
     "loss": lambda value: f"{value:.4g}",
     "count": lambda value: f"{value:,.0f}",
@@ -140,7 +141,8 @@ def _from_csv(rows: list[dict[str, str]], key: str) -> float | None:
 class Ledger:
     """Reads numbers out of files and remembers each one that was printed."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path = Path()) -> None:
+        self._root = root  # files are named from here: the project's folder
         self._documents: dict[str, Any] = {}
         self.printed: dict[tuple[str, str, str], Num] = {}
 
@@ -156,7 +158,7 @@ class Ledger:
             UserError: no such file, or it is damaged.
         """
         if file not in self._documents:
-            path = Path(file)
+            path = self._root / file
             self._documents[file] = read_csv(path) if path.suffix == ".csv" else read_json(path)
         document = self._documents[file]
         return _from_csv(document, key) if file.endswith(".csv") else resolve(document, key)
@@ -178,16 +180,25 @@ class Ledger:
         low, high = (self.num(file, f"{key}.{end}", format) for end in ("low", "high"))
         return (value, " [", low, ", ", high, "]")
 
-    def index(self) -> list[dict[str, str]]:
-        """The rows of numbers.json: what is printed, from which file and key, in which format."""
-        numbers = (self.printed[key] for key in sorted(self.printed))
+    def index(self, shown: Iterable[Num]) -> list[dict[str, str]]:
+        """The rows of numbers.json: what the pages show, from which file and key, in which format.
+
+        Numbers that were looked up but not put on a page are left out.
+        """
+        keys = {(n.file, n.key, n.format) for n in shown}
+        numbers = (self.printed[key] for key in sorted(self.printed) if key in keys)
         return [{"text": n.text, "file": n.file, "key": n.key, "format": n.format} for n in numbers]
 
 
-def recheck(index: Path) -> list[str]:
-    """Derive every number of a `numbers.json` again from the files it names; the differences, one line each."""
-    ledger, wrong = Ledger(), []
+def recheck(index: Path, root: Path = Path(), skip: Container[str] = ()) -> list[str]:
+    """Derive every number of a `numbers.json` again from the files it names; the differences, one line each.
+
+    Files are looked up below `root`; numbers read from a file in `skip` are left out.
+    """
+    ledger, wrong = Ledger(root), []
     for row in read_json(index):
+        if row["file"] in skip:
+            continue
         where = f"{row['file']}: {row['key']}"
         try:
             now = show(ledger.value(row["file"], row["key"]), row["format"])

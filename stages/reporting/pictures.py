@@ -13,6 +13,14 @@ from stages.reporting.numbers import Ledger
 SIDE = 960  # pixels, longer side
 BUDGET = 700_000  # bytes of all pictures together; the HTML page repeats them in base64, a third larger
 QUALITIES = (82, 70, 55, 40, 25)
+KINDS = {"best": "good (best)", "median": "median", "worst": "challenging (worst)"}
+FACTS = {  # key of a row of samples.json -> how it is called
+    "score": "score",
+    "truth": "ground truth",
+    "predicted": "predicted",
+    "IoU": "mean IoU",
+    "confidence": "mean confidence",
+}
 
 
 def shrink(path: Path, limit: int, side: int = SIDE) -> bytes:
@@ -47,12 +55,17 @@ def samples(inputs: Inputs, ledger: Ledger, split: str) -> Gallery | None:
     pictures = []
     for index, row in rows:
         path = Path("metrics", inputs.study, phase, row["file"])
-        facts = [part for key in ("score", "truth", "predicted", "IoU", "confidence") if key in row
-                 for part in (f", {key} ", ledger.num(file, f"{index}.{key}", _format(row[key])))]  # fmt: skip
+        facts = [part for key, name in FACTS.items() if key in row
+                 for part in (f", {name} ", ledger.num(file, f"{index}.{key}", _format(row[key])))]  # fmt: skip
         content = shrink(path, BUDGET // max(len(rows), 1))
-        shown = run(f"{row['kind']}: {row['id']}", *facts)
+        shown = run(f"{KINDS.get(row['kind'], row['kind'])}: {row['id']}", *facts)
         pictures.append(Picture(f"samples/{Path(row['file']).stem}.jpg", content, "image/jpeg", shown))
     caption = f"Best, median and worst predictions of phase {phase} on {split}."
+    if inputs.params.task == "detection":
+        caption += (
+            " Left: ground truth; right: predictions at the reported confidence. Score: panoptic quality (F1 x mean "
+            "IoU of the hits) of the image; mean IoU of the hits; mean confidence of the predictions."
+        )
     return Gallery(tuple(pictures), caption) if pictures else None
 
 

@@ -1,12 +1,15 @@
 """What a number came from: commit, md5 of every dep and out, environment lock, versions, device, seed, times."""
 
+import hashlib
 import platform
+import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from stages.files import sha256_of
+from stages.environment import describe_image
+from stages.files import LOGS, sha256_of
 from stages.params import read_yaml
 from stages.reporting.inputs import ONCE_A_PHASE, ONCE_A_STUDY, Inputs
 
@@ -19,18 +22,24 @@ LOCK = Path("requirements/runtime.txt")
 
 
 def provenance(inputs: Inputs) -> dict[str, Any]:
-    """provenance.json. `run`, `speed`, `git` and `platform` describe this run; the rest is equal on every machine."""
+    """provenance.json. `run`, `image`, `speed`, `git`, `platform` describe this run; the rest is equal everywhere."""
     return {
         "study": inputs.study,
         "seed": inputs.params.seed,
         "threads": inputs.params.runtime.threads,
         "lock": {"file": LOCK.as_posix(), "sha256": sha256_of(LOCK) if LOCK.is_file() else None},
+        "data": data_facts(inputs),
         "stages": locked_stages(inputs),
+        "report_code": report_code(),
         "packages": versions(),
         "python": platform.python_version(),
         "git": git_state(),
+        "image": {"report": describe_image(), "unpinned_steps": unpinned_steps(inputs)},
         "platform": platform.platform(),
+        "cpu": cpu_model(),
         "devices": sorted({row["device"] for row in _device_rows(inputs)}),
+        "hardware": hardware(inputs),
+        "tensorboard": {phase: tags for phase in inputs.metrics if (tags := board(inputs.study, phase))},
         "run": run_times(inputs),
         "speed": inputs.speed,
     }
@@ -39,6 +48,63 @@ def provenance(inputs: Inputs) -> dict[str, Any]:
 def _device_rows(inputs: Inputs) -> list[dict[str, Any]]:
     rows = [*inputs.speed.values(), *inputs.journals.values()]
     return [row for row in rows if isinstance(row.get("device"), str)]
+
+
+def hardware(inputs: Inputs) -> dict[str, list[str]]:
+    """Names of the devices that trained and scored, CUDA versions they ran with, and kinds available to the report."""
+    import torch
+
+    kinds = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return {
+        "names": sorted({row["device_name"] for row in _device_rows(inputs) if row.get("device_name")}),
+        "cuda": sorted({row["cuda"] for row in _device_rows(inputs) if row.get("cuda")}),
+        "available": [kind for kind, there in kinds.items() if there],
+    }
+
+
+def board(study: str, phase: str) -> dict[str, int]:
+    """Points of each TensorBoard curve of a training; empty where its logs are not on this machine."""
+    folder = LOGS / study / phase / "tensorboard"
+    if not any(folder.glob("events.out.tfevents.*")):
+        return {}
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    return {tag: len(events.Scalars(tag)) for tag in sorted(events.Tags()["scalars"])}
+
+
+def unpinned_steps(inputs: Inputs) -> list[str]:
+    """Steps that ran in an image whose lock was not the repository's (`--allow-unpinned`), by their journals."""
+    return sorted(name for name, row in inputs.journals.items() if (row.get("image") or {}).get("unpinned"))
+
+
+def data_facts(inputs: Inputs) -> dict[str, Any]:
+    """The manifest that names every image with its sha256, its own sha256, and how many images each split has."""
+    manifest = Path("data", inputs.study, "raw", "manifest.jsonl")
+    return {
+        "manifest": manifest.as_posix(),
+        "sha256": sha256_of(manifest) if manifest.is_file() else None,
+        "images": {split: row["images"] for split, row in inputs.splits["counts"]["after"].items()},
+    }
+
+
+def report_code() -> str:
+    """sha256 over the code that writes the report: another one may word or draw the same numbers differently."""
+    room = Path(__file__).parent
+    files = [room.parent / "report.py", *(path for path in room.rglob("*") if path.suffix in (".py", ".j2", ".css"))]
+    rows = sorted((path.relative_to(room.parent).as_posix(), sha256_of(path)) for path in files)
+    return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+
+def cpu_model() -> str | None:
+    """The CPU's name: the last bits of a result may depend on it. None where the system does not say."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.M)
+    return found[1].strip() if found else platform.processor() or None
 
 
 def versions() -> dict[str, str]:

@@ -18,11 +18,21 @@ from stages.reporting.figures import adapt
 from stages.reporting.numbers import ABSENT, Inline, plain
 
 
-def write_pages(folder: Path, sections: Sequence[Section], **context: Any) -> None:
-    """report.md, report.html, tables/*.csv and figures/* into `folder`."""
+def write_pages(folder: Path, sections: Sequence[Section], name: str = "report", **context: Any) -> None:
+    """<name>.md, <name>.html (by the templates of that name), tables/*.csv and figures/* into `folder`."""
     blocks = [block for section in sections for block in section.blocks]
     for block in blocks:
         _write_parts(folder, block)
+    for page in (f"{name}.md", f"{name}.html"):
+        write_text(folder / page, _rendered(page, sections, context))
+
+
+def write_guide(path: Path, sections: Sequence[Section], **context: Any) -> None:
+    """The reproduction guide, Markdown only; it stands beside report.md or alone."""
+    write_text(path, _rendered("guide.md", sections, context))
+
+
+def _rendered(page: str, sections: Sequence[Section], context: dict[str, Any]) -> str:
     environment = Environment(
         loader=PackageLoader("stages.reporting"),
         undefined=StrictUndefined,
@@ -40,9 +50,7 @@ def write_pages(folder: Path, sections: Sequence[Section], **context: Any) -> No
         "tone": tone,
     }
     environment.filters |= {"inline_svg": lambda figure: Markup(adapt(figure.svg, figure.name))}
-    for page in ("report.md", "report.html"):
-        text = environment.get_template(f"{page}.j2").render(sections=sections, **context)
-        write_text(folder / page, text)
+    return environment.get_template(f"{page}.j2").render(sections=sections, **context)
 
 
 def _write_parts(folder: Path, block: Block) -> None:
@@ -66,7 +74,7 @@ def table_csv(table: Table) -> str:
 
 def markdown(inline: Inline) -> str:
     """Text for Markdown; what the data's names bring along (|, *, <, ...) is escaped."""
-    return "".join(_escape(part) if isinstance(part, str) else part.text for part in inline)
+    return "".join(_escape(part if isinstance(part, str) else part.text) for part in inline)
 
 
 def _escape(text: str) -> str:

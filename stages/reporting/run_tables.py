@@ -274,6 +274,7 @@ def origin(inputs: Inputs, document: dict[str, Any]) -> Table:
     rows = (
         (cell("Git commit"), Cell((commit + state,), "warn" if git["dirty"] else "hash")),
         (cell("environment lock"), cell(f"{lock['file']}, sha256 {lock['sha256'] or 'not there'}", tone="hash")),
+        *_image(document["image"]),
         (cell("packages"), cell(", ".join(f"{name} {version}" for name, version in document["packages"].items()))),
         (cell("Python, system"), cell(f"{document['python']}, {document['platform']}")),
         (
@@ -283,6 +284,19 @@ def origin(inputs: Inputs, document: dict[str, Any]) -> Table:
         (cell("seed"), cell(str(document["seed"]))),
     )
     return Table("provenance", "Made from", ("What", "Value"), rows)
+
+
+def _image(recorded: dict[str, Any]) -> list[tuple[Cell, Cell]]:
+    image, unpinned = recorded["report"], recorded["unpinned_steps"]
+    rows = []
+    if image:
+        revision = f", built at Git revision {image['git_revision']}" if image["git_revision"] else ""
+        rows.append((cell("container image"), cell(f"{image['name']}{revision}")))
+    if unpinned or (image and image["unpinned"]):
+        steps = ", ".join([*unpinned, *(["report"] if image and image["unpinned"] else [])])
+        text = f"run with --allow-unpinned in an image that was built from another lock: {steps}"
+        rows.append((cell("not the locked environment"), cell(text, tone="warn")))
+    return rows
 
 
 def sums(document: dict[str, Any]) -> Table | None:

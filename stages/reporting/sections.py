@@ -2,7 +2,19 @@
 
 from typing import Any
 
-from stages.reporting import claims, data_tables, figures, pictures, run_tables, tables
+from stages.reporting import (
+    bundle,
+    claims,
+    data_tables,
+    detection_tables,
+    figures,
+    lists,
+    pictures,
+    run_tables,
+    sheet,
+    tables,
+    training_log,
+)
 from stages.reporting.blocks import Bullets, Section, Text, section
 from stages.reporting.inputs import Inputs
 from stages.reporting.numbers import Ledger
@@ -17,9 +29,16 @@ def compose(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], document: d
             "Summary",
             Text((report.summary,)) if report.summary else None,
             tables.headline(inputs, ledger),
+            training_log.apart(inputs, ledger, derived),
             claims.final(inputs, ledger, derived),
         ),
         section("claims", "Published and target figures", claims.claims(inputs, ledger, derived)),
+        section(
+            "lists",
+            "Both validation lists",
+            lists.sentences(inputs, ledger, derived),
+            lists.table(inputs, ledger, derived),
+        ),
         _phases(inputs, ledger, derived),
         _classes(inputs, ledger, derived),
         section("models", "Models compared", tables.models(inputs, ledger, inputs.headline_split)),
@@ -33,8 +52,10 @@ def compose(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], document: d
             run_tables.steps(inputs, ledger, document),
             run_tables.configuration(inputs, ledger),
         ),
+        section("sheet", "Fact sheet", sheet.table(inputs, ledger, derived, document)),
         section("provenance", "Provenance", run_tables.origin(inputs, document), run_tables.sums(document)),
         section("next", "Next steps", _bullets((step,) for step in report.next_steps)),
+        bundle.close(inputs, ledger, derived),
     ]
     return [part for part in found if part is not None]
 
@@ -54,6 +75,8 @@ def _phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section 
         tables.phases(inputs, ledger, derived, metric),
         run_tables.changes(inputs, ledger),
         *(tables.overall(inputs, ledger, split) for split in others),
+        *(detection_tables.operating_points(inputs, ledger, split) for split in others),
+        detection_tables.sizes(inputs, ledger, inputs.headline_split),
         tables.groups(inputs, ledger, inputs.headline_split),
         _leftover(inputs),
     )
@@ -89,6 +112,8 @@ def _training(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Sectio
         pictures.reconstructions(inputs),
         run_tables.training(inputs, ledger, derived),
         figures.training_curves(inputs),
+        training_log.curve(inputs, ledger, derived),
+        training_log.ultralytics(inputs, ledger, derived),
         run_tables.published_epochs(inputs, ledger),
     )
 
@@ -100,11 +125,14 @@ def _data(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section | 
         data_tables.sources(inputs, ledger),
         data_tables.split_sizes(inputs, ledger),
         data_tables.class_counts(inputs, ledger),
+        data_tables.rare(inputs, ledger),
         data_tables.moves(inputs, ledger, derived),
         data_tables.duplicates(inputs, ledger),
         data_tables.leaks(inputs, ledger),
         data_tables.left_out(inputs, ledger),
-        data_tables.problems(inputs, ledger),
+        data_tables.polygons(inputs, ledger),
+        data_tables.problems(inputs, ledger, derived),
         data_tables.no_problems(inputs),
         figures.box_sizes(inputs),
+        data_tables.box_sizes(inputs, ledger, derived),
     )

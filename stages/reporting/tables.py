@@ -267,6 +267,7 @@ def models(inputs: Inputs, ledger: Ledger, split: str) -> Table:
                 cell(architecture(inputs, phase)),
                 cell(ledger.num(file, "parameters", "count")),
                 cell(ledger.num(file, "weights.bytes", "size")),
+                *_mask_file(inputs, ledger, phase, split),
                 cell(ledger.num(inputs.file_own("derived.json"), "classes.count", "count")),
                 cell(ledger.num(inputs.file_own("derived.json"), f"classes.predicted.{phase}.{split}", "count")),
                 cell(score),
@@ -278,6 +279,7 @@ def models(inputs: Inputs, ledger: Ledger, split: str) -> Table:
         "Model",
         "Parameters",
         "Weights file",
+        *(("Mask file, mean",) if inputs.params.task == "segmentation" else ()),
         "Classes",
         "Classes predicted",
         f"{label(inputs, metric)}, {split}",
@@ -289,10 +291,23 @@ def models(inputs: Inputs, ledger: Ledger, split: str) -> Table:
         tuple(rows),
         run(
             caption_of(inputs, ledger, inputs.params.phase, split),
-            " Latency: median of single images after warm-up; images/s: in batches. "
+            " Latency: median of single images after warm-up; images/s (FPS): in batches. "
             "Both are this run's; the brackets of the latency are quartiles.",
+            " Mask file: a predicted mask as PNG at the image's own size; classes predicted: in any of them."
+            if inputs.params.task == "segmentation"
+            else "",
         ),
     )
+
+
+def _mask_file(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> list[Cell]:
+    """What one predicted mask weighs as a file; no column for detection, which has no masks."""
+    if inputs.params.task != "segmentation":
+        return []
+    if "masks" not in inputs.metrics[phase]["splits"].get(split, {}):
+        return [cell(ABSENT)]
+    key = f"splits.{split}.masks.bytes_mean"
+    return [cell(ledger.interval(inputs.file_metrics(phase), key, "size"))]
 
 
 def architecture(inputs: Inputs, phase: str) -> str:
