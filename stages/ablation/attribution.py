@@ -1,0 +1,99 @@
+"""What each factor is worth: effects with intervals, and one sentence per factor, as plain data for ablation.json."""
+
+from typing import Any
+
+import numpy as np
+
+from stages.ablation.design import Design
+from stages.ablation.results import Results
+from stages.params import Params
+from stages.params.ablation import Ablation
+from stages.reporting.effects import Layout, costliest, effect, interactions, main_effects, together
+from stages.reporting.numbers import Inline, Ledger, plain
+
+
+def layout(results: Results) -> Layout:
+    """Cells and seeds of the runs as indices."""
+    cells = [experiment.cell for experiment in results.experiments]
+    order, numbers = sorted(set(cells)), sorted({experiment.seed for experiment in results.experiments})
+    return Layout(
+        np.array([order.index(cell) for cell in cells]),
+        np.array([numbers.index(experiment.seed) for experiment in results.experiments]),
+        np.array(cells),
+    )
+
+
+def attribute(params: Params, design: Design, results: Results) -> dict[str, Any]:
+    """The whole of ablation.json (docs/ablations.md lists its keys)."""
+    assert params.ablation is not None
+    ablation, runs = params.ablation, layout(results)
+    contrasts = dict(zip(ablation.factors, main_effects(runs, design), strict=True))
+    full = design == "full"
+    pairs = interactions(runs) if full else {}
+    names = list(ablation.factors)
+
+    def all_metrics(contrast: np.ndarray) -> dict[str, Any]:
+        return {
+            metric: effect(runs, contrast, results.scores[metric], results.draws[metric], results.images)
+            for metric in results.scores
+        }
+
+    classes = [metric for metric in results.scores if "/" in metric]
+    most = {
+        name: costliest(runs, contrast, results.scores, results.draws, classes, results.images)
+        for name, contrast in contrasts.items()
+    }
+    effects = {name: all_metrics(contrast) for name, contrast in contrasts.items()}
+    found: dict[str, Any] = {
+        "study": params.study,
+        "phase": ablation.phase,
+        "task": params.task,
+        "design": design,
+        "headline": params.report.headline,
+        "split": results.split,
+        "images": results.images,
+        "seeds": list(ablation.seeds),
+        "factors": {
+            name: {"label": ablation.title(name), "off": factor.off, "on": factor.on}
+            for name, factor in ablation.factors.items()
+        },
+        "runs": _runs(ablation, results),
+        "effects": effects,
+        "interactions": {f"{names[f]} x {names[g]}": all_metrics(row) for (f, g), row in pairs.items()},
+        "together": all_metrics(together(runs)) if full and len(names) > 1 else None,
+        "most": most,
+    }
+    ledger = Ledger()
+    ledger.add("", found)
+    return found | {"sentences": {name: plain(sentence(ledger, "", found, name)) for name in names}}
+
+
+def _runs(ablation: Ablation, results: Results) -> list[dict[str, Any]]:
+    rows = []
+    for index, (experiment, commit) in enumerate(zip(results.experiments, results.commits, strict=True)):
+        levels = {name: "on" if level else "off" for name, level in zip(ablation.factors, experiment.cell, strict=True)}
+        values = {name: float(column[index]) for name, column in results.scores.items()}
+        scores = {name: None if np.isnan(value) else value for name, value in values.items()}
+        row = {"name": experiment.name, "commit": commit, "levels": levels, "seed": experiment.seed, "scores": scores}
+        rows.append(row)
+    return rows
+
+
+def sentence(ledger: Ledger, file: str, found: dict[str, Any], name: str) -> Inline:
+    """ "random crop: -1.9 mIoU points [-2.6, -1.2], costs Sky most (-4.2 [-6.0, -2.4])".
+
+    found: ablation.json, which `ledger` knows as `file`; name: the factor.
+    """
+    headline = found["headline"]
+    row, most = found["effects"][name][headline], found["most"][name]
+    value, *interval = ledger.interval(file, f"effects.{name}.{headline}", "points")
+    parts: list[Any] = [f"{found['factors'][name]['label']}: ", value, f" {headline} points", *interval]
+    if row["low"] is None:
+        parts.append(", without an interval (too few images)")
+    elif row["low"] <= 0 <= row["high"]:
+        parts.append(", no measurable effect")
+    for key, verb in (("costs", "costs"), ("gains", "helps")):
+        if key in most:
+            where = ledger.interval(file, f"most.{name}.{key}", "points")
+            parts += [f", {verb} {most[key]['name'].partition('/')[2]} most (", *where, ")"]
+    return tuple(parts)

@@ -1,0 +1,93 @@
+"""`retrace ablate`: the changes of one phase switched off and on as DVC experiments, and what each is worth."""
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import cast, get_args
+
+from tabulate import tabulate
+
+from stages.ablation.design import Design, Experiment, experiments
+from stages.ablation.estimate import announce, seconds_each
+from stages.ablation.experiments import check_upstream, collect_finished, exclusive, run_in_queue, run_in_turn
+from stages.ablation.git import find, head
+from stages.ablation.workspace import Workspace
+from stages.errors import UserError
+from stages.params import PARAMS, Params, load, read_yaml
+
+Run = Callable[[Workspace, Params, list[Experiment], int], dict[str, str]]
+
+
+def main(
+    design: str, jobs: int | None, engine: str, address: str, gpus: float, dry_run: bool, say: Callable[[str], None]
+) -> None:
+    """The command line's words checked; raises `UserError` for one that does not exist."""
+    if design not in get_args(Design):
+        raise UserError(f"--design {design}: no such design; allowed: {', '.join(get_args(Design))}")
+    if engine not in ("dvc", "ray"):
+        raise UserError(f"--engine {engine}: no such engine; allowed: dvc, ray")
+    if engine == "ray":
+        from stages.ablation.ray_engine import on_cluster
+
+        ablate(cast(Design, design), dry_run, jobs, on_cluster(address, gpus, jobs), say)
+    else:
+        ablate(cast(Design, design), dry_run, jobs or 1, _here(jobs or 1), say)
+
+
+def ablate(design: Design, dry_run: bool, jobs: int | None, run: Run, say: Callable[[str], None]) -> None:
+    """Run what is missing, then write reports/<study>-ablation/.
+
+    jobs: how many at a time, for the estimate; None: not known.
+    run: carries the missing experiments out and returns `{name: why}` of the failed.
+    """
+    params, values = load(), read_yaml(PARAMS)
+    if params.ablation is None:
+        raise UserError("params.yaml: no block `ablation`; it names phase, seeds and factors: see docs/ablations.md")
+    commit = head()
+    planned = experiments(design, params, values)
+    names = [experiment.name for experiment in planned]
+    existing = find(names)
+    todo = [experiment for experiment in planned if experiment.name not in existing]
+    phase = params.ablation.phase
+    say(announce(len(todo), len(existing), seconds_each(params.study, phase), jobs))
+    if dry_run:
+        say(_table(planned, existing, params))
+        return
+    failed = {}
+    if todo:
+        workspace = Workspace(params.study, commit, Path.cwd())
+        with exclusive(workspace):
+            workspace.prepare()
+            check_upstream(workspace, phase)
+            collected = set(collect_finished(workspace, names))
+            todo = [experiment for experiment in todo if experiment.name not in collected]
+            failed = run(workspace, params, todo, len(planned))
+    if failed:
+        lines = [f"{name}: {why}" for name, why in sorted(failed.items())]
+        kept = len(planned) - len(failed)
+        raise UserError(
+            "\n       ".join([*lines, f"{kept} of {len(planned)} are done and kept; run the command again"])
+        )
+    from stages.ablation.report import write_report
+
+    for sentence in write_report(params, design, planned):
+        say(sentence)
+
+
+def _here(jobs: int) -> Run:
+    def run(workspace: Workspace, params: Params, todo: list[Experiment], total: int) -> dict[str, str]:
+        assert params.ablation is not None
+        if jobs > 1:
+            return run_in_queue(workspace, params.ablation.phase, todo, total, jobs)
+        return run_in_turn(workspace, params.ablation.phase, todo, total)
+
+    return run
+
+
+def _table(planned: list[Experiment], existing: Collection[str], params: Params) -> str:
+    assert params.ablation is not None
+    rows = []
+    for experiment in planned:
+        levels = ["on" if level else "off" for level in experiment.cell]
+        state = "exists" if experiment.name in existing else "to run"
+        rows.append([*levels, experiment.seed, state, experiment.name])
+    return tabulate(rows, [*params.ablation.factors, "seed", "", "experiment"], tablefmt="plain")
