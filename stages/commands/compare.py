@@ -1,0 +1,34 @@
+"""`retrace compare`: results side by side, and the tables generated into README.md, docs/ and reports/README.md."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.errors import UserError
+
+
+def compare(names: Sequence[str], files: Sequence[Path], metric: str | None, split: str | None) -> None:
+    """Print the comparison of `names` and write it to `files`, each in the format of its ending."""
+    from stages.comparison import render, rows
+    from stages.comparison.selection import select
+
+    for path in files:
+        render.writer(path)
+    comparison = rows.compare(select(names), metric, split)
+    render.to_terminal(comparison)
+    for path in files:
+        render.write(comparison, path)
+
+
+def write_documents(names: Sequence[str]) -> list[str]:
+    """Bring every generated table up to date; returns the files that changed."""
+    from stages.comparison.documents import generate
+    from stages.files import write_text
+
+    if names:
+        raise UserError("--write makes the tables of all studies; give it no names")
+    changed = []
+    for path, text in generate().items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+            changed.append(path.as_posix())
+    return changed
