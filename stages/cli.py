@@ -57,7 +57,7 @@ def studies() -> None:
     grid = Table(box=None, pad_edge=False, show_lines=False, expand=False)
     for name in ("study", "task", "phases"):
         grid.add_column(name, no_wrap=name != "phases")
-    grid.add_column("title, and the data it needs")
+    grid.add_column("title, and the data it needs", overflow="fold")
     for row in rows:
         grid.add_row(row["study"], row["task"], row["phases"], f"{row['title']}: {row['data needed']}")
         grid.add_row()
@@ -80,14 +80,12 @@ def watch(
 @stage
 def doctor() -> None:
     """Check this machine: Python, lock, torch and GPU, DVC, Git, disk, codecs - each with its remedy."""
-    from stages.commands.doctor import ERROR, examine
+    from stages.commands.doctor import ERROR, examine, line_width
 
     errors = 0
     for finding in examine():
         errors += finding.level == ERROR
-        typer.echo(f"{finding.level:<8} {finding.check:<14} {finding.found}")
-        if finding.remedy and finding.level != "ok":
-            typer.echo(f"{'':<8} {'':<14} -> {finding.remedy}")
+        typer.echo(finding.lines(line_width()))
     if errors:
         raise UserError(f"{errors} of these must be put right before `dvc repro` can work")
 
@@ -111,6 +109,85 @@ def predict(
         raise UserError(
             "\n       ".join([*result.problems, f"the {result.frames} frames before and after are kept in {out}"])
         )
+
+
+@app.command()
+@stage
+def compare(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Studies, phases (offroad:aggressive), experiments, commits (HEAD~3, main:baseline) or `workspace`. "
+            "Default: every study with results."
+        ),
+    ] = None,
+    out: Annotated[
+        list[Path] | None, typer.Option("-o", "--out", help="Also write to this .md, .html or .csv; repeatable.")
+    ] = None,
+    metric: Annotated[str | None, typer.Option("--metric", help="Default: the study's headline metric.")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Default: test where it was scored.")] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Bring the generated tables of README.md, docs/ and reports/ up to date.")
+    ] = False,
+) -> None:
+    """Results side by side, with intervals; paired tests where the same images were scored."""
+    from stages.commands.compare import compare as run
+    from stages.commands.compare import write_documents
+
+    if not write:
+        return run(what or [], out or [], metric, split)
+    for path in write_documents(what or []) or ["every generated table is up to date"]:
+        typer.echo(path)
+
+
+@app.command()
+@stage
+def ablate(
+    design: Annotated[str, typer.Option("--design", help="full | one-at-a-time | leave-one-out")] = "full",
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="At a time, through DVC's queue; default: in turn, on Ray all."),
+    ] = None,
+    engine: Annotated[str, typer.Option("--engine", help="dvc (this machine) | ray (a cluster)")] = "dvc",
+    address: Annotated[str, typer.Option("--address", help="Of the Ray cluster.")] = "auto",
+    gpus: Annotated[float, typer.Option("--gpus", min=0, help="Ray: GPUs of one experiment.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the experiments and what they cost.")] = False,
+) -> None:
+    """Which change did it: switch the changes of a phase off and on, and attribute the result to each."""
+    from stages.commands import ablate as command
+
+    command.main(design, jobs, engine, address, gpus, dry_run, typer.echo)
+
+
+@app.command()
+@stage
+def verify(
+    study: Annotated[str | None, typer.Option("--study", help="Default: the study in params.yaml.")] = None,
+    rev: Annotated[str, typer.Option("--rev", help="The commit to check.")] = "HEAD",
+    data_from_cache: Annotated[
+        bool, typer.Option("--data-from-cache", help="Start after collect, with the raw data of your DVC cache.")
+    ] = False,
+    no_rerun: Annotated[
+        bool, typer.Option("--no-rerun", help="Only the checks that take seconds: record, stored files, report.")
+    ] = False,
+) -> None:
+    """Does the result still come out? Rerun a commit in a temporary clone and compare every file and number."""
+    from stages.commands.verify import verify as check
+
+    check(study, rev, data_from_cache, no_rerun)
+
+
+@app.command()
+@stage
+def why(
+    query: Annotated[str, typer.Argument(help="0.752 | mIoU | metrics.json:test_mIoU | FILE:KEY")],
+    study: Annotated[str | None, typer.Option("--study", help="Only this study's report.")] = None,
+) -> None:
+    """Where a number comes from: metrics file, weights, parameters, data, code, environment and commit."""
+    from stages.commands.why import why as trace
+
+    for line in trace(query, study):
+        typer.echo(line)
 
 
 def main() -> None:

@@ -1,0 +1,150 @@
+"""The checks in their order: first those that need no rerun, then the rerun against the record, then other seeds."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from stages.errors import UserError
+from stages.files import dump_json, read_json, write_text
+from stages.params import read_yaml
+from stages.programs import environment, last_line
+from stages.sums import changed, listing
+from stages.verification import expected, outs, pages
+from stages.verification.job import Job
+from stages.verification.material import check_out, damage, gather
+from stages.verification.outs import DIFFERENT, SAME, Row
+from stages.verification.records import chain, contradictions, from_lock, from_provenance, stage_names
+from stages.verification.rerun import rerun
+
+
+def standing(job: Job) -> list[str]:
+    """What is wrong without running anything, one line each: the commit against itself, the results stored here against
+    the record, and every printed number against the file it was read from."""
+    here = from_lock(job.project, job.params) or from_provenance(job.project, job.params)
+    wrong = contradictions(job.root, job.params, job.record)
+    wrong += damage(job.project, job.record, job.cache, here)
+    gather(job.before, _sources(job), job.record, job.cache, [job.project])
+    wrong += pages.check(job.before, job.params.study).wrong
+    ablation = f"{job.params.study}-ablation"
+    if (job.before / "reports" / ablation / "numbers.json").is_file():
+        wrong += pages.check(job.before, ablation, "ablation").wrong
+    return wrong
+
+
+def run_again(job: Job) -> list[Row]:
+    """Run the stages in the clone and compare every out, every metric and the report."""
+    names = stage_names(job.params)
+    skipped = names[:1] if job.data_from_cache else []
+    job.log.unlink(missing_ok=True)
+    if job.data_from_cache:
+        (raw,) = job.record.outs["collect"]
+        check_out(job.cache, job.record.outs["collect"][raw], job.root / raw)
+    arguments = [["--downstream", "rebalance"]] if job.data_from_cache else [[]]
+    rerun(job.root, job.log, "rerun", len(names) - len(skipped), arguments)
+    rows = outs.compare_outs(job.root, job.before, job.record, job.cache, job.bits, skipped)
+    rows += outs.compare_metrics(job.root, job.before, job.params, job.bits)
+    rows.append(_numbers(job))
+    rows.append(_report(job))
+    return rows
+
+
+def _sources(job: Job) -> list[str]:
+    return [row["file"] for row in read_json(job.before / "reports" / job.params.study / "numbers.json")]
+
+
+def numbers_row(job: Job) -> Row:
+    """Every printed number of the committed report against the committed files, as far as their bytes are here."""
+    found = pages.check(job.before, job.params.study)
+    lost = sum(found.unchecked.values())
+    details = found.wrong + [
+        f"{file}: its recorded bytes are nowhere here, so {count} numbers read from it were not checked"
+        for file, count in sorted(found.unchecked.items())
+    ]
+    result = DIFFERENT if found.wrong or (lost and job.bits) else SAME if not lost else "not all checked"
+    text = f"{len(found.wrong)} wrong" if found.wrong else f"{found.numbers} same"
+    return Row("report", "numbers on the pages", f"{found.numbers + lost}", text, result, tuple(details))
+
+
+def _numbers(job: Job) -> Row:
+    gather(job.before, _sources(job), job.record, job.cache, [job.root])
+    return numbers_row(job)
+
+
+def _report(job: Job) -> Row:
+    """The report written again with the committed provenance: from the same metrics it must be the same bytes."""
+    committed = job.before / "reports" / job.params.study
+    again = job.before.parent / "rerendered"
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.verification.rerender", str(committed), str(again)],
+        cwd=job.root,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    name = f"reports/{job.params.study}"
+    if done.returncode:
+        words = last_line(done.stderr).removeprefix("error: ") or "no reason given"
+        return Row("report", name, "-", "-", "not compared", (f"{name}: {words}; its numbers were checked one by one",))
+    old, new = listing(committed) or {}, listing(again) or {}
+    names = changed(old, new)
+    details = tuple(f"{name}/{file}" for file in names)
+    result = SAME if not names else DIFFERENT if job.bits else "other bytes"
+    return Row("report", name, f"{len(old)} files", f"{len(old) - len(names)} same", result, details)
+
+
+def run_seeds(job: Job) -> list[tuple[Row, str]]:
+    """The stages of the active phase once for each stated seed, and each expected value tested against the scores.
+
+    Splits stay those of the study's own seed. Returns a row and a sentence for each expected value.
+    """
+    if not job.params.expected:
+        return []
+    active, metrics = job.params.phase, f"metrics/{job.params.study}/{job.params.phase}.json"
+    documents = {job.params.seed: read_json(job.root / metrics)}
+    line = [f"finetune@{phase}" for phase in reversed(chain(job.params, active))]
+    targets = ["pretrain", *line, f"evaluate@{active}"]
+    for seed in expected.seeds_of(job.params):
+        if seed not in documents:
+            write_text(job.root / "params.yaml", dump_json(read_yaml(job.root / "params.yaml") | {"seed": seed}))
+            rerun(job.root, job.log, f"seed {seed}", len(targets), [["--single-item", *targets]])
+            documents[seed] = read_json(job.root / metrics)
+    result = []
+    for wanted in job.params.expected:
+        seeds = wanted.seeds or (job.params.seed,)
+        scores = [expected.score(documents[seed], wanted.metric, wanted.split) for seed in seeds]
+        known = [value for value in scores if value is not None]
+        name, goal = f"{wanted.metric}, {wanted.split}", f"{wanted.value:g}-{wanted.tolerance:g}"
+        if len(known) < len(scores):
+            row = Row("expected", name, goal, "-", DIFFERENT, (f"{name}: not measured for every seed",))
+            result.append((row, f"{name}: not measured for every seed"))
+            continue
+        verdict = expected.judge(wanted, known)
+        passed = outs.TOLERATED if verdict.passed else DIFFERENT
+        listed = ", ".join(f"{seed}: {value:.4f}" for seed, value in zip(seeds, known, strict=True))
+        row = Row("expected", name, goal, f"{verdict.mean:.4f}", passed)
+        result.append((row, f"{verdict.describe(wanted)} [seeds {listed}]"))
+    return result
+
+
+def changed_since(job: Job) -> list[str]:
+    """Deps (code, lock, raw data) that are not what they were when the record was made; after a rerun."""
+    now = from_lock(job.root, job.params)
+    names = set()
+    made = set(job.record.paths())
+    for stage, deps in (now.deps if now else {}).items():
+        recorded = job.record.deps.get(stage, {})
+        names |= {path for path, md5 in deps.items() if path not in made and recorded.get(path, md5) != md5}
+    return sorted(names)
+
+
+def discard(folder: Path) -> None:
+    """Remove a temporary folder and all below it."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def require(wrong: list[str]) -> None:
+    """Raise a `UserError` that lists what is wrong."""
+    if wrong:
+        more = f"\n       and {len(wrong) - 30} more" if len(wrong) > 30 else ""
+        raise UserError("\n       ".join(wrong[:30]) + more)

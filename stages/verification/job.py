@@ -1,0 +1,85 @@
+"""What one verification works on: the commit in a temporary clone, its parameters and its record."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages import environment
+from stages.errors import UserError
+from stages.files import LOGS, read_json
+from stages.params import Params
+from stages.reporting.provenance import cpu_model
+from stages.sums import Cache, cache_of
+from stages.verification.clone import bring_inputs, clone, parameters, use_empty_cache
+from stages.verification.expected import demands_bits
+from stages.verification.records import Record, committed
+
+
+@dataclass(frozen=True)
+class Job:
+    """Folders: `project` is the user's, `root` the clone, `before` a copy of what the commit holds of the results."""
+
+    project: Path
+    commit: str
+    root: Path
+    before: Path
+    params: Params
+    record: Record
+    origin: dict[str, Any]  # the committed provenance.json
+    cache: Cache  # of the user's project
+    bits: bool  # whether the rerun must give the same bytes
+    why: str  # ... and the reason
+    data_from_cache: bool
+
+    @property
+    def log(self) -> Path:
+        """Where the stages' output goes; outside the clone, so that it outlives it."""
+        return self.project / LOGS / "verify" / f"{self.params.study}-{self.commit[:12]}.log"
+
+
+def prepare(project: Path, commit: str, study: str | None, data_from_cache: bool, temporary: Path) -> Job:
+    """Clone the commit and read what it recorded.
+
+    Raises:
+        UserError: the environment is not the commit's lock (every package that differs is named), or the commit holds
+            no result of the study.
+    """
+    root = clone(project, commit, temporary / "clone")
+    wrong = environment.differences(root / environment.LOCK)
+    if wrong:
+        listed = "\n       ".join(wrong)
+        raise UserError(
+            f"the environment is not what {environment.LOCK} of commit {commit[:12]} locks:\n       {listed}\n"
+            "       nothing was rerun; rebuild it first: rm -rf .venv && make venv"
+        )
+    use_empty_cache(root, temporary / "cache")
+    origin = _origin(root, study)
+    params = parameters(root, study, "cpu" if origin.get("devices") == ["cpu"] else "auto")
+    origin = origin or _origin(root, params.study)
+    from stages.models.predict import choose_device
+
+    bits, why = demands_bits(params, origin, cpu_model(), choose_device(params.machine.device).type)
+    record = committed(root, params)
+    before = _copy_results(root, temporary / "committed", params.study)
+    return Job(project, commit, root, before, params, record, origin, cache_of(project), bits, why, data_from_cache)
+
+
+def ready(job: Job) -> None:
+    """Bring what Git does not carry into the clone; see `bring_inputs`."""
+    bring_inputs(job.project, job.root, job.params, job.data_from_cache)
+
+
+def _origin(root: Path, study: str | None) -> dict[str, Any]:
+    path = root / "reports" / (study or "") / "provenance.json"
+    return read_json(path) if study and path.is_file() else {}
+
+
+def _copy_results(root: Path, target: Path, study: str) -> Path:
+    target.mkdir(parents=True)
+    for name in (f"metrics/{study}", f"reports/{study}", f"reports/{study}-ablation", "plots"):
+        if (root / name).is_dir():
+            shutil.copytree(root / name, target / name)
+    if (root / "metrics.json").is_file():
+        shutil.copy2(root / "metrics.json", target / "metrics.json")
+    return target

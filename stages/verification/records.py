@@ -1,0 +1,103 @@
+"""What a commit says came out: md5 of every dep and out, from dvc.lock or from the study's provenance.json."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stages.errors import UserError
+from stages.files import read_json
+from stages.params import Params, read_yaml
+from stages.sums import digest, listing
+
+ONCE = ("collect", "rebalance", "pretrain")
+
+
+@dataclass(frozen=True)
+class Record:
+    """`outs` and `deps`: `{stage: {path: md5}}`, stages in the order they run."""
+
+    file: str  # where it was read
+    outs: dict[str, dict[str, str]]
+    deps: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def paths(self) -> dict[str, str]:
+        """`{path: md5}` of every out."""
+        return {path: md5 for outs in self.outs.values() for path, md5 in outs.items()}
+
+
+def stage_names(params: Params) -> list[str]:
+    """The stages of a study in an order in which they can run; `finetune` and `evaluate` once a phase."""
+    phases: list[str] = []
+    for phase in params.phases:
+        phases += [name for name in reversed(chain(params, phase)) if name not in phases]
+    return [*ONCE, *(f"{stage}@{phase}" for phase in phases for stage in ("finetune", "evaluate")), "report"]
+
+
+def chain(params: Params, phase: str) -> list[str]:
+    """A phase, the phase whose weights it starts from, and so on back to the first."""
+    found = [phase]
+    while (init := params.phases[found[-1]].init) in params.phases:
+        found.append(init)
+    return found
+
+
+def from_lock(root: Path, params: Params) -> Record | None:
+    """The study's stages in dvc.lock; None where it holds another study (it holds one at a time)."""
+    path = root / "dvc.lock"
+    listed = (read_yaml(path).get("stages") or {}) if path.is_file() else {}
+    record = Record("dvc.lock", {}, {})
+    for name in stage_names(params):
+        entry = listed.get(name) or {}
+        outs = {row["path"]: row["md5"] for row in entry.get("outs") or ()}
+        if any(out.split("/")[1:2] == [params.study] for out in outs):
+            record.outs[name] = outs
+            record.deps[name] = {row["path"]: row["md5"] for row in entry.get("deps") or ()}
+    return record if record.outs else None
+
+
+def from_provenance(root: Path, params: Params) -> Record | None:
+    """The study's stages in its committed provenance.json; None where there is none."""
+    file = f"reports/{params.study}/provenance.json"
+    if not (root / file).is_file():
+        return None
+    stages = read_json(root / file)["stages"]
+    names = [name for name in stage_names(params) if name in stages]
+    return Record(file, {n: stages[n]["outs"] for n in names}, {n: stages[n]["deps"] for n in names})
+
+
+def committed(root: Path, params: Params) -> Record:
+    """The record to compare with.
+
+    Raises:
+        UserError: neither file records this study, or a stage of it is missing there.
+    """
+    record = from_lock(root, params) or from_provenance(root, params)
+    if record is None:
+        raise UserError(
+            f"{params.study}: this commit holds no result of this study, neither in dvc.lock nor in "
+            f"reports/{params.study}/provenance.json; run `dvc repro` and commit what it writes"
+        )
+    missing = [name for name in stage_names(params) if name != "report" and name not in record.outs]
+    if missing:
+        raise UserError(
+            f"{record.file}: records nothing of {', '.join(missing)}; run `dvc repro` and commit what it writes"
+        )
+    return record
+
+
+def contradictions(root: Path, params: Params, record: Record) -> list[str]:
+    """Where the commit disagrees with itself, one line each.
+
+    dvc.lock against provenance.json, and every recorded out that Git holds against the bytes in Git.
+    """
+    lines = []
+    other = from_provenance(root, params)
+    if other is not None and other.file != record.file:
+        theirs = other.paths()
+        for path, md5 in record.paths().items():
+            if path in theirs and theirs[path] != md5:
+                lines.append(f"{path}: {record.file} says {md5}, {other.file} says {theirs[path]}")
+    for path, md5 in record.paths().items():
+        files = listing(root / path)  # None: DVC keeps it, a clone does not have it
+        if files is not None and digest(files) != md5:
+            lines.append(f"{path}: {record.file} says {md5}, the committed file has {digest(files)}")
+    return lines
