@@ -45,16 +45,18 @@ endif
 # about 7 minutes; needs the dev environment
 COMPILE := pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links
 lock: .venv/dev.done
-	cd requirements && $(COMPILE) -o runtime.txt runtime.in && $(COMPILE) -o dev.txt dev.in
+	cd requirements && $(COMPILE) -o runtime.txt runtime.in && $(COMPILE) -o dev.txt dev.in && $(COMPILE) -o ray.txt ray.in
 
-# DIGEST=@sha256:... pins the base image by content; TORCH_INDEX_URL (image-cpu only): see Dockerfile.cpu
+# DIGEST=@sha256:... pins the base image by content; TORCH_INDEX_URL (image-cpu only) replaces PyTorch's CPU wheel index,
+# `make image-cpu TORCH_INDEX_URL=` takes the hash-locked CUDA wheels, which run on a CPU too
 DIGEST ?=
 BAKED = --build-arg PYTHON_DIGEST=$(DIGEST) \
 	--build-arg RETRACE_LOCK_SHA256=$$(sha256sum requirements/runtime.txt | cut -d' ' -f1) \
 	--build-arg RETRACE_GIT_REVISION=$$(git rev-parse HEAD)
+TORCH_WHEELS = $(if $(filter file,$(origin TORCH_INDEX_URL)),,--build-arg TORCH_INDEX_URL=$(TORCH_INDEX_URL))
 
 image-cpu:
-	docker build -f Dockerfile.cpu -t retrace:cpu $(BAKED) $(if $(TORCH_INDEX_URL),--build-arg TORCH_INDEX_URL=$(TORCH_INDEX_URL)) .
+	docker build -f Dockerfile.cpu -t retrace:cpu $(BAKED) $(TORCH_WHEELS) .
 
 image-cuda:
 	docker build -f Dockerfile.cuda -t retrace:cuda $(BAKED) .

@@ -1,12 +1,34 @@
 #!/bin/sh
-# Runs any command as any --user: a writable HOME, a Git identity, and the one flag of the image.
+# Runs any command as any --user: a writable HOME, the image's lock hash, and the one flag of the image.
 set -eu
 if [ "${1:-}" = "--allow-unpinned" ]; then
     export RETRACE_ALLOW_UNPINNED=1
     shift
+    [ $# -gt 0 ] || set -- dvc repro
+fi
+# a `docker build` without --build-arg RETRACE_LOCK_SHA256 is checked all the same
+if [ -z "${RETRACE_LOCK_SHA256:-}" ]; then
+    RETRACE_LOCK_SHA256=$(sha256sum /usr/local/share/retrace/runtime.txt | cut -d' ' -f1)
+    export RETRACE_LOCK_SHA256
 fi
 if [ ! -w "${HOME:-/nonexistent}" ]; then
-    HOME=$(mktemp -d "${TMPDIR:-/tmp}/home.XXXXXX")
+    HOME=$(mktemp -d "${TMPDIR:-/tmp}/home.XXXXXX" 2>/dev/null) || {
+        echo "error: neither HOME nor ${TMPDIR:-/tmp} is writable; with --read-only add: --tmpfs /tmp:exec" >&2
+        exit 1
+    }
     export HOME
 fi
+if [ "$PWD" = /work ]; then
+    if [ ! -e dvc.yaml ]; then
+        echo "note: there is no dvc.yaml in /work; in the project's folder, add: -v \"\$PWD\":/work" >&2
+    elif [ ! -w . ]; then
+        echo "note: user $(id -u) cannot write to /work; add: --user \"\$(id -u):\$(id -g)\"" >&2
+    fi
+fi
+# every stage checks this too, but DVC has deleted its old outs from the workspace by then
+case "$*" in
+"dvc repro"* | "dvc exp run"* | "dvc queue start"*)
+    [ ! -e stages/environment.py ] || python -m stages.environment
+    ;;
+esac
 exec "$@"

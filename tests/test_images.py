@@ -1,0 +1,300 @@
+"""The images: what their files promise, and - where RETRACE_TEST_IMAGE names a built one - what a container does.
+
+make image-cpu && RETRACE_TEST_IMAGE=retrace:cpu make test SLOW=1
+"""
+
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages import environment
+from stages.errors import UserError
+from stages.files import read_json
+from stages.journal import journal
+from stages.reporting.run_tables import origin
+from tests.projects import ROOT, make_project, out_hashes, run, tiny_params
+
+DOCKERFILES = ("Dockerfile.cpu", "Dockerfile.cuda")
+LOCK = ROOT / "requirements" / "runtime.txt"
+BAKED = ("RETRACE_IMAGE", "RETRACE_LOCK_SHA256", "RETRACE_GIT_REVISION")
+
+
+def instructions(name):
+    """[(instruction, its text)] of a Dockerfile, continued lines joined, comments left out."""
+    lines = [line for line in (ROOT / name).read_text().splitlines() if not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
+    return [tuple(line.split(None, 1)) for line in joined.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_base_image_is_pinned_by_tag_with_a_digest_argument(name):
+    parts = instructions(name)
+    assert ("ARG", "PYTHON_IMAGE=python:3.11-slim-bookworm") in parts
+    bases = [text.split(" AS ")[0] for word, text in parts if word == "FROM"]
+    assert bases == ["${PYTHON_IMAGE}${PYTHON_DIGEST}"] * 2
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_what_changes_with_every_commit_is_the_last_layer(name):
+    parts = instructions(name)
+    words = [word for word, _ in parts]
+    last_work = max(index for index, word in enumerate(words) if word in ("RUN", "COPY", "FROM", "WORKDIR"))
+    for variable in BAKED:
+        declared = [i for i, (word, text) in enumerate(parts) if word == "ARG" and text.startswith(f"{variable}=")]
+        used = [i for i, (word, text) in enumerate(parts) if word == "ENV" and f"{variable}=${{{variable}}}" in text]
+        assert len(declared) == len(used) == 1 and used[0] > declared[0] > last_work, variable
+    # the lock itself comes into the last stage after every slow step of it
+    slow = max(i for i, (word, text) in enumerate(parts) if word == "RUN" or "--from=build" in text)
+    assert next(i for i, (word, text) in enumerate(parts) if "/retrace/runtime.txt" in text) > slow
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_every_package_is_hash_locked_but_torch_from_its_own_index(name):
+    text = " ".join(text for word, text in instructions(name) if word == "RUN")
+    installs = re.findall(r"pip install ([^&;]*)", text)
+    assert len(installs) == (3 if name.endswith("cpu") else 1)
+    for options in installs:
+        assert "--no-deps" in options
+        assert ("--require-hashes" in options) != ('--index-url "$TORCH_INDEX_URL" -r torch.txt' in options), options
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_runs_without_root_and_with_signals_passed_on(name):
+    parts = instructions(name)
+    assert ("USER", "1000:1000") in parts and ("STOPSIGNAL", "SIGINT") in parts
+    assert parts[-2:] == [("ENTRYPOINT", '["tini", "-g", "--", "entrypoint"]'), ("CMD", '["dvc", "repro"]')]
+
+
+def test_build_context_is_what_the_dockerfiles_copy_and_nothing_else():
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    patterns = [line for line in lines if line and not line.startswith("#")]
+    assert patterns[0] == "*"  # everything out: data, caches, .git, results
+    allowed = {pattern.removeprefix("!") for pattern in patterns[1:]}
+    copied = [
+        source
+        for name in DOCKERFILES
+        for word, text in instructions(name)
+        if word == "COPY" and not text.startswith("--from=")
+        for source in text.split()[:-1]
+    ]
+    assert all((ROOT / source).is_file() for source in copied)
+    assert {source.split("/")[0] for source in copied} == allowed == {"requirements", "docker"}
+
+
+def test_cpu_split_keeps_every_other_pin_with_its_hashes():
+    rest, torch = runpy.run_path(str(ROOT / "requirements" / "cpu_torch.py"))["split"](LOCK.read_text())
+    pins = {name: dict(environment.PIN.findall(text)) for name, text in (("all", LOCK.read_text()), ("rest", rest))}
+    pins["torch"] = dict(line.split("==") for line in torch.split())
+    assert set(pins["torch"]) == {"torch", "torchvision"}
+    assert not pins["rest"].keys() & pins["torch"].keys()
+    left_out = pins["all"].keys() - pins["rest"].keys() - pins["torch"].keys()
+    assert left_out and all(re.match(r"nvidia-|cuda-|triton$", name) for name in left_out)
+    assert "nvidia-ml-py" in pins["rest"]  # Ultralytics asks for it, on CPUs too
+    assert all(pins["all"][name] == version for name, version in (pins["rest"] | pins["torch"]).items())
+    blocks = [block for block in re.split(r"\n(?=[A-Za-z0-9])", rest) if environment.PIN.match(block)]
+    assert len(blocks) == len(pins["rest"]) and all("--hash=sha256:" in block for block in blocks)
+
+
+def entrypoint(*command, **env):
+    env = {"PATH": os.environ["PATH"], "RETRACE_LOCK_SHA256": "0" * 64, "HOME": "/nonexistent", **env}
+    script = ["sh", str(ROOT / "docker" / "entrypoint.sh"), *command]
+    return subprocess.run(script, env=env, text=True, capture_output=True)
+
+
+def test_entrypoint_gives_a_writable_home_and_passes_arguments_and_exit_code_on(tmp_path):
+    result = entrypoint("sh", "-c", 'touch "$HOME/x" && echo "$1|$2" && exit 7', "-", "a b", "c", TMPDIR=str(tmp_path))
+    assert (result.returncode, result.stdout) == (7, "a b|c\n"), result.stderr
+    assert list(tmp_path.glob("home.*/x"))
+    kept = entrypoint("sh", "-c", 'echo "$HOME"', HOME=str(tmp_path))
+    assert kept.stdout.strip() == str(tmp_path)
+
+
+def test_entrypoint_says_what_a_read_only_container_lacks(tmp_path):
+    result = entrypoint("true", TMPDIR=str(tmp_path / "missing"))
+    assert result.returncode == 1 and "--tmpfs /tmp:exec" in result.stderr
+
+
+def test_entrypoint_takes_its_own_flag_only(tmp_path):
+    show = ("sh", "-c", 'echo "${RETRACE_ALLOW_UNPINNED:-no} $*"', "-")
+    assert entrypoint("--allow-unpinned", *show, "x", HOME=str(tmp_path)).stdout == "1 x\n"
+    assert entrypoint(*show, "--allow-unpinned", HOME=str(tmp_path)).stdout == "no --allow-unpinned\n"
+
+
+@pytest.fixture
+def locked(tmp_path, monkeypatch):
+    """A folder with a lock, inside an image that was built from another one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements" / "runtime.txt").write_text("numpy==1.0\n")
+    monkeypatch.setenv("RETRACE_LOCK_SHA256", "f" * 64)
+    monkeypatch.setenv("RETRACE_IMAGE", "retrace:old")
+    monkeypatch.setenv("RETRACE_GIT_REVISION", "")
+    monkeypatch.delenv("RETRACE_ALLOW_UNPINNED", raising=False)
+    return tmp_path
+
+
+def test_another_lock_is_refused_in_one_message(locked):
+    with pytest.raises(UserError, match=r"retrace:old.*ffffffffffff.*make image-cpu.*--allow-unpinned"):
+        environment.require_matching_image()
+    with pytest.raises(UserError), journal("lanes", "collect"):
+        raise AssertionError("the stage ran")
+    assert not (locked / "logs").exists()
+
+
+def test_the_entry_point_refuses_without_a_traceback(locked):
+    command = [sys.executable, "-m", "stages.environment"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, env=env, text=True, capture_output=True)
+    assert result.returncode == 1 and result.stderr.startswith("error: this image (retrace:old)")
+    assert subprocess.run(command, env={**env, "RETRACE_ALLOW_UNPINNED": "1"}).returncode == 0
+
+
+def test_the_same_lock_or_no_image_passes(locked, monkeypatch):
+    monkeypatch.setenv("RETRACE_LOCK_SHA256", environment.lock_hash() or "")
+    environment.require_matching_image()
+    assert environment.describe_image()["unpinned"] is False
+    monkeypatch.delenv("RETRACE_LOCK_SHA256")
+    environment.require_matching_image()
+    assert environment.describe_image() is None
+
+
+def test_allow_unpinned_is_recorded_by_every_step_and_shown_in_the_report(locked, monkeypatch):
+    monkeypatch.setenv("RETRACE_ALLOW_UNPINNED", "1")
+    with journal("lanes", "collect"):
+        pass
+    image = read_json(Path("logs/lanes/collect.json"))["image"]
+    assert image == {"name": "retrace:old", "lock_sha256": "f" * 64, "git_revision": None, "unpinned": True}
+    document = {
+        "git": {"commit": "c" * 40, "dirty": False, "changed": []},
+        "lock": {"file": "requirements/runtime.txt", "sha256": "a" * 64},
+        "image": {"report": None, "unpinned_steps": ["collect"]},
+        **{"packages": {}, "python": "3.11", "platform": "x", "devices": ["cpu"], "threads": 1, "seed": 1},
+    }
+    text = str(origin(None, document))
+    assert "--allow-unpinned in an image that was built from another lock: collect" in text
+    assert "--allow-unpinned" not in str(origin(None, {**document, "image": {"report": None, "unpinned_steps": []}}))
+
+
+def test_differences_name_what_is_not_as_locked(tmp_path):
+    lock = tmp_path / "lock.txt"
+    lines = LOCK.read_text()
+    lock.write_text(f"no-such-package==1.0 \\\n    --hash=sha256:00\nnvidia-cublas-nowhere==1.0\n{lines}")
+    assert environment.differences(lock) == ["no-such-package: locked 1.0, installed nothing"]
+    lock.write_text(re.sub(r"^numpy==\S+", "numpy==0.1", lines, flags=re.M))
+    (line,) = environment.differences(lock)
+    assert line.startswith("numpy: locked 0.1, installed ")
+
+
+# --- with an engine ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def image():
+    """The image that RETRACE_TEST_IMAGE names; skipped where there is none: building one takes minutes and 7 GB."""
+    name = os.environ.get("RETRACE_TEST_IMAGE")
+    if not name:
+        pytest.skip("RETRACE_TEST_IMAGE names no built image (`make image-cpu`, then RETRACE_TEST_IMAGE=retrace:cpu)")
+    if shutil.which("docker") is None:
+        pytest.skip("no docker command")
+    if subprocess.run(["docker", "version"], capture_output=True).returncode:
+        pytest.skip("no Docker engine answers")
+    if subprocess.run(["docker", "image", "inspect", name], capture_output=True).returncode:
+        pytest.skip(f"the Docker engine has no image {name}")
+    return name
+
+
+UID = 12345 if hasattr(os, "getuid") and os.getuid() == 0 else os.getuid() if hasattr(os, "getuid") else 0
+
+
+def contained(image, project, *command, options=()):
+    """Run a command in a container: no root, no network, nothing writable but the repository and /tmp."""
+    base = ["docker", "run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp:exec"]
+    mounted = ["--user", f"{UID}:{UID}", "-v", f"{project}:/work", *options, image, *command]
+    return subprocess.run([*base, *mounted], text=True, capture_output=True)
+
+
+def owned(project):
+    """The project, given to the user that the container runs as."""
+    if os.getuid() != UID:
+        for path in (project, *project.rglob("*")):
+            os.chown(path, UID, UID, follow_symlinks=False)
+    return project
+
+
+@pytest.fixture(scope="module")
+def project(image, tmp_path_factory):
+    return owned(make_project(tmp_path_factory.mktemp("image") / "project", tiny_params("lanes")))
+
+
+def test_container_has_home_identity_and_the_baked_values(image, project):
+    script = 'touch "$HOME/x" && git log -1 --format=%s && git config user.name && echo "$RETRACE_LOCK_SHA256" && id -u'
+    result = contained(image, project, "sh", "-c", script)
+    assert result.stdout.splitlines() == ["a copy of the project", "retrace", environment.lock_hash(LOCK), str(UID)]
+
+
+def test_container_passes_exit_codes_through(image, project):
+    assert contained(image, project, "sh", "-c", "exit 7").returncode == 7
+    assert contained(image, project, "dvc", "repro", "no-such-stage").returncode == 255
+
+
+def test_container_doctor_finds_no_error(image, project):
+    result = contained(image, project, "retrace", "doctor")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert re.search(r"^ok +lock ", result.stdout, re.M) and re.search(r"^ok +git .*identity set", result.stdout, re.M)
+
+
+def test_container_refuses_another_lock_before_anything_is_deleted(image, tmp_path):
+    other = make_project(tmp_path / "other", tiny_params("lanes"))
+    with open(other / "requirements" / "runtime.txt", "a") as stream:
+        stream.write("# changed\n")
+    owned(other)
+    for options in ((), ("-e", "RETRACE_LOCK_SHA256=")):  # an image built without the argument knows its lock too
+        refused = contained(image, other, "dvc", "repro", options=options)
+        assert refused.returncode == 1 and "was built from another requirements/runtime.txt" in refused.stderr
+        assert "Running stage" not in refused.stdout
+    assert contained(image, other, "--allow-unpinned", "python", "-m", "stages.environment").returncode == 0
+
+
+@pytest.fixture(scope="module")
+def reproduced(image, project):
+    result = contained(image, project, "dvc", "repro")
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return project
+
+
+@pytest.mark.slow
+def test_container_runs_the_study_to_its_report_as_the_caller(reproduced):
+    assert (reproduced / "reports" / "lanes" / "report.html").is_file()
+    assert {path.lstat().st_uid for path in reproduced.rglob("*")} == {UID}
+    recorded = read_json(reproduced / "reports" / "lanes" / "provenance.json")["image"]
+    assert recorded["report"]["unpinned"] is False and recorded["unpinned_steps"] == []
+
+
+@pytest.mark.slow
+def test_container_second_run_is_up_to_date(image, reproduced):
+    result = contained(image, reproduced, "dvc", "repro")
+    assert result.returncode == 0 and "Data and pipelines are up to date." in result.stdout
+
+
+@pytest.mark.slow
+def test_container_runs_experiments(image, reproduced):
+    result = contained(image, reproduced, "dvc", "exp", "run", "-n", "other", "-S", "phase=baseline")
+    assert result.returncode == 0, result.stderr
+    assert "other" in contained(image, reproduced, "dvc", "exp", "list", "--name-only").stdout.split()
+
+
+@pytest.mark.slow
+def test_container_outs_are_those_of_the_same_run_outside(image, reproduced, tmp_path):
+    version = ("python", "-c", "import torch; print(torch.__version__)")
+    inside, here = contained(image, reproduced, *version).stdout, run(ROOT, *version, check=True).stdout
+    if inside != here:
+        pytest.skip(f"another build of torch in the image ({inside.strip()}) than here ({here.strip()})")
+    outside = make_project(tmp_path / "outside", tiny_params("lanes"))
+    run(outside, "dvc", "repro", check=True)
+    assert out_hashes(reproduced) == out_hashes(outside)
