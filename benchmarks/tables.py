@@ -1,0 +1,153 @@
+"""The tables of docs/benchmarks.md, written from benchmarks/results/*.json: `python -m benchmarks.tables`."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from benchmarks.harness import RESULTS
+from benchmarks.project import ROOT
+from stages.files import read_json, write_text
+
+PAGE = Path("docs/benchmarks.md")
+BLOCK = re.compile(r"(<!-- benchmark:(\w+) begin -->\n).*?(<!-- benchmark:\2 end -->)", re.S)
+SHOWN = ("torch", "torchvision", "ultralytics", "faster-coco-eval", "dvc")
+Result = dict[str, Any]
+
+
+def training(found: Result) -> str:
+    """Images per second of every side."""
+    sides = ["limit", "retrace", "usual loop", "retrace, bfloat16"]
+    rows = []
+    for row in found["rows"]:
+        cells = [_rate(row["images_per_second"].get(side)) for side in sides]
+        share = f"{row['to_limit']:.2f}" if "to_limit" in row else "–"
+        ours, half = (row["to_usual"].get(side) for side in ("retrace", "retrace, bfloat16"))
+        rows.append([row["model"], *cells, share, _times(ours), _times(half)])
+    headers = ["model", *sides, "of the limit", "to the usual loop", "bfloat16 to it"]
+    height, width = found["size"]
+    how = (
+        f"Images/s, median (slowest–fastest) of {found['repetitions']} turns; batch {found['batch']}, {height} x "
+        f"{width} pixels, {found['threads']} threads, fp32 unless said."
+    )
+    return f"{how}\n\n{_table(rows, headers)}"
+
+
+def pretraining(found: Result) -> str:
+    """Images per second with and without hiding."""
+    rows = [
+        [
+            row["model"],
+            row["mask_ratio"],
+            *(_rate(row["images_per_second"][side]) for side in ("retrace", "all patches")),
+        ]
+        + [_times(row["gain"])]
+        for row in found["rows"]
+    ]
+    return _table(rows, ["model", "share hidden", "retrace, images/s", "all patches, images/s", "gain"])
+
+
+def evaluation(found: Result) -> str:
+    """Seconds of ours and of the other tool."""
+    rows = [
+        [row["what"], f"{row['retrace_s']:.3f}", row["beside"], f"{row['beside_s']:.3g}", _times(row["times"])]
+        for row in found["rows"]
+    ]
+    return _table(rows, ["what", "retrace, s", "beside", "its s", "times as fast"])
+
+
+def data(found: Result) -> str:
+    """Growth with the number of images."""
+    keys = ("group_s", "split_s", "peak_MiB")
+    rows = [
+        [f"{row['images']:,}", *(f"{row[key]:.2f}" for key in keys[:2]), f"{row['peak_MiB']:.0f}"]
+        for row in found["rows"]
+    ]
+    growth = "; ".join(
+        f"{name}: {', '.join(f'{step:.2f}' for step in found['growth'][key])}"
+        for name, key in (("grouping", "group_s"), ("split", "split_s"))
+    )
+    return (
+        f"{_table(rows, ['images', 'near-duplicate grouping, s', 'split, s', 'peak memory, MiB'])}\n\n"
+        f"Growth from row to row over that of n log n (at most 1: no worse): {growth}. Reading, decoding and hashing a "
+        f"640 x 480 JPEG takes {found['hash_ms']:.1f} ms on one core."
+    )
+
+
+def pipeline(found: Result) -> str:
+    """Cold and no-op times."""
+    rows = [
+        [row["study"], f"{row['cold_s']:.0f}", f"{row['learning_s']:.0f}", f"{100 * row['outside']:.0f} %"]
+        + [f"{row['noop_s']:.1f}", f"{row['cache_MiB']:.0f}", f"{row['load']:.1f}" if "load" in row else "–"]
+        for row in found["rows"]
+    ]
+    headers = ["study", "cold, s", "of it training and evaluation, s", "outside", "no-op, s", "cache, MiB", "load"]
+    text = _table(rows, headers)
+    many = found.get("large")
+    if many:
+        text += f"\n\nWith {many['images']:,} images: first run {many['cold_s']:.0f} s, no-op {many['noop_s']:.1f} s."
+    return text
+
+
+def memory(found: Result) -> str:
+    """Peak memory per stage."""
+    rows = [
+        [r["study"], r["stage"], f"{r['images']:,}", f"{r['peak_MiB']:.0f}", f"{r['seconds']:.0f}"]
+        for r in found["rows"]
+    ]
+    return _table(rows, ["study", "stage", "images", "peak, MiB", "seconds"])
+
+
+TABLES: dict[str, Callable[[Result], str]] = {
+    "training": training,
+    "pretraining": pretraining,
+    "evaluation": evaluation,
+    "data": data,
+    "pipeline": pipeline,
+    "memory": memory,
+}
+
+
+def filled(text: str) -> str:
+    """`text` with every block written anew from its results file; a benchmark without one says how to run it."""
+
+    def block(match: re.Match[str]) -> str:
+        name = match[2]
+        path = RESULTS / f"{name}.json"
+        if not path.is_file():
+            return f"{match[1]}Not measured yet: `python -m benchmarks.{name}`.\n{match[3]}"
+        found = read_json(path)
+        return f"{match[1]}{_where(found['machine'])}\n\n{TABLES[name](found)}\n{match[3]}"
+
+    return BLOCK.sub(block, text)
+
+
+def _where(machine: Result) -> str:
+    versions = ", ".join(f"{name} {machine['packages'][name]}" for name in SHOWN)
+    size = f"{machine['cores']} cores, {machine['memory_GiB']} GiB"
+    return f"{machine['cpu']}, {size}; Python {machine['python']}, {versions}."
+
+
+def _rate(rate: dict[str, float] | None) -> str:
+    return f"{rate['median']:.1f} ({rate['slowest']:.1f}–{rate['fastest']:.1f})" if rate else "–"
+
+
+def _times(value: float | None) -> str:
+    return f"{value:.2f}x" if value is not None and value < 10 else "–" if value is None else f"{value:.0f}x"
+
+
+def _table(rows: list[list[Any]], headers: list[str]) -> str:
+    align = ("left", *("right" for _ in headers[1:]))
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True, colalign=align)
+
+
+def main() -> None:
+    """Rewrite the page in place."""
+    path = ROOT / PAGE
+    write_text(path, filled(path.read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    main()

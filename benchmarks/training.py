@@ -1,0 +1,186 @@
+"""Training images/s of `finetune` beside its limit and beside the usual loop: `python -m benchmarks.training`.
+
+Same generated images, model, loss, batch, precision and threads on every side, one epoch a turn, sides alternating:
+
+- limit: the bare model on tensors that are already in memory, channels last, fused optimizer;
+- retrace: `train_one_epoch` on the loader of the phase, as `finetune` calls it;
+- usual loop: torchvision-references style (`benchmarks.peers`): decode and transform in a DataLoader with two workers,
+  contiguous tensors, `loss.item()` every step;
+- retrace, bfloat16: the same as retrace with `precision: bf16-mixed`.
+
+For YOLO the sides are two commands: `python -m stages.finetune` and Ultralytics' own `yolo train`.
+"""
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.harness import alternate, arguments, rates, save
+from benchmarks.peers import references_detection, references_segmentation, yolo_command
+from benchmarks.project import parameters, project, run
+from stages.dataset.manifest import read_manifest
+from stages.dataset.splits import read_list
+from stages.finetune import TASKS
+from stages.models.build import build
+from stages.params import Params, parse
+from stages.params.phases import FabricPhase
+from stages.seeds import make_deterministic, seed_everything
+from stages.training.job import Job
+from stages.training.launch import launch
+from stages.training.ledger import Ledger
+from stages.training.loop import Plan, train_one_epoch
+from stages.training.monitor import Monitor
+from stages.training.optimisation import Schedule, build_optimizer
+
+SIZE, BATCH, IMAGES = (192, 256), 8, 48
+STUDIES = {  # study and phase whose model is timed
+    "DeepLabV3-MobileNetV3": ("offroad", "baseline"),
+    "U-Net/ConvNeXt-V2-atto": ("lanes", "baseline"),
+    "Faster R-CNN-MobileNetV3": ("plates", "mobilenet"),
+}
+Epoch = Callable[[], None]
+
+
+def settings(study: str, phase: str, images: int, size: tuple[int, int], threads: int) -> dict[str, Any]:
+    """Parameters of a study: its demo model on images of `size` (height, width), trained without augmentation."""
+    fabric: dict[str, Any] = {"input_size": list(size), "batch_size": BATCH, "epochs": 1, "precision": "32-true"}
+    if study == "plates":
+        fabric |= {"resize_range": None, "model": {"min_size": min(size), "max_size": max(size)}}
+    else:
+        fabric |= {"augment": {"flip": 0.0, "crop": 0, "scale": [1.0, 1.0], "color": 0.0}}
+    drawn = {"height": size[0], "width": size[1], "train": images, "val": 4, "test": 4}
+    return parameters(
+        study,
+        {
+            "data": {"synthetic": drawn | ({"unlabeled": 4} if study == "lanes" else {})},
+            "rebalance": {"min_val_instances": 0, "min_test_instances": 0},
+            "phase_defaults": {"fabric": fabric},
+            "phases": {"aggressive": {"augment": {"crop": 0}}} if study == "offroad" else {},
+            "runtime": {"threads": threads},
+            "machine": {"device": "cpu", "workers": 0},
+        },
+    )
+
+
+def ours(params: Params, phase: FabricPhase) -> tuple[Epoch, Job, nn.Module]:
+    """One epoch of `finetune`'s loop, its job and its model."""
+    raw, splits = Path("data", params.study, "raw"), Path("data", params.study, "splits")
+    manifest = read_manifest(raw)
+    lists = {name: read_list(splits, name) for name in ("train", "val")}
+    fabric = launch(params.machine, phase.precision)
+    job = TASKS[params.task](params, phase, manifest, lists, fabric)
+    seed_everything(params.seed)
+    model = build(phase.model, params.task, params.classes).to(memory_format=torch.channels_last)
+    optimizer = build_optimizer(phase.optimizer, model, precision=phase.precision)
+    schedule = Schedule(phase.schedule, phase.epochs, len(job.loader))
+    wrapped, stepper = fabric.setup(model, optimizer)
+    batches: Any = fabric.setup_dataloaders(job.loader, use_distributed_sampler=False)
+    plan = Plan(params.seed, phase.epochs)
+
+    def epoch() -> None:
+        job.loader.batch_sampler.start_epoch(1)  # type: ignore[union-attr]
+        with Monitor(params.study, "benchmark", active=False) as monitor:
+            ledger = Ledger(monitor, 1, 0, fabric.device, False)
+            train_one_epoch(fabric, wrapped, stepper, schedule, batches, job.task, plan, ledger)
+
+    return epoch, job, model
+
+
+def limit(params: Params, phase: FabricPhase, job: Job) -> Epoch:
+    """One epoch of forward, loss, backward and step on batches that lie in memory, ready for the network."""
+    job.loader.batch_sampler.start_epoch(1)  # type: ignore[union-attr]
+    batches = [batch for batch in job.loader]
+    model = build(phase.model, params.task, params.classes).to(memory_format=torch.channels_last).train()
+    optimizer = build_optimizer(phase.optimizer, model)
+
+    def epoch() -> None:
+        for batch in batches:
+            loss = job.task.compute_loss(model, batch)["loss"]
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+    return epoch
+
+
+def compare(name: str, options: Any) -> dict[str, Any]:
+    """Images/s of every side for one model."""
+    study, chosen = STUDIES[name]
+    images, size = (8, (112, 128)) if options.tiny else (IMAGES, SIZE)
+    values = settings(study, chosen, images, size, options.threads)
+    with project(values, "collect", "rebalance"):
+        params = parse(values)
+        phase = params.phases[chosen]
+        assert isinstance(phase, FabricPhase)
+        make_deterministic(params.runtime.threads)
+        epoch, job, model = ours(params, phase)
+        half = phase.model_copy(update={"precision": "bf16-mixed"})
+        peer = references_detection if params.task == "detection" else references_segmentation
+        sides: dict[str, Epoch] = {
+            "limit": limit(params, phase, job),
+            "retrace": epoch,
+            "usual loop": peer(params, phase),
+            "retrace, bfloat16": ours(params, half)[0],
+        }
+        print(f"{name}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {images} images an epoch")
+        return {"model": name, "images_per_second": rates(alternate(sides, options.repetitions), images)}
+
+
+def compare_yolo(options: Any) -> dict[str, Any]:
+    """Seconds of two whole commands: both build the same YOLO11n, train and validate it on the same files."""
+    images, epochs = (8, 1) if options.tiny else (IMAGES, 4)
+    values = parameters(
+        "slopes",
+        {
+            "data": {"synthetic": {"height": 192, "width": 192, "train": images, "val": 6, "test": 4}},
+            "rebalance": {"min_val_instances": 1},
+            "phases": {
+                "baseline": {"hyperparameters": {"epochs": epochs, "imgsz": 192, "batch": BATCH, "patience": 50}}
+            },
+            "runtime": {"threads": options.threads},
+            "machine": {"device": "cpu", "workers": 0},
+        },
+    )
+    with project(values, "collect", "rebalance", "pretrain") as folder:
+
+        def retrace() -> None:
+            shutil.rmtree(folder / "models" / "slopes" / "baseline", ignore_errors=True)
+            run(folder, sys.executable, "-m", "stages.finetune", "baseline")
+
+        peer = yolo_command(folder, parse(values), "baseline")
+        seconds = alternate({"retrace": retrace, "usual loop": peer}, options.repetitions, warm_up=False)
+        return {"model": "YOLO11n (whole command)", "images_per_second": rates(seconds, images * epochs)}
+
+
+def main() -> None:
+    """Time every model and write benchmarks/results/training.json."""
+    parser = arguments(__doc__)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", choices=[*STUDIES, "YOLO11n"], help="one model only; nothing is written")
+    options = parser.parse_args()
+    names = [name for name in STUDIES if options.only in (None, name)]
+    rows = [compare(name, options) for name in names]
+    if options.only in (None, "YOLO11n"):
+        rows.append(compare_yolo(options))
+    for row in rows:
+        medians = {side: rate["median"] for side, rate in row["images_per_second"].items()}
+        row["to_usual"] = {side: rate / medians["usual loop"] for side, rate in medians.items()}
+        if "limit" in medians:
+            row["to_limit"] = medians["retrace"] / medians["limit"]
+    how = {
+        "threads": options.threads,
+        "batch": BATCH,
+        "size": SIZE,
+        "images": IMAGES,
+        "repetitions": options.repetitions,
+    }
+    save("training", options.tiny or options.only is not None, rows, **how)
+
+
+if __name__ == "__main__":
+    main()
