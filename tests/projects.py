@@ -32,6 +32,27 @@ TINY: dict[str, dict[str, Any]] = {
         "evaluate": {"bootstrap": 100, "min_reliable": 2, "samples": 1},
         "runtime": {"threads": 1},
     },
+    "offroad": {
+        "data": {"synthetic": {"height": 64, "width": 96, "train": 10, "val": 5, "test": 5}},
+        "rebalance": {"min_val_instances": 1, "min_pixels": 5},
+        "phase_defaults": {"fabric": {"input_size": [64, 96], "epochs": 3, "batch_size": 4, "patience": 1}},
+        "phases": {"baseline": {"epochs": 3}, "aggressive": {"augment": {"crop": 48}}},
+        "ablation": {"factors": {"crop": {"on": {"augment.crop": 48}}}},
+        "evaluate": {"bootstrap": 100, "min_reliable": 2, "samples": 1},
+        "runtime": {"threads": 1},
+    },
+    "bdd100k": {
+        "data": {"synthetic": {"height": 64, "width": 96, "train": 10, "val": 4, "test": 2}},
+        "rebalance": {"min_val_instances": 0, "min_pixels": 5},
+        "phase_defaults": {"fabric": {"input_size": [64, 96], "epochs": 2, "batch_size": 4}},
+        "phases": {
+            "unet": {"model": {"width": 4}, "epochs": 2},
+            "unet_vgg11": {"model": {"decoder_channels": [16, 16, 8, 8]}},
+            "unet_efficientnet": {"model": {"decoder_channels": [16, 16, 8, 8]}},
+        },
+        "evaluate": {"bootstrap": 100, "min_reliable": 2, "samples": 1},
+        "runtime": {"threads": 1},
+    },
     "slopes": {
         "data": {"synthetic": {"height": 96, "width": 96, "train": 14, "val": 6, "test": 5}},
         "rebalance": {"min_val_instances": 4},
