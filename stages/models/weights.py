@@ -16,9 +16,10 @@ from stages.files import read_json, sha256_of, write_bytes, write_json
 from stages.models import detection
 from stages.models.build import build
 from stages.models.segmentation import core, encoder_of
+from stages.models.starts import START
 from stages.params.phases import Model
 
-WEIGHTS, CONFIG, START = "weights.safetensors", "model.json", "start.json"
+WEIGHTS, CONFIG = "weights.safetensors", "model.json"
 COUNTER = "num_batches_tracked"  # frozen BatchNorm has none, and nothing depends on it
 # the layers whose shape follows the number of classes, by the library's own names
 CLASS_HEADS = (

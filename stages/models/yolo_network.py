@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from stages.errors import UserError
 from stages.files import read_json
-from stages.models.weights import CONFIG, START, start_file
+from stages.models.starts import START
+from stages.models.weights import CONFIG, start_file
 from stages.models.yolo import ultralytics
 
 ultralytics()
