@@ -1,11 +1,13 @@
 """Timing by turns, and results as files: what every benchmark shares."""
 
 import argparse
+import contextlib
+import multiprocessing
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,39 @@ def alternate(sides: Mapping[str, Side], repetitions: int, warm_up: bool = True)
             seconds[name].append(time.perf_counter() - start)
             print(f"  {repetition + 1}/{repetitions} {name}: {seconds[name][-1]:.3f} s", flush=True)
     return seconds
+
+
+@contextlib.contextmanager
+def own_process(build: Callable[..., Side], *given: Any) -> Iterator[Side]:
+    """The side that `build(*given)` makes, in a process of its own: process-wide settings of one side stay with it.
+
+    build, given: importable and picklable. The process waits without using the processor while other sides run.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(there, build, given), daemon=False)
+    process.start()
+    there.close()
+    here.recv()  # built; an EOFError if it failed, after its traceback
+
+    def side() -> None:
+        here.send("run")
+        here.recv()
+
+    try:
+        yield side
+    finally:
+        here.close()
+        process.join()
+
+
+def _serve(pipe: Any, build: Callable[..., Side], given: Sequence[Any]) -> None:
+    side = build(*given)
+    pipe.send("built")
+    with contextlib.suppress(EOFError):
+        while pipe.recv():
+            side()
+            pipe.send("done")
 
 
 def rates(seconds: Mapping[str, Sequence[float]], items: int) -> dict[str, dict[str, float]]:

@@ -27,6 +27,8 @@ from stages.params import Params
 from stages.params.phases import FabricPhase, UltralyticsPhase
 
 WORKERS = 2
+# as any script on Linux; a benchmark process, itself spawned, would spawn them
+FORK: dict[str, Any] = {"multiprocessing_context": "fork"}
 
 
 class SegmentationFolder(Dataset):
@@ -85,7 +87,7 @@ def _optimizer(phase: FabricPhase, model: torch.nn.Module) -> torch.optim.Optimi
 def references_segmentation(params: Params, phase: FabricPhase) -> Callable[[], None]:
     """One epoch of a loop like torchvision's references/segmentation/train.py."""
     dataset = SegmentationFolder(*_train(params), phase.input_size)
-    loader = DataLoader(dataset, phase.batch_size, shuffle=True, num_workers=WORKERS, persistent_workers=True)
+    loader = DataLoader(dataset, phase.batch_size, shuffle=True, num_workers=WORKERS, persistent_workers=True, **FORK)
     model = build(phase.model, params.task, params.classes)
     optimizer = _optimizer(phase, model)
 
@@ -109,6 +111,7 @@ def references_detection(params: Params, phase: FabricPhase) -> Callable[[], Non
         shuffle=True,
         num_workers=WORKERS,
         persistent_workers=True,
+        **FORK,
         collate_fn=lambda samples: tuple(zip(*samples, strict=True)),
     )
     model: Any = build(phase.model, params.task, params.classes)

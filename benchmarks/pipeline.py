@@ -77,7 +77,7 @@ def large(count: int, repetitions: int) -> dict[str, Any]:
         "lanes",
         {
             "data": {
-                "synthetic": {"height": 64, "width": 96, "train": 8, "val": 4, "test": 4, "unlabeled": 4},
+                "synthetic": {"height": 64, "width": 96, "train": 8, "val": 4, "test": 4, "unlabeled": 8},
                 "unlabeled": [{"path": "data/external/many", "every": 1}],
             },
             "rebalance": {"min_val_instances": 1, "min_test_instances": 1, "min_pixels": 5},

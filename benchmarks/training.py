@@ -1,6 +1,7 @@
 """Training images/s of `finetune` beside its limit and beside the usual loop: `python -m benchmarks.training`.
 
-Same generated images, model, loss, batch, precision and threads on every side, one epoch a turn, sides alternating:
+Same generated images, model, loss, batch, precision and threads on every side, each in a process of its own, one
+epoch a turn, sides alternating:
 
 - limit: the bare model on tensors that are already in memory, channels last, fused optimizer;
 - retrace: `train_one_epoch` on the loader of the phase, as `finetune` calls it;
@@ -11,6 +12,7 @@ Same generated images, model, loss, batch, precision and threads on every side, 
 For YOLO the sides are two commands: `python -m stages.finetune` and Ultralytics' own `yolo train`.
 """
 
+import contextlib
 import shutil
 import sys
 from collections.abc import Callable
@@ -18,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from benchmarks.harness import alternate, arguments, rates, save
+from benchmarks.harness import alternate, arguments, own_process, rates, save
 from benchmarks.peers import references_detection, references_segmentation, yolo_command
 from benchmarks.project import parameters, project, run
+from stages.allocator import keep_freed_memory
 from stages.dataset.manifest import read_manifest
 from stages.dataset.splits import read_list
 from stages.finetune import TASKS
@@ -43,6 +45,7 @@ STUDIES = {  # study and phase whose model is timed
     "U-Net/ConvNeXt-V2-atto": ("lanes", "baseline"),
     "Faster R-CNN-MobileNetV3": ("plates", "mobilenet"),
 }
+SIDES = {"limit": "32-true", "retrace": "32-true", "usual loop": "32-true", "retrace, bfloat16": "bf16-mixed"}
 Epoch = Callable[[], None]
 
 
@@ -57,7 +60,7 @@ def settings(study: str, phase: str, images: int, size: tuple[int, int], threads
     return parameters(
         study,
         {
-            "data": {"synthetic": drawn | ({"unlabeled": 4} if study == "lanes" else {})},
+            "data": {"synthetic": drawn | ({"unlabeled": 8} if study == "lanes" else {})},
             "rebalance": {"min_val_instances": 0, "min_test_instances": 0},
             "phase_defaults": {"fabric": fabric},
             "phases": {"aggressive": {"augment": {"crop": 0}}} if study == "offroad" else {},
@@ -67,8 +70,8 @@ def settings(study: str, phase: str, images: int, size: tuple[int, int], threads
     )
 
 
-def ours(params: Params, phase: FabricPhase) -> tuple[Epoch, Job, nn.Module]:
-    """One epoch of `finetune`'s loop, its job and its model."""
+def ours(params: Params, phase: FabricPhase) -> tuple[Epoch, Job]:
+    """One epoch of `finetune`'s loop, and its job."""
     raw, splits = Path("data", params.study, "raw"), Path("data", params.study, "splits")
     manifest = read_manifest(raw)
     lists = {name: read_list(splits, name) for name in ("train", "val")}
@@ -88,7 +91,7 @@ def ours(params: Params, phase: FabricPhase) -> tuple[Epoch, Job, nn.Module]:
             ledger = Ledger(monitor, 1, 0, fabric.device, False)
             train_one_epoch(fabric, wrapped, stepper, schedule, batches, job.task, plan, ledger)
 
-    return epoch, job, model
+    return epoch, job
 
 
 def limit(params: Params, phase: FabricPhase, job: Job) -> Epoch:
@@ -108,26 +111,28 @@ def limit(params: Params, phase: FabricPhase, job: Job) -> Epoch:
     return epoch
 
 
+def build_side(kind: str, values: dict[str, Any], chosen: str) -> Epoch:
+    """One side, in the process that is to run it; the project is the current folder."""
+    params = parse(values)
+    phase = params.phases[chosen]
+    assert isinstance(phase, FabricPhase)
+    make_deterministic(params.runtime.threads)
+    if kind == "usual loop":
+        return (references_detection if params.task == "detection" else references_segmentation)(params, phase)
+    keep_freed_memory()
+    if kind == "limit":
+        return limit(params, phase, ours(params, phase)[1])
+    return ours(params, phase.model_copy(update={"precision": SIDES[kind]}))[0]
+
+
 def compare(name: str, options: Any) -> dict[str, Any]:
     """Images/s of every side for one model."""
     study, chosen = STUDIES[name]
     images, size = (8, (112, 128)) if options.tiny else (IMAGES, SIZE)
     values = settings(study, chosen, images, size, options.threads)
-    with project(values, "collect", "rebalance"):
-        params = parse(values)
-        phase = params.phases[chosen]
-        assert isinstance(phase, FabricPhase)
-        make_deterministic(params.runtime.threads)
-        epoch, job, model = ours(params, phase)
-        half = phase.model_copy(update={"precision": "bf16-mixed"})
-        peer = references_detection if params.task == "detection" else references_segmentation
-        sides: dict[str, Epoch] = {
-            "limit": limit(params, phase, job),
-            "retrace": epoch,
-            "usual loop": peer(params, phase),
-            "retrace, bfloat16": ours(params, half)[0],
-        }
-        print(f"{name}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {images} images an epoch")
+    with project(values, "collect", "rebalance"), contextlib.ExitStack() as processes:
+        sides = {kind: processes.enter_context(own_process(build_side, kind, values, chosen)) for kind in SIDES}
+        print(f"{name}: {images} images an epoch")
         return {"model": name, "images_per_second": rates(alternate(sides, options.repetitions), images)}
 
 

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from stages.allocator import keep_freed_memory
 from stages.dataset.loading import read_image
 from stages.dataset.manifest import Manifest, read_manifest
 from stages.dataset.splits import read_list
@@ -26,6 +27,7 @@ def main(*arguments: str) -> None:
     """Write metrics/<study>/<phase>.json and metrics/<study>/<phase>/ (docs/architecture.md lists what is in them)."""
     params = load()
     phase = _phase(arguments, params)
+    keep_freed_memory()
     make_deterministic(params.runtime.threads)
     device = choose_device(params.machine.device)
     with journal(params.study, "evaluate", phase) as entry:

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import nn
 
+from stages.allocator import keep_freed_memory
 from stages.dataset.manifest import Manifest, read_manifest
 from stages.dataset.splits import read_list
 from stages.errors import UserError, stage
@@ -170,6 +171,7 @@ def main(name: str) -> None:
         params = params.model_copy(update={"seed": phase.seed})
     if phase.engine == "fabric" and spread(params.machine, "stages.finetune", [name]):
         return
+    keep_freed_memory()
     make_deterministic(params.runtime.threads)
     with journal(params.study, "finetune", name) as note:
         ENGINES[phase.engine](params, name, phase, note)

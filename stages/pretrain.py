@@ -65,12 +65,14 @@ def main() -> None:
 
 def _self_supervised(params: Params) -> None:
     # imported here: torch and all that trains take seconds to load, and the other methods need none of it
+    from stages.allocator import keep_freed_memory
     from stages.seeds import make_deterministic
     from stages.training.launch import spread
     from stages.training.pretraining import masked_autoencoder
 
     if spread(params.machine, "stages.pretrain", []):
         return
+    keep_freed_memory()
     make_deterministic(params.runtime.threads)
     with journal(params.study, "pretrain") as note:
         note["method"] = "mae"

@@ -1,6 +1,7 @@
 """Segmentation networks behind one forward: normalised images of any size in, logits of the same size out."""
 
 from collections.abc import Callable
+from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
@@ -68,10 +69,21 @@ def unet(model: Model, classes: int) -> Segmenter:
             f"({str(error).splitlines()[0]}); use one such as tu-convnextv2_atto, resnet34, vgg11 or efficientnet-b0"
         ) from None
     network.decoder = UnetDecoder(network.encoder.out_channels, widths, n_blocks=len(widths))
+    for block in network.decoder.blocks:
+        block.register_forward_pre_hook(_without_empty_skip, with_kwargs=True)
     upsampling = 2 ** (UNET_DEPTH - len(widths))
     network.segmentation_head = SegmentationHead(widths[-1], classes, kernel_size=3, upsampling=upsampling)
     network.initialize()
     return Segmenter(network, 2**UNET_DEPTH)
+
+
+def _without_empty_skip(block: nn.Module, given: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A ConvNeXt has no feature map at stride 2, for which the library puts in one of no channels: leave that out.
+
+    Joining it changes no number but undoes the channels-last layout: two copies of the largest map every step.
+    """
+    skip = named["skip_connection"]
+    return given, named | {"skip_connection": skip if skip is not None and skip.shape[1] else None}
 
 
 def dpt(model: Model, classes: int) -> Segmenter:
