@@ -9,8 +9,8 @@ def keep_freed_memory() -> None:
     """Keep freed memory for the next allocation instead of giving it back to the system; does nothing without glibc.
 
     A training step frees and takes again the same tensors, tens of megabytes each. By default glibc returns them every
-    time, and the system hands out the pages anew, filled with zeros: about a tenth of a step on a CPU. Peak memory stays
-    what it is, results too.
+    time, and the system hands out the pages anew, filled with zeros, at about a tenth of the step's cost on a CPU.
+    Results are the same to the last bit.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
