@@ -21,12 +21,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness import alternate, arguments, own_process, rates, save
+from benchmarks.harness import RESULTS, alternate, arguments, own_process, rates, save
 from benchmarks.peers import references_detection, references_segmentation, yolo_command
 from benchmarks.project import parameters, project, run
 from stages.allocator import keep_freed_memory
 from stages.dataset.manifest import read_manifest
 from stages.dataset.splits import read_list
+from stages.files import read_json
 from stages.finetune import TASKS
 from stages.models.build import build
 from stages.params import Params, parse
@@ -46,6 +47,7 @@ STUDIES = {  # study and phase whose model is timed
     "Faster R-CNN-MobileNetV3": ("plates", "mobilenet"),
 }
 SIDES = {"limit": "32-true", "retrace": "32-true", "usual loop": "32-true", "retrace, bfloat16": "bf16-mixed"}
+YOLO = "YOLO11n (whole command)"
 Epoch = Callable[[], None]
 
 
@@ -53,7 +55,11 @@ def settings(study: str, phase: str, images: int, size: tuple[int, int], threads
     """Parameters of a study: its demo model on images of `size` (height, width), trained without augmentation."""
     fabric: dict[str, Any] = {"input_size": list(size), "batch_size": BATCH, "epochs": 1, "precision": "32-true"}
     if study == "plates":
-        fabric |= {"resize_range": None, "model": {"min_size": min(size), "max_size": max(size)}}
+        fabric |= {
+            "resize_range": None,
+            "augment": {"flip": 0.0, "color": 0.0},
+            "model": {"min_size": min(size), "max_size": max(size)},
+        }
     else:
         fabric |= {"augment": {"flip": 0.0, "crop": 0, "scale": [1.0, 1.0], "color": 0.0}}
     drawn = {"height": size[0], "width": size[1], "train": images, "val": 4, "test": 4}
@@ -159,15 +165,17 @@ def compare_yolo(options: Any) -> dict[str, Any]:
 
         peer = yolo_command(folder, parse(values), "baseline")
         seconds = alternate({"retrace": retrace, "usual loop": peer}, options.repetitions, warm_up=False)
-        return {"model": "YOLO11n (whole command)", "images_per_second": rates(seconds, images * epochs)}
+        return {"model": YOLO, "images_per_second": rates(seconds, images * epochs)}
 
 
 def main() -> None:
     """Time every model and write benchmarks/results/training.json."""
     parser = arguments(__doc__)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", choices=[*STUDIES, "YOLO11n"], help="one model only; nothing is written")
+    parser.add_argument("--only", choices=[*STUDIES, "YOLO11n"], help="one model; the other rows stay")
     options = parser.parse_args()
+    path = RESULTS / "training.json"
+    before = read_json(path)["rows"] if path.is_file() and options.only else []
     names = [name for name in STUDIES if options.only in (None, name)]
     rows = [compare(name, options) for name in names]
     if options.only in (None, "YOLO11n"):
@@ -184,7 +192,9 @@ def main() -> None:
         "images": IMAGES,
         "repetitions": options.repetitions,
     }
-    save("training", options.tiny or options.only is not None, rows, **how)
+    order = [*STUDIES, YOLO]
+    merged = {row["model"]: row for row in [*before, *rows]}
+    save("training", options.tiny, [merged[name] for name in order if name in merged], **how)
 
 
 if __name__ == "__main__":
