@@ -52,7 +52,7 @@ def pretraining(found: Result) -> str:
 def evaluation(found: Result) -> str:
     """Seconds of ours and of the other tool."""
     rows = [
-        [row["what"], f"{row['retrace_s']:.3f}", row["beside"], f"{row['beside_s']:.3g}", _times(row["times"])]
+        [row["what"], f"{row['retrace_s']:.3f}", row["beside"], _seconds(row["beside_s"]), _times(row["times"])]
         for row in found["rows"]
     ]
     return _table(rows, ["what", "retrace, s", "beside", "its s", "times as fast"])
@@ -91,6 +91,17 @@ def pipeline(found: Result) -> str:
     return text
 
 
+def ablation(found: Result) -> str:
+    """Time and disk of experiments."""
+    (row,) = found["rows"]
+    count, grown = row["experiments"], row["grown_MiB"]
+    return (
+        f"{count} experiments took {row['seconds'] / 60:.1f} min, {row['seconds'] / count:.0f} s each, and {grown:.0f} MiB "
+        f"of disk, {grown / count:.0f} MiB each (the largest model: {row['model_MiB']:.0f} MiB). The data, "
+        f"{row['data_MiB']:.0f} MiB, is linked, not copied."
+    )
+
+
 def memory(found: Result) -> str:
     """Peak memory per stage."""
     rows = [
@@ -106,6 +117,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "evaluation": evaluation,
     "data": data,
     "pipeline": pipeline,
+    "ablation": ablation,
     "memory": memory,
 }
 
@@ -136,6 +148,10 @@ def _rate(rate: dict[str, float] | None) -> str:
 
 def _times(value: float | None) -> str:
     return f"{value:.2f}x" if value is not None and value < 10 else "–" if value is None else f"{value:.0f}x"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3f}"
 
 
 def _table(rows: list[list[Any]], headers: list[str]) -> str:

@@ -69,6 +69,9 @@ def test_full_factorial_is_killed_goes_on_and_repeats_nothing_upstream(tmp_path)
     clone = project / ".retrace" / "ablation" / "offroad" / "logs" / "offroad"
     assert sorted(path.name for path in clone.iterdir()) == ["aggressive", "report.json"], "a stage upstream ran"
     assert {path: path.read_bytes() for path in before} == before, "the user's files were touched"
+    image = next((project / ".retrace" / "ablation" / "offroad" / "data" / "offroad" / "raw" / "images").rglob("*.*"))
+    reflink = ["cp", "--reflink=always", str(image), str(tmp_path / "reflink")]
+    assert image.stat().st_nlink > 1 or subprocess.run(reflink, capture_output=True).returncode == 0, "data copied"
     found = json.loads((project / "reports" / "offroad-ablation" / "ablation.json").read_text())
     assert len(found["runs"]) == 32 and len(found["interactions"]) == 6 and len(found["sentences"]) == 4
     assert len({row["scores"]["mIoU"] for row in found["runs"]}) > 16, "levels and seeds made no difference"

@@ -59,3 +59,5 @@ class Workspace:
         if own.is_file():  # where remotes keep their keys
             shutil.copyfile(own, local)
         self.dvc("cache", "dir", "--local", str(cache_of(self.root).folder.resolve()))
+        # no second copy of the data: nobody edits files in this clone, so a link into the cache is safe here
+        self.dvc("config", "--local", "cache.type", "reflink,hardlink,copy")

@@ -150,10 +150,12 @@ def per_class(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> Table:
             mark = cell("")
         rows.append((cell(name), *scores, cell(seen), mark))
     unit = "objects" if inputs.params.task == "detection" else "images with the class"
-    columns = ("Class", *(LABELS.get(metric, metric) for metric in inputs.per_class), f"n ({unit})", "Note")
+    columns = ["Class", *(LABELS.get(metric, metric) for metric in inputs.per_class), f"n ({unit})", "Note"]
+    if not any(mark.text for *_, mark in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     note = run(caption_of(inputs, ledger, phase, split), " Not reliable: n below ")
     note = run(note, ledger.num(file, "min_reliable", "count"), " (evaluate.min_reliable).")
-    return Table(f"per_class_{phase}_{split}", f"Every class, {split}", columns, tuple(rows), note)
+    return Table(f"per_class_{phase}_{split}", f"Every class, {split}", tuple(columns), tuple(rows), note)
 
 
 def class_changes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], split: str) -> Table | None:
