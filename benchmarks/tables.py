@@ -94,9 +94,9 @@ def pipeline(found: Result) -> str:
 def ablation(found: Result) -> str:
     """Time and disk of experiments."""
     (row,) = found["rows"]
-    count, grown = row["experiments"], row["grown_MiB"]
+    count, grown, took = row["experiments"], row["grown_MiB"], row["seconds"]
     return (
-        f"{count} experiments took {row['seconds'] / 60:.1f} min, {row['seconds'] / count:.0f} s each, and {grown:.0f} MiB "
+        f"{count} experiments took {took / 60:.1f} min, {took / count:.0f} s each, and {grown:.0f} MiB "
         f"of disk, {grown / count:.0f} MiB each (the largest model: {row['model_MiB']:.0f} MiB). The data, "
         f"{row['data_MiB']:.0f} MiB, is linked, not copied."
     )
