@@ -71,6 +71,7 @@ def test_effects_of_an_ablation_become_a_table(lanes):
         "factors": {"crop": {"label": "random crop"}, "dice": {"label": "Dice"}},
         "effects": {"crop": effects(-0.019, -0.026, -0.012), "dice": effects(0.002, -0.003, 0.007)},
         "together": None,
+        "sentences": {"crop": "random crop: -1.9 mIoU points [-2.6, -1.2]", "dice": "Dice: no measurable effect"},
     }
     Path("reports/lanes-ablation").mkdir()
     Path("reports/lanes-ablation/ablation.json").write_text(json.dumps(document))
@@ -81,6 +82,7 @@ def test_effects_of_an_ablation_become_a_table(lanes):
         ["random crop", "-1.9 [-2.6, -1.2]", "**worse**"],
         ["Dice", "+0.2 [-0.3, +0.7]", "no measurable difference"],
     ]
+    assert "Worst of them, random crop: -1.9 mIoU points [-2.6, -1.2]. Phase colder" in made
     assert "seeds 17, 18; test, n = 20 images" in made and "(../reports/lanes-ablation/ablation.md)" in made
 
 

@@ -191,11 +191,20 @@ def ablation(study: str, beside: Path) -> Table | str:
     link = os.path.relpath(folder / "ablation.md", beside).replace(os.sep, "/")
     seeds = ", ".join(map(str, found["seeds"]))
     caption = (
-        f"Phase {found['phase']}, {found['design']}, seeds {seeds}; {found['split']}, n = ",
+        f"{_worst(found)}Phase {found['phase']}, {found['design']}, seeds {seeds}; {found['split']}, n = ",
         ledger.num(file, "images", "count"),
         f" images. Percentage points; brackets: 95 % interval from seeds and images. [All effects and runs]({link})",
     )
     return Table("ablation", "Effects", ("Change", *labels, "Verdict"), tuple(rows), caption)
+
+
+def _worst(found: dict[str, Any]) -> str:
+    """The sentence of the factor that costs most, if one measurably costs something."""
+    effects = {name: found["effects"][name][found["headline"]] for name in found["factors"]}
+    costly = [name for name, effect in effects.items() if effect["high"] < 0]
+    if not costly:
+        return ""
+    return f"Worst of them, {found['sentences'][min(costly, key=lambda name: effects[name]['value'])]}. "
 
 
 def _effect_row(
