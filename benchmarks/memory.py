@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import arguments, save
+from benchmarks.harness import RESULTS, arguments, save
 from benchmarks.project import parameters, project
+from stages.files import read_json
 
 PHASES = {"lanes": "baseline", "plates": "mobilenet"}
 FACTORS = (1, 10)
@@ -57,10 +58,15 @@ def stages(study: str, factor: int, tiny: bool) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure both studies at both sizes and write benchmarks/results/memory.json."""
-    options = arguments(__doc__, repetitions=1).parse_args()
-    rows = [row for study in PHASES for factor in FACTORS for row in stages(study, factor, options.tiny)]
-    save("memory", options.tiny, rows)
+    """Measure the studies asked for and write benchmarks/results/memory.json, other rows kept."""
+    parser = arguments(__doc__, repetitions=1)
+    parser.add_argument("--study", nargs="*", default=list(PHASES), choices=list(PHASES))
+    options = parser.parse_args()
+    path = RESULTS / "memory.json"
+    before = read_json(path)["rows"] if path.is_file() else []
+    rows = [row for row in before if row["study"] not in options.study]
+    rows += [row for study in options.study for factor in FACTORS for row in stages(study, factor, options.tiny)]
+    save("memory", options.tiny, sorted(rows, key=lambda row: (row["study"], row["images"])))
 
 
 if __name__ == "__main__":
