@@ -36,6 +36,12 @@ def ablate(project: Path, *options: str, **kwargs):
     return run(project, sys.executable, "-m", "stages.cli", "ablate", *options, **kwargs)
 
 
+def forget_experiments(project: Path) -> None:
+    """As if none had run: what another test did with the same project must not count."""
+    for ref in run(project, "git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout.split():
+        run(project, "git", "update-ref", "-d", ref, check=True)
+
+
 def kill_on_the_way(project: Path, after: int) -> int:
     """Start `retrace ablate`, kill it and all it started in the middle of a training; how many had finished."""
     env = {**os.environ, "PYTHONPATH": str(project)}
@@ -115,6 +121,7 @@ def test_the_queue_gives_what_running_in_turn_gives(small, tmp_path):
 def test_stale_upstream_stages_are_named_and_nothing_runs(small, tmp_path):
     project = tmp_path / "stale"
     shutil.copytree(small, project, symlinks=True)
+    forget_experiments(project)
     with open(project / "stages" / "rebalance.py", "a", encoding="utf-8") as stream:
         stream.write("# changed\n")
     run(project, "git", "commit", "-qam", "an edit", check=True)
@@ -139,8 +146,7 @@ def test_a_ray_cluster_loses_nothing_when_a_worker_is_killed(small, tmp_path):
 
     project = tmp_path / "project"
     shutil.copytree(small, project, symlinks=True, ignore=shutil.ignore_patterns(".retrace", "logs"))
-    for ref in run(project, "git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout.split():
-        run(project, "git", "update-ref", "-d", ref, check=True)
+    forget_experiments(project)
     shutil.rmtree(project / ".dvc" / "cache" / "runs", ignore_errors=True)  # or nothing would be trained
     run(tmp_path, "git", "init", "-q", "--bare", "shared.git", check=True)
     run(project, "git", "remote", "add", "origin", str(tmp_path / "shared.git"), check=True)
