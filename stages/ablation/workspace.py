@@ -22,7 +22,7 @@ class Workspace:
         self.commit, self.root = commit, root
 
     def prepare(self) -> None:
-        """Make the clone or bring it to the commit. Raises `UserError` when a stage upstream is not up to date."""
+        """Make the clone, or bring it to the commit, with its outs checked out from the shared cache."""
         if not (self.folder / ".git" / "HEAD").is_file():
             shutil.rmtree(self.folder, ignore_errors=True)
             git("clone", "-q", "--no-checkout", str(self.root), str(self.folder))
