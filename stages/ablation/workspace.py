@@ -27,7 +27,8 @@ class Workspace:
             shutil.rmtree(self.folder, ignore_errors=True)
             git("clone", "-q", "--no-checkout", str(self.root), str(self.folder))
         self._clear_locks()
-        git("fetch", "-q", "origin", "HEAD", folder=self.folder)
+        # by its path, not as `origin`: a project that was moved or copied takes this clone along
+        git("fetch", "-q", str(self.root), "HEAD", folder=self.folder)
         for key in ("user.name", "user.email"):
             value = git("config", key, folder=self.root, check=False).strip()
             if value:
