@@ -105,7 +105,7 @@ def _time(params: Params, manifest: Manifest, predictor: Predictor, lists: dict[
     if not ids:
         return {}
     size = params.evaluate.batch_size
-    images = [read_image(manifest.image(id)) for id in ids[:size]]
+    images = [read_image(manifest, id) for id in ids[:size]]
     found = speed.measure(predictor.predict, images, size)
     return found | {"input_size": list(predictor.config["input_size"]), "threads": params.runtime.threads}
 

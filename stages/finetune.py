@@ -67,7 +67,7 @@ def _train(params: Params, name: str, phase: FabricPhase, note: dict[str, Any], 
         phase.save_period,
         phase.ema,
     )
-    files = _dependencies(manifest, splits, start, job.files)
+    files = _dependencies(manifest, splits, start)
     mark = fingerprint(_identity(params, name, phase), files, kind(fabric))
     require_equal(fabric, mark)
     scratch = Scratch(params.study, name, mark)
@@ -129,7 +129,7 @@ def _network(
     return model, build_optimizer(phase.optimizer, model, encoder, phase.precision)
 
 
-def _dependencies(manifest: Manifest, splits: Path, start: Path, more: Iterable[Path]) -> list[Path]:
+def _dependencies(manifest: Manifest, splits: Path, start: Path, more: Iterable[Path] = ()) -> list[Path]:
     files = [manifest.folder / "manifest.jsonl", splits / "train.txt", splits / "val.txt", *more]
     return files + sorted(path for path in start.rglob("*") if path.is_file())
 

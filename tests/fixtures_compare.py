@@ -64,7 +64,8 @@ def store_folder(root, folder):
 def lock(root, params):
     """dvc.lock of the evaluations, everything they read and wrote in the cache."""
     study = params["study"]
-    raw = store_folder(root, root / "data" / study / "raw")
+    manifest = root / "data" / study / "raw" / "manifest.jsonl"
+    md5 = store(root, manifest.read_bytes())
     stages = {}
     for phase in params["phases"]:
         document = root / "metrics" / study / f"{phase}.json"
@@ -74,7 +75,7 @@ def lock(root, params):
         }
         stages[f"evaluate@{phase}"] = {
             "cmd": f"python -m stages.evaluate {phase}",
-            "deps": [{"path": f"data/{study}/raw", "md5": raw}],
+            "deps": [{"path": manifest.relative_to(root).as_posix(), "md5": md5}],
             "outs": [{"path": path, "md5": md5} for path, md5 in outs.items()],
         }
     (root / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))

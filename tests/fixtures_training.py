@@ -1,5 +1,6 @@
 """A finished `collect` and `rebalance` in miniature: colored rectangles to segment, and the parameters for them."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -92,5 +93,6 @@ def _draw(raw: Path, id: str, split: str, random: np.random.Generator) -> Record
     seen = inspect((raw / f"images/{id}.png").read_bytes())
     counts = {name: int((mask == index).sum()) for index, name in enumerate(CLASSES)}
     return Record(
-        id, f"images/{id}.png", f"masks/{id}.png", seen.sha256, seen.phash, width, height, id, split, id, counts
-    )
+        id, f"images/{id}.png", f"masks/{id}.png", seen.sha256, seen.phash, width, height, id, split, id, counts,
+        mask_sha256=hashlib.sha256((raw / f"masks/{id}.png").read_bytes()).hexdigest(),
+    )  # fmt: skip

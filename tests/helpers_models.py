@@ -1,5 +1,6 @@
 """A small study on disk for tests of pre-training: raw images with a manifest, split lists, and typed parameters."""
 
+import hashlib
 import io
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def write_images(folder: Path, lists: dict[str, int], seed: int = 0) -> None:
             stream = io.BytesIO()
             picture.save(stream, "PNG")
             write_bytes(raw / f"images/{id}.png", stream.getvalue())
-            records.append(Record(id, f"images/{id}.png", None, "0" * 64, "0" * 16, 120, 80, id, split, id))
+            sha256 = hashlib.sha256(stream.getvalue()).hexdigest()
+            records.append(Record(id, f"images/{id}.png", None, sha256, "0" * 16, 120, 80, id, split, id))
         write_list(splits, split, ids)
     write_manifest(raw, {"study": "toy"}, records)

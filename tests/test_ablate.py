@@ -27,6 +27,7 @@ UPSTREAM = {"data/offroad/raw": "a" * 32, "data/offroad/splits": "b" * 32, "mode
 def lock(project: Path, outs: dict[str, str]) -> None:
     """A dvc.lock as an earlier run would have left it."""
     stages = {f"stage{index}": {"outs": [{"path": p, "md5": m}]} for index, (p, m) in enumerate(outs.items())}
+    stages["rebalance"] = {"deps": [{"path": "data/offroad/raw/manifest.jsonl", "md5": outs.get("data/offroad/raw")}]}
     (project / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
 
 
@@ -110,8 +111,8 @@ def test_changed_code_data_and_starting_weights_give_new_names(project):
     seen = set(names())
     (project / "stages" / "training" / "losses.py").write_text("# changed\n")
     commit(project)
-    for outs in ({}, {"data/offroad/splits": "d" * 32}, {"models/offroad/backbone": "e" * 32}):
-        lock(project, UPSTREAM | outs)
+    for path in (None, *UPSTREAM):
+        lock(project, UPSTREAM | ({path: "d" * 32} if path else {}))
         now = set(names())
         assert not now & seen
         seen |= now

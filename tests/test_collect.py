@@ -17,6 +17,7 @@ from PIL import Image
 
 from stages import collect as stage
 from stages.dataset.manifest import read_manifest
+from stages.files import read_json
 from stages.sources import convert
 from tests.projects import ROOT
 
@@ -63,13 +64,19 @@ def test_images_are_verbatim_and_masks_are_class_indices(good):
     original = (good.root / "images/a_0.jpg").read_bytes()
     assert manifest.image(record.id).read_bytes() == original
     assert record.sha256 == hashlib.sha256(original).hexdigest()
+    assert record.mask_sha256 == hashlib.sha256(manifest.mask(record.id).read_bytes()).hexdigest()
     assert (record.width, record.height, record.source) == (20, 16, "images/a_0.jpg")
     assert record.counts == {"road": 160, "lane": 80}
     mask = Image.open(manifest.mask(record.id))
     assert mask.mode == "L"
     assert np.asarray(mask)[0, :4].tolist() == [0, 0, 1, 255]
     assert sorted(r.split for r in manifest.records.values()) == ["test", "train", "train", "train", "val"]
-    assert manifest.header["sources"][0] == {"name": "images", "split": "test", "images": 1, "labelled": 1}
+    assert read_json(RAW / "dataset.json")["sources"][0] == {
+        "name": "images",
+        "split": "test",
+        "images": 1,
+        "labelled": 1,
+    }
     assert (RAW / "problems.csv").read_text() == "kind,path,detail,action\n"
 
 
@@ -245,8 +252,8 @@ def test_skip_leaves_the_bad_ones_out_and_counts_them(good):
     expected = _bad_inputs(good)
     manifest = collected(good, on_error="skip")
     assert list(manifest.records) == [f"images-a_{n}" for n in range(5)]
-    assert manifest.header["quarantined"] == len(expected)
-    assert manifest.header["problems"]["same_name"] == 2
+    assert read_json(RAW / "dataset.json")["quarantined"] == len(expected)
+    assert read_json(RAW / "dataset.json")["problems"]["same_name"] == 2
     with open(RAW / "problems.csv", encoding="utf-8") as stream:
         assert len(list(csv.DictReader(stream))) == len(expected)
     assert len(list((RAW / "images").iterdir())) == len(list((RAW / "masks").iterdir())) == 5

@@ -81,7 +81,8 @@ def make_data(root: Path) -> None:
         for folder, array in (("images", image), ("masks", mask)):
             (raw / folder).mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(raw / folder / f"{id}.png")
-        row = {"sha256": "0" * 64, "phash": "0" * 16, "group": id, "split": "val", "source": id}
+        sums = [hashlib.sha256((raw / folder / f"{id}.png").read_bytes()).hexdigest() for folder in ("images", "masks")]
+        row = {"sha256": sums[0], "mask_sha256": sums[1], "phash": "0" * 16, "group": id, "split": "val", "source": id}
         records.append(Record(id, f"images/{id}.png", f"masks/{id}.png", width=width, height=height, **row))
     write_manifest(raw, {"study": "lanes"}, records)
     for split, ids in SPLITS.items():

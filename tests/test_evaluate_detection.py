@@ -64,7 +64,8 @@ def make_data(root: Path) -> None:
         image[10:50, 10:55] = (250, 20, 20)
         Image.fromarray(image).save(folder / f"{id}.png")
         boxes = (Box(0, (10.0, 10.0, 45.0, 40.0)), Box(1, (0.0, 0.0, 8.0, 8.0), crowd=index == 0)) if index < 3 else ()
-        row = {"sha256": "0" * 64, "phash": "0" * 16, "group": id, "split": "val", "source": id}
+        sha256 = hashlib.sha256((folder / f"{id}.png").read_bytes()).hexdigest()
+        row = {"sha256": sha256, "phash": "0" * 16, "group": id, "split": "val", "source": id}
         records.append(Record(id, f"images/{id}.png", None, width=width, height=height, boxes=boxes, **row))
     write_manifest(root / "data/plates/raw", {"study": "plates"}, records)
     write_list(root / "data/plates/splits", "val", [record.id for record in records])

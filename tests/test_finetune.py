@@ -1,5 +1,6 @@
 """The finetune stage as a process: what it writes, that a kill changes nothing, and how it refuses wrong input."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from stages.dataset.manifest import read_manifest, write_manifest
 from stages.finetune import main
 from stages.models.weights import load_model
 from stages.training.checkpoints import Scratch
@@ -157,12 +159,26 @@ def test_changed_data_never_resumes(here, tmp_path, monkeypatch):
     machine = {"machine": {"workers": 1}}
     write_params(project, machine)  # where it runs is not part of what it computes
     assert here(project)[0] == 0
-    masks = project / "data/boxes/raw/masks"
-    (masks / "img01.png").write_bytes((masks / "img02.png").read_bytes())  # the manifest does not show it
+    raw = project / "data/boxes/raw"
+    mask = (raw / "masks/img02.png").read_bytes()
+    (raw / "masks/img01.png").write_bytes(mask)
+    manifest = read_manifest(raw)
+    other = dataclasses.replace(manifest.records["img01"], mask_sha256=hashlib.sha256(mask).hexdigest())
+    write_manifest(raw, {}, {**manifest.records, "img01": other}.values())
     assert here(project)[0] == 0
     (project / "models/boxes/none/start.json").write_text('{"method": "none", "files": {}}')
     assert here(project)[0] == 0
     assert seen[0] == seen[1] and len(set(seen[1:])) == 3
+
+
+@pytest.mark.parametrize("name", ["images/img01.png", "masks/img08.png"])
+def test_bytes_that_the_manifest_does_not_name_are_refused(here, tmp_path, name):
+    project = make_boxes(tmp_path / "boxes")
+    path = project / "data/boxes/raw" / name
+    path.write_bytes(path.with_name("img02.png").read_bytes())
+    code, said = here(project)
+    assert code == 1
+    assert f"{name}: its bytes are not those that `collect` wrote down" in said and "dvc checkout collect" in said
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from PIL import Image
 
 from stages import collect as stage
 from stages.dataset.manifest import read_manifest
+from stages.files import read_json
 from stages.sources.bdd100k import TRAIN_IDS
 
 RAW = Path("data/lanes/raw")
@@ -45,8 +46,8 @@ def test_train_ids_are_the_classes_and_255_is_ignored(bdd):
     record = manifest.records["bdd100k-images-10k-train-00000000"]
     assert list(record.counts) == list(TRAIN_IDS)
     assert np.asarray(Image.open(manifest.mask(record.id)))[0].tolist() == [*range(19), 255]
-    assert manifest.header["problems"] == {"no_test_masks": 1}
-    assert manifest.header["quarantined"] == 0
+    assert read_json(RAW / "dataset.json")["problems"] == {"no_test_masks": 1}
+    assert read_json(RAW / "dataset.json")["quarantined"] == 0
 
 
 def test_classes_in_another_order_keep_their_meaning(bdd):

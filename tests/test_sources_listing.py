@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from stages.dataset.hashing import BadImage, hash_distance, inspect, load_rgb
+from stages.dataset.hashing import BadImage, decode_rgb, hash_distance, inspect
 from stages.errors import UserError
 from stages.params.data import SplitByRatio
 from stages.sources import Codes
@@ -52,7 +52,7 @@ def test_a_sixteen_bit_color_picture_is_named(tmp_path):
     path = tmp_path / "deep.png"
     cv2.imwrite(str(path), np.full((4, 4, 3), 300, np.uint16))
     with pytest.raises(BadImage) as error:
-        load_rgb(path)
+        decode_rgb(path.read_bytes())
     assert error.value.kind == "more_than_8_bits"
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from stages import collect as stage
 from stages.dataset.manifest import read_manifest
+from stages.files import read_json
 
 RAW = Path("data/lanes/raw")
 
@@ -46,7 +47,7 @@ def test_every_kth_image_of_folders_and_globs(labelled):
         "pool/deep/0.jpg", "pool/deep/3.jpg", "pool/deep/6.jpg",
     ]  # fmt: skip
     assert all(record.mask is None and not record.counts for record in records)
-    header = read_manifest(RAW).header["sources"]
+    header = read_json(RAW / "dataset.json")["sources"]
     assert {"name": "pool", "split": "unlabeled", "images": 3, "labelled": 0} in header
 
 
@@ -84,7 +85,7 @@ def test_an_image_named_twice_or_labelled_is_taken_once_and_said(labelled):
     assert [(row["kind"], row["action"]) for row in rows] == [("already_labelled", "kept")] * 3 + [
         ("listed_twice", "kept")
     ]
-    assert read_manifest(RAW).header["quarantined"] == 0
+    assert read_json(RAW / "dataset.json")["quarantined"] == 0
 
 
 def bad_files(dataset):

@@ -119,7 +119,7 @@ def test_validation_sees_native_pixels_whatever_the_cache_holds(raw):
             for _ in range(2):
                 image, position = samples[index]
                 assert position == index
-                assert np.array_equal(image.numpy(), read_image(raw.image(id)))
+                assert np.array_equal(image.numpy(), read_image(raw, id))
 
 
 def test_the_loss_is_the_sum_and_the_network_does_not_resize_again(raw):
@@ -211,7 +211,7 @@ def test_the_stage_writes_what_it_scored_and_resumes_exactly(tmp_path, monkeypat
     manifest = read_manifest(project / "data/shapes/raw")
     predictor = load_predictor(folder, torch.device("cpu"))
     predictor.network.to(memory_format=torch.channels_last)  # as in training: other kernels, other last bits
-    predictions = predictor.predict([read_image(manifest.image(id)) for id in ids("val")])
+    predictions = predictor.predict([read_image(manifest, id) for id in ids("val")])
     truths = [truth_of(manifest.records[id]) for id in ids("val")]
     shipped = coco_scores(truths, [rounded(prediction) for prediction in predictions], CLASSES)
     row = table[train["best_epoch"] - 1]

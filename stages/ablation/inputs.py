@@ -12,7 +12,8 @@ from stages.programs import git
 
 @dataclass(frozen=True)
 class Pipeline:
-    """dvc.yaml, and hashes of what its stages may depend on: dvc.lock's md5 for outs, else Git's object id at HEAD."""
+    """dvc.yaml, and hashes of what its stages may depend on: dvc.lock's md5 of outs and of files in them, else Git's
+    object id at HEAD."""
 
     stages: dict[str, Any]
     hashes: dict[str, str]
@@ -57,7 +58,12 @@ def _at(values: dict[str, Any], key: str) -> Any:
 def _locked_outs() -> dict[str, str]:
     lock = Path("dvc.lock")
     stages = (read_yaml(lock).get("stages") or {}) if lock.is_file() else {}
-    return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs") or () if "md5" in out}
+    sums = {
+        kind: {row["path"]: row["md5"] for stage in stages.values() for row in stage.get(kind) or () if "md5" in row}
+        for kind in ("outs", "deps")
+    }
+    folders = tuple(f"{out}/" for out in sums["outs"])
+    return sums["outs"] | {path: md5 for path, md5 in sums["deps"].items() if path.startswith(folders)}
 
 
 def _tracked() -> dict[str, str]:

@@ -123,17 +123,17 @@ def _same_truth(run: Run, base: Run, ids: list[str]) -> None:
     sums = []
     for one in (run, base):
         locked = cache.locked(one)
-        raw = (locked or {}).get(f"data/{one.study}/raw")
-        if raw is None:
+        manifest = (locked or {}).get(f"data/{one.study}/raw/manifest.jsonl")
+        if manifest is None:
             raise Unpaired(
                 "truth unknown",
                 f"{one.name}: neither dvc.lock nor the report says on which data this metrics file was made; "
                 f"`dvc repro` (or `dvc commit evaluate@{one.phase}`)",
             )
-        sums.append(raw)
+        sums.append(manifest)
     if sums[0] == sums[1]:
         return
-    truths = [_truth(one, raw, ids) for one, raw in zip((run, base), sums, strict=True)]
+    truths = [_truth(one, md5, ids) for one, md5 in zip((run, base), sums, strict=True)]
     changed = [id for id in ids if truths[0][id] != truths[1][id]]
     if changed:
         raise Unpaired(
@@ -143,11 +143,10 @@ def _same_truth(run: Run, base: Run, ids: list[str]) -> None:
         )
 
 
-def _truth(run: Run, raw: str, ids: list[str]) -> dict[str, tuple[Any, ...]]:
-    """Image id -> md5 of its picture, md5 of its mask, its boxes."""
-    files = cache.listing(raw)
-    rows = cache.blob((files or {}).get("manifest.jsonl"))
-    if files is None or rows is None:
+def _truth(run: Run, manifest: str, ids: list[str]) -> dict[str, tuple[Any, ...]]:
+    """Image id -> sha256 of its picture, sha256 of its mask, its boxes."""
+    rows = cache.blob(manifest)
+    if rows is None:
         raise Unpaired(
             "truth unknown",
             f"the data of {run.name} (data/{run.study}/raw) are other files than the other's and not in the DVC cache, "
@@ -158,5 +157,5 @@ def _truth(run: Run, raw: str, ids: list[str]) -> dict[str, tuple[Any, ...]]:
     with open(rows, encoding="utf-8") as stream:
         for row in map(json.loads, stream):
             if row["id"] in wanted:
-                found[row["id"]] = (files.get(row["path"]), files.get(row["mask"] or ""), row["boxes"])
+                found[row["id"]] = (row["sha256"], row.get("mask_sha256"), row["boxes"])
     return {id: found.get(id, ()) for id in ids}

@@ -50,7 +50,7 @@ class Pictures:
         held = self._cache.get(index)
         if held is not None:
             return held[:height, :width]
-        image = read_image(self._manifest.image(self._ids[index]), (height, width))
+        image = read_image(self._manifest, self._ids[index], (height, width))
         padded = np.zeros((*self._limit, 3), np.uint8)
         padded[:height, :width] = image
         self._cache.put(index, padded)
@@ -105,7 +105,7 @@ class DetectionValidation(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         record = self._manifest.records[self._ids[index]]
         native = fitted(record, self._size) == (record.height, record.width)
-        image = self._pictures.get(index) if native else read_image(self._manifest.image(record.id))
+        image = self._pictures.get(index) if native else read_image(self._manifest, record.id)
         return torch.tensor(image), index
 
 

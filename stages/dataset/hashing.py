@@ -119,9 +119,9 @@ def image_size(path: Path) -> tuple[int, int]:
     return open_image(read_bytes(path)).size
 
 
-def load_rgb(path: Path) -> "NDArray[np.uint8]":
-    """Pixels as uint8 [H, W, 3], RGB, under this module's policy; `BadImage` otherwise."""
-    image = open_image(read_bytes(path))
+def decode_rgb(content: bytes) -> "NDArray[np.uint8]":
+    """Pixels of an image file's content as uint8 [H, W, 3], RGB, under this module's policy; `BadImage` otherwise."""
+    image = open_image(content)
     check_stored(image)
     decode(image)
     check_decoded(image)

@@ -4,6 +4,7 @@ A training sample is asked for by (epoch, index), so every random change of it f
 never from which worker made it or what was drawn before.
 """
 
+import hashlib
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from stages.dataset.hashing import BadImage, decode, load_rgb, open_image, read_bytes
+from stages.dataset.hashing import BadImage, decode, decode_rgb, open_image, read_bytes
 from stages.dataset.manifest import Manifest
 from stages.dataset.transforms import augment
 from stages.errors import UserError
@@ -25,30 +26,48 @@ from stages.seeds import derive
 CACHE_BYTES = 2 * 1024**3  # of decoded images; what does not fit is decoded again each time
 
 
-def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+def read_image(manifest: Manifest, id: str, size: tuple[int, int] | None = None) -> np.ndarray:
     """An image as RGB uint8 [H, W, 3], resized to `size` = (height, width) if given (bilinear, antialiased).
 
-    What may be read is `dataset.hashing`'s policy, so pixels lie here as they did in `collect`. Raises `UserError`.
+    What may be read is `dataset.hashing`'s policy, so pixels lie here as they did in `collect`. Raises `UserError`,
+    also where the file's bytes are not those the manifest names.
     """
+    path = manifest.image(id)
     try:
-        pixels = load_rgb(path)
+        pixels = decode_rgb(_recorded(path, manifest.records[id].sha256))
     except BadImage as error:
-        raise UserError(f"{path}: {error.detail}; run `dvc repro -f collect`") from None
+        raise _unusable(path, error.detail) from None
     if size is None or pixels.shape[:2] == tuple(size):
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
-def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """An index mask as uint8 [H, W], 255 = not scored; nearest neighbour when resized to (height, width)."""
+def read_mask(manifest: Manifest, id: str, size: tuple[int, int] | None = None) -> np.ndarray:
+    """An index mask as uint8 [H, W], 255 = not scored; nearest neighbour when resized to (height, width).
+
+    Raises `UserError`, also where the file's bytes are not those the manifest names.
+    """
+    path = manifest.mask(id)
     try:
-        mask = open_image(read_bytes(path))
+        mask = open_image(_recorded(path, manifest.records[id].mask_sha256))
         decode(mask)
     except BadImage as error:
-        raise UserError(f"{path}: {error.detail}; run `dvc repro -f collect`") from None
+        raise _unusable(path, error.detail) from None
     if size is not None and mask.size != (size[1], size[0]):
         mask = mask.resize((size[1], size[0]), Image.Resampling.NEAREST)
     return np.asarray(mask)
+
+
+def _recorded(path: Path, sha256: str | None) -> bytes:
+    """The bytes of a file. Stages depend on the manifest alone, so other bytes than it names must not be used."""
+    content = read_bytes(path)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise BadImage("other_bytes", "its bytes are not those that `collect` wrote down in manifest.jsonl")
+    return content
+
+
+def _unusable(path: Path, why: str) -> UserError:
+    return UserError(f"{path}: {why}; `dvc checkout collect` brings the collected file back, `dvc repro` too")
 
 
 class Cache:
@@ -87,8 +106,8 @@ class SegmentationTraining(Dataset):
         epoch, index = key
         sample = self._cache.get(index)
         if sample is None:
-            image = read_image(self._manifest.image(self._ids[index]), self._size)
-            mask = read_mask(self._manifest.mask(self._ids[index]), self._size)
+            image = read_image(self._manifest, self._ids[index], self._size)
+            mask = read_mask(self._manifest, self._ids[index], self._size)
             sample = np.dstack([image, mask])
             self._cache.put(index, sample)
         planes = torch.from_numpy(sample).permute(2, 0, 1)
@@ -112,9 +131,9 @@ class SegmentationEvaluation(Dataset):
         id = self._ids[index]
         image = self._cache.get(index)
         if image is None:
-            image = read_image(self._manifest.image(id), self._size).copy()
+            image = read_image(self._manifest, id, self._size).copy()
             self._cache.put(index, image)
-        mask = read_mask(self._manifest.mask(id))
+        mask = read_mask(self._manifest, id)
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(mask.copy()), id
 
 

@@ -1,7 +1,10 @@
 """The canonical layout of `data/<study>/raw`: image bytes as they came, index masks, and one manifest row per image.
 
+The manifest names every file with its sha256, and `dataset.loading` refuses other bytes. So a stage that depends on
+manifest.jsonl depends on all that it names, and DVC need not look at every image for every stage.
+
 raw/manifest.jsonl   one row per image, sorted by id
-raw/dataset.json     task, classes, sources with their counts, problems found
+raw/dataset.json     task, classes, sources with their counts, problems found: only the report reads it
 raw/images/<id>.<ext>  bytes verbatim      raw/masks/<id>.png  8-bit class index, 255 = not scored
 """
 
@@ -10,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stages.files import read_json, read_jsonl, write_json, write_jsonl
+from stages.files import read_jsonl, write_json, write_jsonl
 
 IGNORE = 255  # mask value of pixels that are neither trained on nor scored
 
@@ -40,6 +43,7 @@ class Record:
     source: str  # where it came from: path below the root
     counts: dict[str, int] = field(default_factory=dict)  # class -> pixels (segmentation) or objects (detection)
     boxes: tuple[Box, ...] = ()
+    mask_sha256: str | None = None  # of the mask file's bytes; None where there is no mask
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,6 @@ class Manifest:
     """A read data set."""
 
     folder: Path
-    header: dict[str, Any]
     records: dict[str, Record]  # by id, sorted
 
     def image(self, id: str) -> Path:
@@ -73,4 +76,4 @@ def read_manifest(folder: Path) -> Manifest:
     for row in read_jsonl(folder / "manifest.jsonl"):
         boxes = tuple(Box(b["label"], tuple(b["xywh"]), b["crowd"]) for b in row.pop("boxes"))
         records[row["id"]] = Record(**row, boxes=boxes)
-    return Manifest(folder, read_json(folder / "dataset.json"), records)
+    return Manifest(folder, records)

@@ -30,8 +30,8 @@ class Images(Dataset):
     def __getitem__(self, index: int) -> Item:
         id = self._ids[index]
         masked = self._manifest.records[id].mask is not None
-        mask = read_mask(self._manifest.mask(id)) if masked else None
-        return read_image(self._manifest.image(id)), mask, id
+        mask = read_mask(self._manifest, id) if masked else None
+        return read_image(self._manifest, id), mask, id
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class MaskedImages(Dataset):
         """The whole image at working size, uint8 [3, h, w]."""
         sample = self._cache.get(index)
         if sample is None:
-            sample = np.array(read_image(self._manifest.image(self._ids[index]), self._size))
+            sample = np.array(read_image(self._manifest, self._ids[index], self._size))
             self._cache.put(index, sample)
         return torch.from_numpy(sample).permute(2, 0, 1).contiguous()
 

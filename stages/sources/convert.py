@@ -77,11 +77,11 @@ def convert(job: Job) -> Record | Refused:
         if item.size is not None and item.size != (found.width, found.height):
             detail = f"the image is {found.width} x {found.height}, its annotation says {item.size[0]} x {item.size[1]}"
             raise BadImage("size_mismatch", detail)
-        mask, counts = None, _objects(item, job.classes)
+        mask, mask_sha256, counts = None, None, _objects(item, job.classes)
         if item.mask is not None:
             shown = f"{item.name} (mask)"
             classes, counts = _mask(job, found.width, found.height)
-            mask = f"masks/{job.id}.png"
+            mask, mask_sha256 = f"masks/{job.id}.png", hashlib.sha256(classes).hexdigest()
     except BadImage as bad:
         return Refused(bad.kind, shown, bad.detail)
     path = f"images/{job.id}{item.path.suffix.lower()}"
@@ -91,6 +91,7 @@ def convert(job: Job) -> Record | Refused:
     return Record(
         id=job.id, path=path, mask=mask, sha256=found.sha256, phash=found.phash, width=found.width, height=found.height,
         group=job.group, split=job.split, source=item.name, counts=counts, boxes=item.boxes,
+        mask_sha256=mask_sha256,
     )  # fmt: skip
 
 

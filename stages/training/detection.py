@@ -45,7 +45,7 @@ def detection(
     validation = evaluation_loader(held_out, phase.batch_size, workers, collate, **share)
     truths = [truth_of(manifest.records[id]) for id in lists["val"]]
     validate = Validation(fabric, validation, truths, params.classes)
-    return Job(loader, Task(compute_loss, _files, validate, phase.monitor, _images), (), MEAN, STD)
+    return Job(loader, Task(compute_loss, _files, validate, phase.monitor, _images), MEAN, STD)
 
 
 def compute_loss(model: Any, batch: Batch) -> dict[str, Tensor]:

@@ -1,7 +1,6 @@
 """What a task hands to `finetune`: data, loss and validation of one phase, ready for the loop."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch.utils.data import DataLoader
 
@@ -14,6 +13,5 @@ class Job:
 
     loader: DataLoader  # training batches
     task: Task
-    files: tuple[Path, ...]  # besides the manifest, the data files that the outcome depends on
     mean: tuple[float, ...]  # of RGB in 0...1, as the network's input is normalized
     std: tuple[float, ...]

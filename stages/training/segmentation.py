@@ -48,8 +48,7 @@ def segmentation(
     weigh = scored_weight(phase.loss, pixels)
     loss = Loss(build_loss(phase.loss, pixels))
     task = Task(loss, _files, validate, phase.monitor, lambda batch: weigh(batch[1]))
-    masks = tuple(manifest.mask(id) for name in ("train", "val") for id in lists[name])
-    return Job(loader, task, masks, MEAN, STD)
+    return Job(loader, task, MEAN, STD)
 
 
 class Loss:

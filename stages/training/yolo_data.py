@@ -7,7 +7,6 @@ that happens here, because paths and labels come from the manifest.
 import math
 import random
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -58,7 +57,7 @@ class Samples(YOLODataset):
         held = self.ims[i]
         if held is not None:
             return held.copy(), self.im_hw0[i], self.im_hw[i]
-        image = np.ascontiguousarray(read_image(Path(self.im_files[i]))[..., ::-1])
+        image = np.ascontiguousarray(read_image(self._manifest, self.id_of[self.im_files[i]])[..., ::-1])
         height, width = image.shape[:2]
         ratio = self.imgsz / max(height, width)
         if ratio != 1:
