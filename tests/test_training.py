@@ -31,7 +31,7 @@ from stages.params.phases import Schedule as ScheduleParams
 from stages.training.checkpoints import Scratch, fingerprint
 from stages.training.loop import Plan, Task, fit, set_training
 from stages.training.monitor import Monitor
-from stages.training.optimisation import Schedule, build_optimizer
+from stages.training.optimisation import Schedule, build_optimizer, clip
 from tests.fixtures_training import make_boxes
 
 SAMPLES, BATCH, BATCHES = 10, 3, 4
@@ -277,6 +277,18 @@ def test_clipping_limits_the_step():
     moved = (result.state["0.weight"] - start).norm().item()
     assert 0 < moved <= BATCHES * 0.01 * 1e-3 * 1.001
     assert result.history[0]["grad_norm"] > 1  # what is recorded is the norm before clipping
+
+
+def test_without_a_limit_gradients_are_measured_and_left_as_they_are():
+    fabric, model = Fabric(accelerator="cpu", devices=1), network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 3.0)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert clip(fabric, model, optimizer, None).item() == pytest.approx(3 * count**0.5)
+    assert all((parameter.grad == 3).all() for parameter in model.parameters())
+    assert clip(fabric, model, optimizer, 1.0).item() == pytest.approx(3 * count**0.5)
+    assert clip(fabric, model, optimizer, None).item() == pytest.approx(1)
 
 
 def test_batchnorm_of_frozen_parameters_keeps_its_statistics():

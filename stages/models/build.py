@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from stages.errors import UserError
-from stages.models import detection, segmentation
+from stages.models import detection, grn, segmentation
 from stages.params.phases import Model
 
 ARCHITECTURES: dict[str, tuple[str, Callable[[Model, int], nn.Module]]] = {
@@ -27,7 +27,7 @@ def build(model: Model, task: str, classes: Sequence[str]) -> nn.Module:
     if made_for != task:
         allowed = ", ".join(name for name, (its_task, _) in ARCHITECTURES.items() if its_task == task)
         raise UserError(f"model.architecture = {model.architecture!r} does {made_for}, not {task}; allowed: {allowed}")
-    network = builder(model, len(classes))
+    network = grn.replace(builder(model, len(classes)))
     if model.batchnorm_momentum is not None:
         for part in network.modules():
             if isinstance(part, nn.modules.batchnorm._BatchNorm):

@@ -22,7 +22,7 @@ from stages.seeds import derive, seed_everything
 from stages.training.checkpoints import Scratch
 from stages.training.ledger import Ledger
 from stages.training.monitor import Monitor
-from stages.training.optimisation import Schedule
+from stages.training.optimisation import Schedule, clip
 from stages.training.processes import align_buffers, weight_of_share
 
 Row = dict[str, float | int | None]
@@ -158,9 +158,7 @@ def train_one_epoch(
             fabric.backward(losses["loss"] / group)
         norm = None
         if last_of_group:
-            # unscales first; an infinite limit measures without clipping. Overflow under fp16 is the scaler's business.
-            limit = plan.clip_norm or float("inf")
-            norm = fabric.clip_gradients(model, optimizer, max_norm=limit, error_if_nonfinite=False)
+            norm = clip(fabric, model, optimizer, plan.clip_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if average is not None:

@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from stages.params.phases import Optimizer as OptimizerParams
 from stages.params.phases import Precision
@@ -37,6 +39,19 @@ def build_optimizer(
     if params.name == "sgd":
         return torch.optim.SGD(groups, momentum=params.momentum, fused=fused)
     return torch.optim.AdamW(groups, fused=fused)
+
+
+def clip(fabric: Fabric, model: nn.Module, optimizer: torch.optim.Optimizer, limit: float | None) -> Tensor:
+    """Scale the gradients down to a norm of at most `limit`; returns the norm they had, a scalar.
+
+    None measures only. A loss scaler unscales first; under it an overflow is its own business, not an error.
+    """
+    if limit is None and getattr(fabric.strategy.precision, "scaler", None) is None:
+        # clipping at infinity would write every gradient once more, times one
+        return get_total_norm([parameter.grad for parameter in model.parameters() if parameter.grad is not None])
+    norm = fabric.clip_gradients(model, optimizer, max_norm=limit or float("inf"), error_if_nonfinite=False)
+    assert norm is not None
+    return norm
 
 
 @dataclass(frozen=True)
