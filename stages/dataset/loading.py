@@ -67,7 +67,7 @@ def _recorded(path: Path, sha256: str | None) -> bytes:
 
 
 def _unusable(path: Path, why: str) -> UserError:
-    return UserError(f"{path}: {why}; `dvc checkout collect` brings the collected file back, `dvc repro` too")
+    return UserError(f"{path}: {why}; bring the collected file back with `dvc checkout collect` or `dvc pull collect`")
 
 
 class Cache:
