@@ -1,6 +1,7 @@
 """`retrace ablate`: designs, names, refusals, pages from known results. Real experiments: test_ablate_runs.py."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -73,6 +74,23 @@ def test_a_full_design_is_every_combination_with_every_seed(project):
     assert planned[-1].name.startswith("offroad-aggressive-class_weights-dice-crop-augmentation-s18-")
 
 
+def test_every_run_has_a_seed_of_its_own_that_other_factors_do_not_change(project):
+    planned = experiments("full", load(), read_yaml(Path("params.yaml")))
+    assert len({e.training_seed for e in planned}) == 32
+    assert all(e.changes["phases.aggressive.seed"] == e.training_seed < 2**31 for e in planned)
+    seeds = {(e.cell, e.seed): e.training_seed for e in planned}
+    values = read_yaml(Path("params.yaml"))
+    first, *rest = values["ablation"]["factors"].items()
+    values["ablation"]["factors"] = dict([*rest, first])
+    write_params(project, values)
+    moved = experiments("full", load(), read_yaml(Path("params.yaml")))
+    assert {((e.cell[-1], *e.cell[:-1]), e.seed): e.training_seed for e in moved} == seeds
+    values["ablation"]["factors"] = dict(rest)
+    write_params(project, values)
+    fewer = experiments("full", load(), read_yaml(Path("params.yaml")))
+    assert {((0, *e.cell), e.seed): e.training_seed for e in fewer}.items() <= seeds.items()
+
+
 def test_small_designs_reuse_the_experiments_of_the_full_one(project):
     full = set(names())
     assert set(names("one-at-a-time")) < full
@@ -133,7 +151,7 @@ def test_the_values_reach_params_yaml_as_they_are(project):
         apply_overrides("params.yaml", experiment.overrides())
         now = read_yaml(Path("params.yaml"))
         assert now == changed(values, experiment.changes)
-        assert parse(now).phases["aggressive"].seed == experiment.seed
+        assert parse(now).phases["aggressive"].seed == experiment.training_seed
 
 
 @pytest.mark.parametrize(
@@ -232,7 +250,7 @@ def test_a_level_that_dvc_would_merge_is_refused(project):
 def test_dvc_sets_the_very_value_of_a_level(tmp_path, value):
     from dvc.utils.hydra import apply_overrides
 
-    experiment = Experiment("x", (1,), 0, {"phases.x.key": value})
+    experiment = Experiment("x", (1,), 0, 0, {"phases.x.key": value})
     (tmp_path / "params.yaml").write_text("phases: {x: {key: 7}}\n")
     apply_overrides(tmp_path / "params.yaml", experiment.overrides())
     assert read_yaml(tmp_path / "params.yaml")["phases"]["x"]["key"] == value
@@ -270,6 +288,7 @@ def test_the_pages_say_what_was_measured_and_every_number_can_be_derived_again(p
     assert len(found["interactions"]) == (6 if design == "full" else 0)
     page = (folder / "ablation.md").read_text()
     assert found["effects"]["crop"]["mIoU"]["value"] == pytest.approx(-0.05, abs=0.01)
+    assert all(f"{e.seed} | {e.training_seed} |" in re.sub(" +", " ", page) for e in planned)
     assert "costs Sky most" in page and found["sentences"]["crop"] in lines
     assert lines[-1] == "reports/offroad-ablation/ablation.html"
     html = (folder / "ablation.html").read_text()

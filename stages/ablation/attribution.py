@@ -13,14 +13,10 @@ from stages.reporting.numbers import Inline, Ledger, plain
 
 
 def layout(results: Results) -> Layout:
-    """Cells and seeds of the runs as indices."""
+    """Which cell every run is of, as an index."""
     cells = [experiment.cell for experiment in results.experiments]
-    order, numbers = sorted(set(cells)), sorted({experiment.seed for experiment in results.experiments})
-    return Layout(
-        np.array([order.index(cell) for cell in cells]),
-        np.array([numbers.index(experiment.seed) for experiment in results.experiments]),
-        np.array(cells),
-    )
+    order = sorted(set(cells))
+    return Layout(np.array([order.index(cell) for cell in cells]), np.array(cells))
 
 
 def attribute(params: Params, design: Design, results: Results) -> dict[str, Any]:
@@ -74,8 +70,8 @@ def _runs(ablation: Ablation, results: Results) -> list[dict[str, Any]]:
         levels = {name: "on" if level else "off" for name, level in zip(ablation.factors, experiment.cell, strict=True)}
         values = {name: float(column[index]) for name, column in results.scores.items()}
         scores = {name: None if np.isnan(value) else value for name, value in values.items()}
-        row = {"name": experiment.name, "commit": commit, "levels": levels, "seed": experiment.seed, "scores": scores}
-        rows.append(row)
+        seed = {"seed": experiment.seed, "training_seed": experiment.training_seed}
+        rows.append({"name": experiment.name, "commit": commit, "levels": levels, **seed, "scores": scores})
     return rows
 
 

@@ -89,5 +89,5 @@ def _table(planned: list[Experiment], existing: Collection[str], params: Params)
     for experiment in planned:
         levels = ["on" if level else "off" for level in experiment.cell]
         state = "exists" if experiment.name in existing else "to run"
-        rows.append([*levels, experiment.seed, state, experiment.name])
-    return tabulate(rows, [*params.ablation.factors, "seed", "", "experiment"], tablefmt="plain")
+        rows.append([*levels, experiment.seed, experiment.training_seed, state, experiment.name])
+    return tabulate(rows, [*params.ablation.factors, "seed", "trained with", "", "experiment"], tablefmt="plain")

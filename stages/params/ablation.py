@@ -30,7 +30,8 @@ class Ablation(Block):
     """`retrace ablate`: no stage depends on this block, so editing it reruns nothing."""
 
     phase: str  # the phase whose changes are measured
-    seeds: Annotated[Items[Index], Field(min_length=2)]  # every combination is trained once with each of them
+    # labels: for each, every combination is trained once, with a seed of its own that follows from label and factors
+    seeds: Annotated[Items[Index], Field(min_length=2)]
     factors: Annotated[dict[FactorName, Factor], Field(min_length=1, max_length=8)]
 
     @model_validator(mode="after")
