@@ -138,6 +138,11 @@ def test_no_class_is_blamed_without_cause_and_the_right_one_with():
         scores["IoU/c"] = scores["IoU/c"] - 6.0 * runs.levels[:, 0]
         draws["IoU/c"] = draws["IoU/c"] - 6.0 * runs.levels[:, 0]
         right += costliest(runs, contrast, scores, draws, names, 40).get("costs", {}).get("name") == "IoU/c"
+        if named := costliest(runs, contrast, scores, draws, names, 40).get("costs"):
+            assert named == {
+                "name": named["name"],
+                **effect(runs, contrast, scores[named["name"]], draws[named["name"]], 40),
+            }
     assert blamed / 150 < 0.1
     assert right / 150 > 0.95
 

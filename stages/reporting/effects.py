@@ -136,19 +136,20 @@ def costliest(
     names: Sequence[str],
     images: int,
 ) -> dict[str, dict[str, float | None]]:
-    """Which of `names` the contrast costs most and gains most: `{"costs": {"name", ...}, "gains": ...}`, only those
-    whose interval excludes 0.
+    """Which of `names` the contrast costs most and gains most: `{"costs": {"name", ...}, "gains": ...}`, each with its
+    95 % interval.
 
-    The intervals are widened for choosing among many (Bonferroni: 1 - 0.05 / number of names), so that noise names
-    nothing more often than one time in twenty.
+    Only those are named whose interval excludes 0 after it was widened for choosing among many (Bonferroni: 1 - 0.05 /
+    number of names), so that noise names nothing more often than one time in twenty.
     """
     level = 1 - (1 - LEVEL) / max(1, len(names))
-    found = {name: effect(layout, contrast, scores[name], draws[name], images, level) for name in names}
-    sure = {n: e for n, e in found.items() if e["low"] is not None and (e["high"] < 0 or e["low"] > 0)}  # type: ignore[operator]
+    wide = {name: effect(layout, contrast, scores[name], draws[name], images, level) for name in names}
+    sure = {n: e for n, e in wide.items() if e["low"] is not None and (e["high"] < 0 or e["low"] > 0)}  # type: ignore[operator]
     result: dict[str, dict[str, float | None]] = {}
     for key, sign in (("costs", -1), ("gains", 1)):
         mine = {name: row for name, row in sure.items() if sign * (row["value"] or 0.0) > 0}
         if mine:
             name = max(mine, key=lambda name: sign * (mine[name]["value"] or 0.0))
-            result[key] = {"name": name, **mine[name]}  # type: ignore[dict-item]
+            found = effect(layout, contrast, scores[name], draws[name], images)
+            result[key] = {"name": name, **found}  # type: ignore[dict-item]
     return result
