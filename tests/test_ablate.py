@@ -220,11 +220,13 @@ def test_cost_comes_from_the_last_run(tmp_path):
     assert announce(0, 4, each, 1).endswith("0 to run")
 
 
-def told(label, row, most):
-    found = {"headline": "mIoU", "factors": {"f": {"label": label}}, "effects": {"f": {"mIoU": row}}}
+def told(label, row, most, interactions=None, images=40):
+    factors = {"f": {"label": label}, "g": {"label": "zoom"}, "h": {"label": "flip"}}
+    found = {"headline": "mIoU", "images": images, "factors": factors, "effects": {"f": {"mIoU": row}}}
+    found |= {"most": {"f": most}, "interactions": {k: {"mIoU": v} for k, v in (interactions or {}).items()}}
     ledger = Ledger()
-    ledger.add("x.json", found | {"most": {"f": most}})
-    return plain(sentence(ledger, "x.json", found | {"most": {"f": most}}, "f"))
+    ledger.add("x.json", found)
+    return plain(sentence(ledger, "x.json", found, "f"))
 
 
 def test_sentences_say_what_the_numbers_say():
@@ -236,7 +238,27 @@ def test_sentences_say_what_the_numbers_say():
     unsure = {"value": 0.002, "low": -0.005, "high": 0.009}
     assert told("Dice", unsure, {}) == "Dice: +0.2 mIoU points [-0.5, +0.9], no measurable effect"
     one_image = {"value": 0.002, "low": None, "high": None}
-    assert told("Dice", one_image, {}) == "Dice: +0.2 mIoU points, without an interval (too few images)"
+    assert told("Dice", one_image, {}, images=1) == "Dice: +0.2 mIoU points, without an interval (too few images)"
+    alike = {"value": 0.0, "low": None, "high": None}
+    assert told("Dice", alike, {}) == "Dice: +0.0 mIoU points, without an interval (all runs score alike)"
+
+
+def test_sentences_say_which_other_change_an_effect_depends_on():
+    unsure, sure = {"value": 0.002, "low": -0.005, "high": 0.009}, {"value": -0.03, "low": -0.04, "high": -0.02}
+    pairs = {"f x g": sure, "f x h": unsure, "g x h": sure}
+    assert told("Dice", sure, {}, pairs) == (
+        "Dice: -3.0 mIoU points [-4.0, -2.0], depends on zoom (interaction -3.0 [-4.0, -2.0])"
+    )
+    assert ", no measurable effect on average, depends on zoom (" in told("Dice", unsure, {}, pairs)
+    both = told("Dice", sure, {}, {"f x g": sure, "h x f": sure})
+    assert both.endswith("zoom (interaction -3.0 [-4.0, -2.0]) and flip (interaction -3.0 [-4.0, -2.0])")
+
+
+def test_a_bound_beside_zero_is_not_printed_as_zero():
+    assert told("Dice", {"value": 0.002, "low": 0.0002, "high": 0.004}, {}) == (
+        "Dice: +0.20 mIoU points [+0.02, +0.40]"
+    )
+    assert "[-0.004, +0.400], no measurable" in told("Dice", {"value": 0.002, "low": -0.00004, "high": 0.004}, {})
 
 
 def test_a_level_that_dvc_would_merge_is_refused(project):

@@ -183,6 +183,29 @@ def test_undefined_scores_make_no_numbers():
     assert effect(runs, contrast, scores, draws, 1)["low"] is None
 
 
+def test_runs_that_all_score_the_same_have_no_interval():
+    runs = layout("one-at-a-time", factors=2)
+    scores = np.array([0.0, 0.0, 0.0, 0.0, 0.5, 0.6])
+    draws = np.tile(scores, (50, 1))
+    first, second = main_effects(runs, "one-at-a-time")
+    assert effect(runs, first, scores, draws, 9) == {"value": 0.0, "low": None, "high": None}
+    assert effect(runs, second, scores, draws, 9)["low"] is not None
+
+
+def test_a_class_that_nearly_no_run_finds_is_not_named():
+    runs = layout(factors=3)
+    random = np.random.default_rng(0)
+    contrast = main_effects(runs, "full")[0]
+    only = (runs.levels == 0).all(1) * 0.5 + random.normal(0, 1e-4, 16)  # found without any change alone
+    often = 0.4 - 0.05 * runs.levels[:, 0] + random.normal(0, 1e-3, 16)
+    scores = {"IoU/rare": only, "IoU/road": often}
+    draws = {name: row + random.normal(0, 1e-4, (50, 1)) for name, row in scores.items()}
+    assert effect(runs, contrast, only, draws["IoU/rare"], 40)["high"] < -0.1
+    assert costliest(runs, contrast, scores, draws, list(scores), 40)["costs"]["name"] == "IoU/road"
+    half = {"IoU/rare": 0.5 * (runs.levels[:, 0] == 0) + random.normal(0, 1e-4, 16)}  # the change itself loses it
+    assert costliest(runs, contrast, half, draws, list(half), 40)["costs"]["name"] == "IoU/rare"
+
+
 def test_a_layout_without_replicates_is_refused():
     with pytest.raises(ValueError, match="two seeds"):
         layout(seeds=1)

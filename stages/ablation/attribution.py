@@ -76,7 +76,8 @@ def _runs(ablation: Ablation, results: Results) -> list[dict[str, Any]]:
 
 
 def sentence(ledger: Ledger, file: str, found: dict[str, Any], name: str) -> Inline:
-    """ "random crop: -1.9 mIoU points [-2.6, -1.2], costs Sky most (-4.2 [-6.0, -2.4])".
+    """ "random crop: -1.9 mIoU points [-2.6, -1.2], depends on Dice (interaction +0.8 [+0.3, +1.3]), costs Sky most
+    (-4.2 [-6.0, -2.4])".
 
     found: ablation.json, which `ledger` knows as `file`; name: the factor.
     """
@@ -84,12 +85,29 @@ def sentence(ledger: Ledger, file: str, found: dict[str, Any], name: str) -> Inl
     row, most = found["effects"][name][headline], found["most"][name]
     value, *interval = ledger.interval(file, f"effects.{name}.{headline}", "points")
     parts: list[Any] = [f"{found['factors'][name]['label']}: ", value, f" {headline} points", *interval]
+    depends = _depends(ledger, file, found, name)
     if row["low"] is None:
-        parts.append(", without an interval (too few images)")
+        parts.append(
+            ", without an interval " + ("(too few images)" if found["images"] < 2 else "(all runs score alike)")
+        )
     elif row["low"] <= 0 <= row["high"]:
-        parts.append(", no measurable effect")
+        parts.append(f", no measurable effect{' on average' if depends else ''}")
+    parts += depends
     for key, verb in (("costs", "costs"), ("gains", "helps")):
         if key in most:
             where = ledger.interval(file, f"most.{name}.{key}", "points")
             parts += [f", {verb} {most[key]['name'].partition('/')[2]} most (", *where, ")"]
     return tuple(parts)
+
+
+def _depends(ledger: Ledger, file: str, found: dict[str, Any], name: str) -> list[Any]:
+    """The other factors that change this one's effect: those whose interaction's interval excludes 0."""
+    headline, parts = found["headline"], list[Any]()
+    for pair, effects in found["interactions"].items():
+        row, both = effects[headline], pair.split(" x ")
+        if name in both and row["low"] is not None and not row["low"] <= 0 <= row["high"]:
+            (other,) = (factor for factor in both if factor != name)
+            where = ledger.interval(file, f"interactions.{pair}.{headline}", "points")
+            words = " and " if parts else ", depends on "
+            parts += [words, found["factors"][other]["label"], " (interaction ", *where, ")"]
+    return parts

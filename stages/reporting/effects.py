@@ -37,6 +37,7 @@ from itertools import combinations
 import numpy as np
 
 LEVEL = 0.95
+FLOOR = 0.01  # a score below one point: the class is practically not found
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def together(layout: Layout) -> np.ndarray:
 def effect(
     layout: Layout, contrast: np.ndarray, scores: np.ndarray, draws: np.ndarray, images: int, level: float = LEVEL
 ) -> dict[str, float | None]:
-    """`{"value", "low", "high"}` of one contrast; None where it is undefined.
+    """`{"value", "low", "high"}` of one contrast; None where it is undefined. Runs that all score the same (a class
+    that none of them finds) have no spread to make an interval from.
 
     contrast, scores: [R]; draws: [B, R], the scores on B resamples of the `images` images, the same resample in a row
     for all runs. NaN is an undefined score: in `scores` it makes the effect undefined, in `draws` the row is left out
@@ -102,7 +104,7 @@ def effect(
         return {"value": None, "low": None, "high": None}
     value = float(contrast @ scores)
     usable = draws[~np.isnan(draws).any(1)]
-    if images < 2 or len(usable) < 2:
+    if images < 2 or len(usable) < 2 or np.ptp(scores[contrast != 0]) == 0:
         return {"value": value, "low": None, "high": None}
     half = _half_width(layout, contrast, scores, usable, images, level)
     return {"value": value, "low": value - half, "high": value + half}
@@ -140,16 +142,18 @@ def costliest(
     95 % interval.
 
     Only those are named whose interval excludes 0 after it was widened for choosing among many (Bonferroni: 1 - 0.05 /
-    number of names), so that noise names nothing more often than one time in twenty.
+    number of names), so that noise names nothing more often than one time in twenty. And only a class that the runs
+    find: one whose score is next to 0 in three quarters of the compared runs has nothing to lose in most of them.
     """
     level = 1 - (1 - LEVEL) / max(1, len(names))
-    wide = {name: effect(layout, contrast, scores[name], draws[name], images, level) for name in names}
+    found = [name for name in names if (scores[name][contrast != 0] < FLOOR).mean() < 0.75]
+    wide = {name: effect(layout, contrast, scores[name], draws[name], images, level) for name in found}
     sure = {n: e for n, e in wide.items() if e["low"] is not None and (e["high"] < 0 or e["low"] > 0)}  # type: ignore[operator]
     result: dict[str, dict[str, float | None]] = {}
     for key, sign in (("costs", -1), ("gains", 1)):
         mine = {name: row for name, row in sure.items() if sign * (row["value"] or 0.0) > 0}
         if mine:
             name = max(mine, key=lambda name: sign * (mine[name]["value"] or 0.0))
-            found = effect(layout, contrast, scores[name], draws[name], images)
-            result[key] = {"name": name, **found}  # type: ignore[dict-item]
+            narrow = effect(layout, contrast, scores[name], draws[name], images)
+            result[key] = {"name": name, **narrow}  # type: ignore[dict-item]
     return result
