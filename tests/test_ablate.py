@@ -141,8 +141,8 @@ def test_the_values_reach_params_yaml_as_they_are(project):
     original = (project / "params.yaml").read_text()
     values = yaml.safe_load(original)
     values["ablation"]["factors"]["dice"] = {
-        "off": {"note": "it's, [off]: a=b", "loss.dice": 0.0, "patience": None, "sync_batchnorm": False},
-        "on": {"note": "null", "loss.dice": 1e-05, "patience": 3, "sync_batchnorm": True},
+        "off": {"monitor": "it's, [off]: a=b", "loss.dice": 0.0, "patience": None, "sync_batchnorm": False},
+        "on": {"monitor": "null", "loss.dice": 1e-05, "patience": 3, "sync_batchnorm": True},
     }
     write_params(project, values)
     base = (project / "params.yaml").read_text()
@@ -158,9 +158,26 @@ def test_the_values_reach_params_yaml_as_they_are(project):
     "change, words",
     [
         ({"ablation__phase": "nope"}, "ablation.phase = 'nope'"),
-        ({"ablation__seeds": [17]}, "ablation.seeds"),
-        ({"ablation__seeds": [17, 17]}, "named twice"),
-        ({"ablation__factors__dice__on": {"loss.dice": -1.0}}, "ablation.factors.dice.on: loss.dice"),
+        ({"ablation__seeds": [17]}, r"ablation.seeds = \[17\]: allowed: two or more"),
+        ({"ablation__seeds": [17, 17]}, r"ablation.seeds = \[17, 17\]: 17 is named twice"),
+        ({"ablation__seeds": [-1, 2]}, r"^params.yaml: ablation.seeds.0 = -1: .* equal to 0$"),
+        ({"ablation__factors": {}}, "ablation.factors: 0 factors; allowed: 1 to 8"),
+        (
+            {"ablation__factors__dice": {"off": {"seed": 1}, "on": {"seed": 2}}},
+            r"dice: seed cannot be .* ablation.seeds",
+        ),
+        (
+            {"ablation__factors__dice": {"off": {"note": "a"}, "on": {"note": "b"}}},
+            "dice: note cannot be a factor's key",
+        ),
+        (
+            {"ablation__factors__dice__on": {"loss.dice": -1.0}},
+            "ablation.factors.dice.on: loss.dice = -1.0: .*equal to 0",
+        ),
+        (
+            {"ablation__factors__crop": {"off": {"augment.krop": 0}, "on": {"augment.krop": 1}}},
+            "crop.off: augment.krop: unknown key; allowed: color, crop, flip, scale",
+        ),
         ({"ablation__factors__dice__on": {"loss.dize": 1.0}}, "off and on must set the same keys"),
         ({"ablation__factors__dice": {"off": {"los": 1}, "on": {"los": 2}}}, "ablation.factors.dice.off: los"),
         ({"ablation__factors__crop__on": {"augment.crop": 4096}}, "larger than input_size"),
