@@ -13,7 +13,7 @@ import yaml
 from stages.ablation.attribution import attribute, sentence
 from stages.ablation.design import Experiment, experiments
 from stages.ablation.estimate import announce, seconds_each
-from stages.ablation.results import Results
+from stages.ablation.results import Results, made_by
 from stages.commands import ablate as command
 from stages.errors import UserError
 from stages.files import write_json
@@ -89,6 +89,14 @@ def test_every_run_has_a_seed_of_its_own_that_other_factors_do_not_change(projec
     write_params(project, values)
     fewer = experiments("full", load(), read_yaml(Path("params.yaml")))
     assert {((0, *e.cell), e.seed): e.training_seed for e in fewer}.items() <= seeds.items()
+
+
+def test_what_an_experiment_made_is_read_from_its_own_lock(project):
+    outs = {"finetune": ["models/offroad/aggressive"], "evaluate": ["metrics/offroad/aggressive", "m.json"]}
+    stages = {f"{k}@aggressive": {"outs": [{"path": p, "md5": f"{p}!"} for p in v]} for k, v in outs.items()}
+    (project / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    commit(project)
+    assert made_by("HEAD", "aggressive") == {p: f"{p}!" for paths in outs.values() for p in paths}
 
 
 def test_small_designs_reuse_the_experiments_of_the_full_one(project):
@@ -308,7 +316,8 @@ def simulated(params, design="full", images=30):
         per_image = per_image - on * (0.2 if name.endswith("Sky") else 0.05)
         scores[name], draws[name] = per_image.mean(0), weights @ per_image
     commits = tuple(f"{index:040d}" for index in range(len(planned)))
-    return planned, Results(tuple(planned), commits, "test", images, scores, draws)
+    made = tuple({"models/offroad/aggressive": f"{index:032x}.dir"} for index in range(len(planned)))
+    return planned, Results(tuple(planned), commits, made, "test", images, scores, draws)
 
 
 @pytest.mark.parametrize("design", ["full", "one-at-a-time", "leave-one-out"])
@@ -325,7 +334,10 @@ def test_the_pages_say_what_was_measured_and_every_number_can_be_derived_again(p
     assert found["effects"]["crop"]["mIoU"]["high"] < -0.03
     assert found["most"]["crop"]["costs"]["name"] == "IoU/Sky"
     assert len(found["interactions"]) == (6 if design == "full" else 0)
+    assert found["made_from"].items() >= UPSTREAM.items() and "stages/finetune.py" in found["made_from"]
+    assert found["runs"][3]["made"] == {"models/offroad/aggressive": f"{3:032x}.dir"}
     page = (folder / "ablation.md").read_text()
+    assert "Where the experiments are (dvc exp show" in page
     assert found["effects"]["crop"]["mIoU"]["value"] == pytest.approx(-0.05, abs=0.01)
     assert all(f"{e.seed} | {e.training_seed} |" in re.sub(" +", " ", page) for e in planned)
     assert "costs Sky most" in page and found["sentences"]["crop"] in lines

@@ -53,6 +53,7 @@ def attribute(params: Params, design: Design, results: Results) -> dict[str, Any
             name: {"label": ablation.title(name), "off": factor.off, "on": factor.on}
             for name, factor in ablation.factors.items()
         },
+        "made_from": dict(sorted(_made_from(results).items())),
         "runs": _runs(ablation, results),
         "effects": effects,
         "interactions": {f"{names[f]} x {names[g]}": all_metrics(row) for (f, g), row in pairs.items()},
@@ -64,14 +65,22 @@ def attribute(params: Params, design: Design, results: Results) -> dict[str, Any
     return found | {"sentences": {name: plain(sentence(ledger, "", found, name)) for name in names}}
 
 
+def _made_from(results: Results) -> dict[str, str]:
+    """{path: hash} of code, lock, data and starting weights; those of all runs, which differ in parameters alone."""
+    return {path: md5 for experiment in results.experiments for path, md5 in experiment.made_from.items()}
+
+
 def _runs(ablation: Ablation, results: Results) -> list[dict[str, Any]]:
     rows = []
-    for index, (experiment, commit) in enumerate(zip(results.experiments, results.commits, strict=True)):
+    each = zip(results.experiments, results.commits, results.made, strict=True)
+    for index, (experiment, commit, made) in enumerate(each):
         levels = {name: "on" if level else "off" for name, level in zip(ablation.factors, experiment.cell, strict=True)}
         values = {name: float(column[index]) for name, column in results.scores.items()}
         scores = {name: None if np.isnan(value) else value for name, value in values.items()}
         seed = {"seed": experiment.seed, "training_seed": experiment.training_seed}
-        rows.append({"name": experiment.name, "commit": commit, "levels": levels, **seed, "scores": scores})
+        rows.append(
+            {"name": experiment.name, "commit": commit, "levels": levels, **seed, "scores": scores, "made": made}
+        )
     return rows
 
 

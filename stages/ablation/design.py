@@ -9,10 +9,10 @@ import itertools
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from stages.ablation.inputs import Pipeline, read_pipeline, stage_inputs
+from stages.ablation.inputs import read_pipeline, stage_inputs
 from stages.errors import UserError
 from stages.params import Params, parse
 from stages.params.ablation import Ablation, changed
@@ -31,6 +31,7 @@ class Experiment:
     seed: int  # the label in ablation.seeds
     training_seed: int  # phases.<phase>.seed of this run
     changes: dict[str, Any]  # dotted key of params.yaml -> value
+    made_from: dict[str, str] = field(default_factory=dict)  # path -> hash of code, data, lock and starting weights
 
     def overrides(self) -> list[str]:
         """What `dvc exp run -S` is given; `++` sets a key whether or not params.yaml has it."""
@@ -59,7 +60,12 @@ def experiments(design: Design, params: Params, values: dict[str, Any]) -> list[
             changes = _changes(params, ablation, cell, own)
             wanted = changed(values, changes)
             parse(wanted, f"params.yaml with {', '.join(_on(ablation, cell)) or 'every factor off'}")
-            result.append(Experiment(_name(ablation, cell, seed, wanted, pipeline), cell, seed, own, changes))
+            inputs = {
+                stage: stage_inputs(pipeline, stage, ablation.phase, wanted) for stage in ("finetune", "evaluate")
+            }
+            made_from = {path: md5 for each in inputs.values() for path, md5 in each["deps"].items()}
+            name = _name(params.study, ablation, cell, seed, inputs)
+            result.append(Experiment(name, cell, seed, own, changes, made_from))
     return result
 
 
@@ -90,10 +96,9 @@ def _on(ablation: Ablation, cell: Cell) -> list[str]:
     return [name for name, level in zip(ablation.factors, cell, strict=True) if level]
 
 
-def _name(ablation: Ablation, cell: Cell, seed: int, wanted: dict[str, Any], pipeline: Pipeline) -> str:
-    inputs = {stage: stage_inputs(pipeline, stage, ablation.phase, wanted) for stage in ("finetune", "evaluate")}
+def _name(study: str, ablation: Ablation, cell: Cell, seed: int, inputs: dict[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:8]
-    return "-".join([wanted["study"], ablation.phase, *(_on(ablation, cell) or ["none"]), f"s{seed}", digest])
+    return "-".join([study, ablation.phase, *(_on(ablation, cell) or ["none"]), f"s{seed}", digest])
 
 
 def _hydra(value: Any) -> str:

@@ -159,7 +159,9 @@ class _Pages:
             rows.append((*levels, *seeds, *numbers, cell(record["name"], tone="code")))
         columns = (*self.label.values(), "seed", "trained with", *self.shown, "experiment")
         caption = run(
-            f"Scores on {self.found['split']}, as each experiment's own files have them; dvc exp apply with an "
-            "experiment's name brings a run back with its report, where each score has its own interval."
+            f"Scores on {self.found['split']}, as each experiment's own files have them. Where the experiments are "
+            "(dvc exp show lists them; dvc exp pull brings those that were pushed), dvc exp apply with a name brings a "
+            "run back with its report, where each score has its own interval. Everywhere, retrace why says which code, "
+            "data, weights and metrics file a score comes from."
         )
         return Table("runs", "Each experiment", columns, tuple(rows), caption)
