@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import yaml
 from stages.ablation.attribution import attribute, sentence
 from stages.ablation.design import Experiment, experiments
 from stages.ablation.estimate import announce, seconds_each
+from stages.ablation.experiments import check_upstream, upstream
 from stages.ablation.results import Results, made_by
 from stages.commands import ablate as command
 from stages.errors import UserError
@@ -198,16 +200,44 @@ def test_a_wrong_block_is_refused_before_anything_runs(project, change, words):
         load()
 
 
-def test_a_dry_run_lists_everything_and_runs_nothing(project, monkeypatch):
+@pytest.mark.parametrize("engine", ["dvc", "ray"])
+def test_a_dry_run_lists_everything_and_runs_nothing(project, monkeypatch, engine):
+    monkeypatch.setitem(sys.modules, "ray", None)  # not installed
     monkeypatch.setattr(subprocess, "Popen", None)
     said = []
     monkeypatch.setattr(command, "find", lambda names: {names[3]: "ref"})
     monkeypatch.setattr(command, "head", lambda: "0" * 40)
     monkeypatch.setattr("stages.ablation.inputs._tracked", lambda: dict.fromkeys(_code_deps(), "1"))
-    command.main("full", None, "dvc", "auto", 0, True, said.append)
+    command.main("full", None, engine, "auto", 0, True, said.append)
     assert "32 experiments, 1 of them exist for these inputs, 31 to run" in said[0]
     assert said[1].count("to run") == 31 and said[1].count("exists") == 1
     assert not Path(".retrace").exists()
+
+
+class Stale:
+    """A workspace in which `dvc status` finds these stages changed; it answers for the targets it is asked about."""
+
+    def __init__(self, *stages):
+        self.stages = stages
+
+    def dvc(self, *words):
+        return json.dumps({s: [{"changed deps": {"stages": "modified"}}] for s in self.stages if s in words})
+
+
+def test_only_what_the_phase_starts_from_must_be_up_to_date(project):
+    assert upstream(load()) == [
+        "collect",
+        "rebalance",
+        "pretrain",
+        *(f"finetune@{name}" for name in ("backbone", "head_only", "baseline")),
+    ]
+    edit(project, phases__other={"init": "pretrain" if load().pretrain.method != "none" else "none"})
+    check_upstream(Stale("finetune@other", "evaluate@other", "finetune@aggressive", "report"), load())
+    for stage in ("collect", "finetune@baseline"):
+        with pytest.raises(UserError, match=f"^{stage}: not up to date"):
+            check_upstream(Stale("finetune@other", stage), load())
+    edit(project, ablation__factors__dice={"off": {"init": "none"}, "on": {"init": "head_only"}})
+    assert upstream(load()) == ["collect", "rebalance", "pretrain", "finetune@head_only", "finetune@baseline"]
 
 
 def _code_deps():

@@ -17,6 +17,7 @@ from stages.ablation.git import find
 from stages.ablation.workspace import Workspace
 from stages.errors import UserError
 from stages.files import LOGS
+from stages.params import Params
 from stages.programs import DVC, environment, git, last_line
 from stages.progress import bars
 
@@ -34,15 +35,35 @@ def command(experiment: Experiment, phase: str, *options: str) -> list[str]:
     return ["exp", "run", "--single-item", "-n", experiment.name, *options, *sets, *targets(phase)]
 
 
-def check_upstream(workspace: Workspace, phase: str) -> None:
-    """Raise `UserError` when a stage that the ablated phase starts from would have to run again."""
-    found = json.loads(workspace.dvc("status", "--json"))
+def upstream(params: Params) -> list[str]:
+    """The stages that the ablated phase starts from: data, split, starting weights and the phases before it.
+
+    Where a factor sets `init`, the phases of both its levels count.
+    """
+    assert params.ablation is not None
+    levels = [level for factor in params.ablation.factors.values() for level in (factor.off, factor.on)]
+    waiting = [level["init"] for level in levels if "init" in level] or [params.phases[params.ablation.phase].init]
+    found = ["collect", "rebalance", "pretrain"]
+    while waiting:
+        phase = waiting.pop()
+        if phase in params.phases and f"finetune@{phase}" not in found:
+            found.append(f"finetune@{phase}")
+            waiting.append(params.phases[phase].init)
+    return found
+
+
+def check_upstream(workspace: Workspace, params: Params) -> None:
+    """Raise `UserError` when a stage that the ablated phase starts from would have to run again.
+
+    Other stages do not matter: a phase that the ablated one does not start from may be out of date.
+    """
+    found = json.loads(workspace.dvc("status", "--json", *upstream(params)))
     stale = []
     for stage, problems in found.items():
         changes = {key: value for problem in problems if isinstance(problem, dict) for key, value in problem.items()}
         # the source of `collect` is not in a clone; what was read from it is in the cache
         deps = {path: what for path, what in changes.get("changed deps", {}).items() if what != "deleted"}
-        if stage not in targets(phase) and (deps or changes.get("changed outs") or "changed command" in problems):
+        if deps or changes.get("changed outs") or "changed command" in problems:
             stale.append(stage)
     if stale:
         raise UserError(

@@ -25,19 +25,22 @@ def main(
         raise UserError(f"--design {design}: no such design; allowed: {', '.join(get_args(Design))}")
     if engine not in ("dvc", "ray"):
         raise UserError(f"--engine {engine}: no such engine; allowed: dvc, ray")
-    if engine == "ray":
+    chosen, room = cast(Design, design), jobs if engine == "ray" else jobs or 1
+    if dry_run:  # needs no engine: a list must not ask for Ray
+        ablate(chosen, None, room, say)
+    elif engine == "ray":
         from stages.ablation.ray_engine import on_cluster
 
-        ablate(cast(Design, design), dry_run, jobs, on_cluster(address, gpus, jobs), say)
+        ablate(chosen, on_cluster(address, gpus, jobs), room, say)
     else:
-        ablate(cast(Design, design), dry_run, jobs or 1, _here(jobs or 1), say)
+        ablate(chosen, _here(jobs or 1), room, say)
 
 
-def ablate(design: Design, dry_run: bool, jobs: int | None, run: Run, say: Callable[[str], None]) -> None:
+def ablate(design: Design, run: Run | None, jobs: int | None, say: Callable[[str], None]) -> None:
     """Run what is missing, then write reports/<study>-ablation/.
 
+    run: carries the missing experiments out and returns `{name: why}` of the failed; None: only list them.
     jobs: how many at a time, for the estimate; None: not known.
-    run: carries the missing experiments out and returns `{name: why}` of the failed.
     """
     params, values = load(), read_yaml(PARAMS)
     if params.ablation is None:
@@ -49,7 +52,7 @@ def ablate(design: Design, dry_run: bool, jobs: int | None, run: Run, say: Calla
     todo = [experiment for experiment in planned if experiment.name not in existing]
     phase = params.ablation.phase
     say(announce(len(todo), len(existing), seconds_each(params.study, phase), jobs))
-    if dry_run:
+    if run is None:
         say(_table(planned, existing, params))
         return
     failed = {}
@@ -57,7 +60,7 @@ def ablate(design: Design, dry_run: bool, jobs: int | None, run: Run, say: Calla
         workspace = Workspace(params.study, commit, Path.cwd())
         with exclusive(workspace):
             workspace.prepare()
-            check_upstream(workspace, phase)
+            check_upstream(workspace, params)
             collected = set(collect_finished(workspace, names))
             todo = [experiment for experiment in todo if experiment.name not in collected]
             failed = run(workspace, params, todo, len(planned))
