@@ -5,12 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from stages.ablation import experiments as running
 from stages.ablation.attribution import attribute, sentence
 from stages.ablation.design import Experiment, experiments
 from stages.ablation.estimate import announce, seconds_each
@@ -22,7 +24,7 @@ from stages.files import write_json
 from stages.params import load, parse, read_yaml
 from stages.params.ablation import changed
 from stages.reporting.numbers import Ledger, plain, recheck
-from tests.projects import make_project, run, tiny_params, write_params
+from tests.projects import ROOT, make_project, run, tiny_params, write_params
 
 UPSTREAM = {"data/offroad/raw": "a" * 32, "data/offroad/splits": "b" * 32, "models/offroad/backbone": "c" * 32}
 
@@ -238,6 +240,70 @@ def test_only_what_the_phase_starts_from_must_be_up_to_date(project):
             check_upstream(Stale("finetune@other", stage), load())
     edit(project, ablation__factors__dice={"off": {"init": "none"}, "on": {"init": "head_only"}})
     assert upstream(load()) == ["collect", "rebalance", "pretrain", "finetune@head_only", "finetune@baseline"]
+
+
+def test_an_interrupt_stops_the_queue_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    called = []
+
+    class Queue:
+        folder = root = tmp_path
+
+        def dvc(self, *words, check=True):
+            called.append(words[:3])
+
+    def follow(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "_follow_queue", follow)
+    monkeypatch.setattr(running, "collect_finished", lambda *_: called.append("collected"))
+    with pytest.raises(SystemExit, match="130"):
+        running.run_in_queue(Queue(), "p", [], 0, 2)
+    assert called[-2:] == [("queue", "stop", "--kill"), "collected"]
+    said = capsys.readouterr().err
+    assert "run the same command again" in said and "start from their first epoch" in said
+
+
+SLOW_PIPELINE = """
+stages:
+  finetune: {foreach: [p], do: {cmd: python -m stages.slow, params: [x]}}
+  evaluate: {foreach: [p], do: {cmd: echo}}
+  report: {cmd: echo}
+"""
+INTERRUPTED = """
+import os, signal, threading, time
+from stages.ablation.design import Experiment
+from stages.ablation.experiments import _left_running, run_in_queue
+from stages.ablation.workspace import Workspace
+workspace = Workspace("s", "HEAD", __import__("pathlib").Path.cwd())
+workspace.folder = workspace.root
+def interrupt():
+    while not list(workspace.root.rglob("training")): time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt, daemon=True).start()
+run_in_queue(workspace, "p", [Experiment(f"e{i}", (i,), 1, 1, {"x": i}) for i in (1, 2, 3)], 3, 1)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_after_an_interrupt_nothing_of_the_queue_runs_on(tmp_path_factory):
+    tmp_path, script = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("script") / "interrupted.py"
+    script.write_text(INTERRUPTED)  # elsewhere: the project's own `stages` must not be the one that is imported
+    files = {"dvc.yaml": SLOW_PIPELINE, "params.yaml": "x: 0\n", ".gitignore": "training\n", "stages/__init__.py": ""}
+    files["stages/slow.py"] = "import pathlib, time\npathlib.Path('training').touch()\ntime.sleep(600)\n"
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for words in (["git", "init", "-q"], ["dvc", "init", "-q"], ["git", "add", "-A"], ["git", "commit", "-qm", "a"]):
+        run(tmp_path, *words, check=True)
+    done = run(tmp_path, sys.executable, str(script), env={"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 130 and "the queue was stopped" in done.stderr, done.stderr
+    for _ in range(100):
+        if not (left := running._left_running(tmp_path)):
+            break
+        time.sleep(0.2)
+    assert not left
+    assert run(tmp_path, "git", "for-each-ref", "refs/exps").stdout.count("\n") <= 3  # queue entries alone
 
 
 def _code_deps():
