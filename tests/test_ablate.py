@@ -15,7 +15,7 @@ import yaml
 from stages.ablation import experiments as running
 from stages.ablation.attribution import attribute, sentence
 from stages.ablation.design import Experiment, experiments
-from stages.ablation.estimate import announce, seconds_each
+from stages.ablation.estimate import announce, room, seconds_each
 from stages.ablation.experiments import check_upstream, upstream
 from stages.ablation.results import Results, made_by
 from stages.commands import ablate as command
@@ -337,8 +337,19 @@ def test_cost_comes_from_the_last_run(tmp_path):
     assert each == pytest.approx(135.0)
     assert "8 to run\nabout 2 min each" in announce(8, 0, each, 2)
     assert "18 min of computing, 9 min with 2 at a time" in announce(8, 0, each, 2)
+    assert "18 min with 4 at a time (the cores have room for 1)" in announce(8, 0, each, 4, room=1)
+    assert "9 min with 2 at a time, done" in announce(8, 0, each, 2, room=2)
     assert "unknown" in announce(1, 0, None, 1)
     assert announce(0, 4, each, 1).endswith("0 to run")
+
+
+def test_the_cores_bound_how_many_trainings_run_at_once_on_a_cpu(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    assert room("s", "p", 2, "cpu", tmp_path) == 4 and room("s", "p", 16, "cpu", tmp_path) == 1
+    assert room("s", "p", 2, "cuda", tmp_path) is None and room("s", "p", 2, "auto", tmp_path) is None
+    for device, expected in (("cpu", 4), ("cuda:0", None)):
+        write_json(tmp_path / "logs" / "s" / "p" / "finetune.json", {"device": device})
+        assert room("s", "p", 2, "auto", tmp_path) == expected
 
 
 def told(label, row, most, interactions=None, images=40):

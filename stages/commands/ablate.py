@@ -7,7 +7,7 @@ from typing import cast, get_args
 from tabulate import tabulate
 
 from stages.ablation.design import Design, Experiment, experiments
-from stages.ablation.estimate import announce, seconds_each
+from stages.ablation.estimate import announce, room, seconds_each
 from stages.ablation.experiments import check_upstream, collect_finished, exclusive, run_in_queue, run_in_turn
 from stages.ablation.git import find, head
 from stages.ablation.workspace import Workspace
@@ -25,22 +25,22 @@ def main(
         raise UserError(f"--design {design}: no such design; allowed: {', '.join(get_args(Design))}")
     if engine not in ("dvc", "ray"):
         raise UserError(f"--engine {engine}: no such engine; allowed: dvc, ray")
-    chosen, room = cast(Design, design), jobs if engine == "ray" else jobs or 1
-    if dry_run:  # needs no engine: a list must not ask for Ray
-        ablate(chosen, None, room, say)
-    elif engine == "ray":
+    here, run = engine == "dvc", None
+    if here:
+        jobs = jobs or 1
+        run = _here(jobs)
+    elif not dry_run:  # a list must not ask for Ray
         from stages.ablation.ray_engine import on_cluster
 
-        ablate(chosen, on_cluster(address, gpus, jobs), room, say)
-    else:
-        ablate(chosen, _here(jobs or 1), room, say)
+        run = on_cluster(address, gpus, jobs)
+    ablate(cast(Design, design), None if dry_run else run, here, jobs, say)
 
 
-def ablate(design: Design, run: Run | None, jobs: int | None, say: Callable[[str], None]) -> None:
+def ablate(design: Design, run: Run | None, here: bool, jobs: int | None, say: Callable[[str], None]) -> None:
     """Run what is missing, then write reports/<study>-ablation/.
 
     run: carries the missing experiments out and returns `{name: why}` of the failed; None: only list them.
-    jobs: how many at a time, for the estimate; None: not known.
+    here: on this machine, whose cores bound the estimate; jobs: how many at a time, for it; None: not known.
     """
     params, values = load(), read_yaml(PARAMS)
     if params.ablation is None:
@@ -51,7 +51,10 @@ def ablate(design: Design, run: Run | None, jobs: int | None, say: Callable[[str
     existing = find(names)
     todo = [experiment for experiment in planned if experiment.name not in existing]
     phase = params.ablation.phase
-    say(announce(len(todo), len(existing), seconds_each(params.study, phase), jobs))
+    each, cores = seconds_each(params.study, phase), None
+    if here:
+        cores = room(params.study, phase, params.runtime.threads, params.machine.device)
+    say(announce(len(todo), len(existing), each, jobs, cores))
     if run is None:
         say(_table(planned, existing, params))
         return
