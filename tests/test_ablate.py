@@ -19,6 +19,7 @@ from stages.ablation.estimate import announce, room, seconds_each
 from stages.ablation.experiments import check_upstream, upstream
 from stages.ablation.results import Results, made_by
 from stages.commands import ablate as command
+from stages.commands.use import render
 from stages.errors import UserError
 from stages.files import write_json
 from stages.params import load, parse, read_yaml
@@ -214,6 +215,50 @@ def test_a_dry_run_lists_everything_and_runs_nothing(project, monkeypatch, engin
     assert "32 experiments, 1 of them exist for these inputs, 31 to run" in said[0]
     assert said[1].count("to run") == 31 and said[1].count("exists") == 1
     assert not Path(".retrace").exists()
+
+
+FACTORS = {"lanes": 2, "offroad": 4, "bdd100k": 3, "slopes": 5, "plates": 3}
+
+
+@pytest.mark.parametrize("demo", [True, False])
+@pytest.mark.parametrize("study", FACTORS)
+def test_every_study_has_an_ablation_that_a_dry_run_lists(project, study, demo):
+    (project / "params.yaml").write_text(render(study, demo))
+    params = load()
+    factors, seeds = FACTORS[study], len(params.ablation.seeds)
+    folders = [f"data/{study}/raw", f"data/{study}/splits"]
+    folders += [f"models/{study}/{name}" for name in ("none", "pretrain", *params.phases)]
+    lock(project, {path: f"{index:032x}" for index, path in enumerate(folders)})
+    commit(project)
+    said = []
+    for design, combinations in (("full", 2**factors), ("leave-one-out", factors + 1)):
+        said.clear()
+        command.main(design, None, "dvc", "auto", 0, True, said.append)
+        rows = said[1].splitlines()
+        assert said[0].startswith(f"{combinations * seeds} experiments, 0 of them exist")
+        assert len(rows) == combinations * seeds + 1 and rows[0].split()[:factors] == list(params.ablation.factors)
+        assert all(f"{study}-{params.ablation.phase}-" in row for row in rows[1:])
+    phase = params.phases[params.ablation.phase].model_dump()
+    for factor in params.ablation.factors.values():  # the phase as it stands has one of the levels
+        levels = [{k: tuple(v) if isinstance(v, list) else v for k, v in at.items()} for at in (factor.off, factor.on)]
+        assert phase in [changed(phase, level) for level in levels], factor
+
+
+def test_a_factor_may_change_what_the_phase_starts_from(project):
+    (project / "params.yaml").write_text(render("lanes", True))
+    outs = {f"data/lanes/{name}": "a" * 32 for name in ("raw", "splits")}
+    outs |= {"models/lanes/none": "b" * 32, "models/lanes/mae_ohem": "f" * 32}
+    lock(project, outs | {"models/lanes/pretrain": "c" * 32})
+    for experiment in experiments("full", load(), read_yaml(Path("params.yaml"))):
+        start = "pretrain" if experiment.cell[0] else "none"
+        assert [path for path in experiment.made_from if path.startswith("models/")] == [f"models/lanes/{start}"]
+        assert f"++phases.mae_ohem.init='{start}'" in experiment.overrides()
+    lock(project, outs)
+    with pytest.raises(UserError, match="dvc.lock knows nothing of models/lanes/pretrain"):
+        experiments("full", load(), read_yaml(Path("params.yaml")))
+    edit(project, ablation__factors__mae={"off": {"init": "gone"}, "on": {"init": "pretrain"}})
+    with pytest.raises(UserError, match="phases.mae_ohem.init = 'gone': no such phase; allowed: none, pretrain, base"):
+        experiments("full", load(), read_yaml(Path("params.yaml")))
 
 
 class Stale:
