@@ -68,8 +68,12 @@ def test_effects_of_an_ablation_become_a_table(lanes):
         "split": "test",
         "images": 20,
         "seeds": [17, 18],
-        "factors": {"crop": {"label": "random crop"}, "dice": {"label": "Dice"}},
-        "effects": {"crop": effects(-0.019, -0.026, -0.012), "dice": effects(0.002, -0.003, 0.007)},
+        "factors": {"crop": {"label": "random crop"}, "dice": {"label": "Dice"}, "zoom": {"label": "zoom"}},
+        "effects": {
+            "crop": effects(-0.019, -0.026, -0.012),
+            "dice": effects(0.002, -0.003, 0.007),
+            "zoom": effects(0.0, None, None),
+        },
         "together": None,
         "sentences": {"crop": "random crop: -1.9 mIoU points [-2.6, -1.2]", "dice": "Dice: no measurable effect"},
     }
@@ -81,6 +85,7 @@ def test_effects_of_an_ablation_become_a_table(lanes):
     assert lines[2:] == [
         ["random crop", "-1.9 [-2.6, -1.2]", "**worse**"],
         ["Dice", "+0.2 [-0.3, +0.7]", "no measurable difference"],
+        ["zoom", "+0.0", "no measurable difference"],
     ]
     assert "Worst of them, random crop: -1.9 mIoU points [-2.6, -1.2]. Phase colder" in made
     assert "seeds 17, 18; test, n = 20 images" in made and "(../reports/lanes-ablation/ablation.md)" in made

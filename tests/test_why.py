@@ -172,3 +172,20 @@ def test_a_number_of_an_ablation_leads_to_its_experiments(project):
     text = flat(lines(f"{path}:{keys[1]}"))
     assert f"experiment: {names[1]}, commit {commit[:12]}, models/lanes/{project.phase} md5" in text
     assert names[0] not in text and f"sha256 {facts['lock']['sha256']}" in text and "data manifest:" in text
+
+
+def test_a_number_of_an_ablation_is_traced_where_its_experiments_are_not(project):
+    path = Path("reports/lanes-ablation/ablation.json")
+    path.parent.mkdir()
+    made = {f"models/lanes/{project.phase}": "a1" * 16, f"metrics/lanes/{project.phase}.json": "b2" * 16}
+    row = {"name": "lanes-a-s17-1", "commit": "c0ffee" * 6 + "abcd", "scores": {"mIoU": 0.4321}, "made": made}
+    made_from = {"stages/finetune.py": "d3" * 20, "data/lanes/raw": "e4" * 16, "requirements/runtime.txt": "f5" * 20}
+    path.write_text(json.dumps({"phase": project.phase, "made_from": made_from, "runs": [row]}))
+    printed = {"file": str(path), "key": "runs.0.scores.mIoU", "format": "fraction", "text": "0.432"}
+    path.with_name("numbers.json").write_text(json.dumps([printed]))
+    text = flat(lines(f"{path}:runs.0.scores.mIoU"))
+    assert "experiment: lanes-a-s17-1, commit c0ffeec0ffee (not in this repository: dvc exp pull" in text
+    for name, md5 in made.items():
+        assert f"{name} md5 {md5}" in text
+    assert f"code: stages/finetune.py:{'d3' * 20}" in text and f"data: data/lanes/raw:{'e4' * 16}" in text
+    assert f"environment: requirements/runtime.txt:{'f5' * 20}" in text

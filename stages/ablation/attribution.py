@@ -13,14 +13,10 @@ from stages.reporting.numbers import Inline, Ledger, plain
 
 
 def layout(results: Results) -> Layout:
-    """Cells and seeds of the runs as indices."""
+    """Which cell every run is of, as an index."""
     cells = [experiment.cell for experiment in results.experiments]
-    order, numbers = sorted(set(cells)), sorted({experiment.seed for experiment in results.experiments})
-    return Layout(
-        np.array([order.index(cell) for cell in cells]),
-        np.array([numbers.index(experiment.seed) for experiment in results.experiments]),
-        np.array(cells),
-    )
+    order = sorted(set(cells))
+    return Layout(np.array([order.index(cell) for cell in cells]), np.array(cells))
 
 
 def attribute(params: Params, design: Design, results: Results) -> dict[str, Any]:
@@ -57,6 +53,7 @@ def attribute(params: Params, design: Design, results: Results) -> dict[str, Any
             name: {"label": ablation.title(name), "off": factor.off, "on": factor.on}
             for name, factor in ablation.factors.items()
         },
+        "made_from": dict(sorted(_made_from(results).items())),
         "runs": _runs(ablation, results),
         "effects": effects,
         "interactions": {f"{names[f]} x {names[g]}": all_metrics(row) for (f, g), row in pairs.items()},
@@ -68,19 +65,28 @@ def attribute(params: Params, design: Design, results: Results) -> dict[str, Any
     return found | {"sentences": {name: plain(sentence(ledger, "", found, name)) for name in names}}
 
 
+def _made_from(results: Results) -> dict[str, str]:
+    """{path: hash} of code, lock, data and starting weights; those of all runs, which differ in parameters alone."""
+    return {path: md5 for experiment in results.experiments for path, md5 in experiment.made_from.items()}
+
+
 def _runs(ablation: Ablation, results: Results) -> list[dict[str, Any]]:
     rows = []
-    for index, (experiment, commit) in enumerate(zip(results.experiments, results.commits, strict=True)):
+    each = zip(results.experiments, results.commits, results.made, strict=True)
+    for index, (experiment, commit, made) in enumerate(each):
         levels = {name: "on" if level else "off" for name, level in zip(ablation.factors, experiment.cell, strict=True)}
         values = {name: float(column[index]) for name, column in results.scores.items()}
         scores = {name: None if np.isnan(value) else value for name, value in values.items()}
-        row = {"name": experiment.name, "commit": commit, "levels": levels, "seed": experiment.seed, "scores": scores}
-        rows.append(row)
+        seed = {"seed": experiment.seed, "training_seed": experiment.training_seed}
+        rows.append(
+            {"name": experiment.name, "commit": commit, "levels": levels, **seed, "scores": scores, "made": made}
+        )
     return rows
 
 
 def sentence(ledger: Ledger, file: str, found: dict[str, Any], name: str) -> Inline:
-    """ "random crop: -1.9 mIoU points [-2.6, -1.2], costs Sky most (-4.2 [-6.0, -2.4])".
+    """ "random crop: -1.9 mIoU points [-2.6, -1.2], depends on Dice (interaction +0.8 [+0.3, +1.3]), costs Sky most
+    (-4.2 [-6.0, -2.4])".
 
     found: ablation.json, which `ledger` knows as `file`; name: the factor.
     """
@@ -88,12 +94,29 @@ def sentence(ledger: Ledger, file: str, found: dict[str, Any], name: str) -> Inl
     row, most = found["effects"][name][headline], found["most"][name]
     value, *interval = ledger.interval(file, f"effects.{name}.{headline}", "points")
     parts: list[Any] = [f"{found['factors'][name]['label']}: ", value, f" {headline} points", *interval]
+    depends = _depends(ledger, file, found, name)
     if row["low"] is None:
-        parts.append(", without an interval (too few images)")
+        parts.append(
+            ", without an interval " + ("(too few images)" if found["images"] < 2 else "(all runs score alike)")
+        )
     elif row["low"] <= 0 <= row["high"]:
-        parts.append(", no measurable effect")
+        parts.append(f", no measurable effect{' on average' if depends else ''}")
+    parts += depends
     for key, verb in (("costs", "costs"), ("gains", "helps")):
         if key in most:
             where = ledger.interval(file, f"most.{name}.{key}", "points")
             parts += [f", {verb} {most[key]['name'].partition('/')[2]} most (", *where, ")"]
     return tuple(parts)
+
+
+def _depends(ledger: Ledger, file: str, found: dict[str, Any], name: str) -> list[Any]:
+    """The other factors that change this one's effect: those whose interaction's interval excludes 0."""
+    headline, parts = found["headline"], list[Any]()
+    for pair, effects in found["interactions"].items():
+        row, both = effects[headline], pair.split(" x ")
+        if name in both and row["low"] is not None and not row["low"] <= 0 <= row["high"]:
+            (other,) = (factor for factor in both if factor != name)
+            where = ledger.interval(file, f"interactions.{pair}.{headline}", "points")
+            words = " and " if parts else ", depends on "
+            parts += [words, found["factors"][other]["label"], " (interaction ", *where, ")"]
+    return parts

@@ -1,20 +1,22 @@
 """Which experiments an ablation consists of, what each is called, and what its name stands for.
 
-A name says study, phase, the factors that are on, the seed, and eight digits of a hash of all that the result depends
-on (code, data, starting weights, parameters): the same inputs give the same name, changed inputs a new one.
+A name says study, phase, the factors that are on, the seed's label, and eight digits of a hash of all that the result
+depends on (code, data, starting weights, parameters): the same inputs give the same name, changed inputs a new one.
 """
 
 import hashlib
 import itertools
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from stages.ablation.inputs import Pipeline, read_pipeline, stage_inputs
+from stages.ablation.inputs import read_pipeline, stage_inputs
 from stages.errors import UserError
 from stages.params import Params, parse
 from stages.params.ablation import Ablation, changed
+from stages.seeds import derive
 
 Design = Literal["full", "one-at-a-time", "leave-one-out"]
 Cell = tuple[int, ...]  # 0 (off) or 1 (on) per factor, in the order of params.yaml
@@ -22,12 +24,14 @@ Cell = tuple[int, ...]  # 0 (off) or 1 (on) per factor, in the order of params.y
 
 @dataclass(frozen=True)
 class Experiment:
-    """One training: a combination of levels and a seed."""
+    """One training: a combination of levels and a replicate of it."""
 
     name: str
     cell: Cell
-    seed: int
+    seed: int  # the label in ablation.seeds
+    training_seed: int  # phases.<phase>.seed of this run
     changes: dict[str, Any]  # dotted key of params.yaml -> value
+    made_from: dict[str, str] = field(default_factory=dict)  # path -> hash of code, data, lock and starting weights
 
     def overrides(self) -> list[str]:
         """What `dvc exp run -S` is given; `++` sets a key whether or not params.yaml has it."""
@@ -52,11 +56,26 @@ def experiments(design: Design, params: Params, values: dict[str, Any]) -> list[
     ablation, pipeline, result = params.ablation, read_pipeline(), []
     for cell in cells(design, len(ablation.factors)):
         for seed in ablation.seeds:
-            changes = _changes(params, ablation, cell, seed)
+            own = training_seed(seed, _on(ablation, cell))
+            changes = _changes(params, ablation, cell, own)
             wanted = changed(values, changes)
             parse(wanted, f"params.yaml with {', '.join(_on(ablation, cell)) or 'every factor off'}")
-            result.append(Experiment(_name(ablation, cell, seed, wanted, pipeline), cell, seed, changes))
+            inputs = {
+                stage: stage_inputs(pipeline, stage, ablation.phase, wanted) for stage in ("finetune", "evaluate")
+            }
+            made_from = {path: md5 for each in inputs.values() for path, md5 in each["deps"].items()}
+            name = _name(params.study, ablation, cell, seed, inputs)
+            result.append(Experiment(name, cell, seed, own, changes, made_from))
     return result
+
+
+def training_seed(label: int, on: Iterable[str]) -> int:
+    """The seed that a combination is trained with: another one for every label and every set of factors that are on.
+
+    With one seed for all combinations, what it does to one change and not to another would be counted as the change's
+    effect. 31 bits, which every library takes; the order of the factors does not matter.
+    """
+    return derive(label, "ablation", *sorted(on)) >> 32
 
 
 def _changes(params: Params, ablation: Ablation, cell: Cell, seed: int) -> dict[str, Any]:
@@ -77,10 +96,9 @@ def _on(ablation: Ablation, cell: Cell) -> list[str]:
     return [name for name, level in zip(ablation.factors, cell, strict=True) if level]
 
 
-def _name(ablation: Ablation, cell: Cell, seed: int, wanted: dict[str, Any], pipeline: Pipeline) -> str:
-    inputs = {stage: stage_inputs(pipeline, stage, ablation.phase, wanted) for stage in ("finetune", "evaluate")}
+def _name(study: str, ablation: Ablation, cell: Cell, seed: int, inputs: dict[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:8]
-    return "-".join([wanted["study"], ablation.phase, *(_on(ablation, cell) or ["none"]), f"s{seed}", digest])
+    return "-".join([study, ablation.phase, *(_on(ablation, cell) or ["none"]), f"s{seed}", digest])
 
 
 def _hydra(value: Any) -> str:

@@ -9,14 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from stages.ablation.design import Experiment
 from stages.ablation.git import find
 from stages.ablation.workspace import Workspace
 from stages.errors import UserError
 from stages.files import LOGS
+from stages.params import Params
 from stages.programs import DVC, environment, git, last_line
 from stages.progress import bars
 
@@ -34,15 +36,35 @@ def command(experiment: Experiment, phase: str, *options: str) -> list[str]:
     return ["exp", "run", "--single-item", "-n", experiment.name, *options, *sets, *targets(phase)]
 
 
-def check_upstream(workspace: Workspace, phase: str) -> None:
-    """Raise `UserError` when a stage that the ablated phase starts from would have to run again."""
-    found = json.loads(workspace.dvc("status", "--json"))
+def upstream(params: Params) -> list[str]:
+    """The stages that the ablated phase starts from: data, split, starting weights and the phases before it.
+
+    Where a factor sets `init`, the phases of both its levels count.
+    """
+    assert params.ablation is not None
+    levels = [level for factor in params.ablation.factors.values() for level in (factor.off, factor.on)]
+    waiting = [level["init"] for level in levels if "init" in level] or [params.phases[params.ablation.phase].init]
+    found = ["collect", "rebalance", "pretrain"]
+    while waiting:
+        phase = waiting.pop()
+        if phase in params.phases and f"finetune@{phase}" not in found:
+            found.append(f"finetune@{phase}")
+            waiting.append(params.phases[phase].init)
+    return found
+
+
+def check_upstream(workspace: Workspace, params: Params) -> None:
+    """Raise `UserError` when a stage that the ablated phase starts from would have to run again.
+
+    Other stages do not matter: a phase that the ablated one does not start from may be out of date.
+    """
+    found = json.loads(workspace.dvc("status", "--json", *upstream(params)))
     stale = []
     for stage, problems in found.items():
         changes = {key: value for problem in problems if isinstance(problem, dict) for key, value in problem.items()}
         # the source of `collect` is not in a clone; what was read from it is in the cache
         deps = {path: what for path, what in changes.get("changed deps", {}).items() if what != "deleted"}
-        if stage not in targets(phase) and (deps or changes.get("changed outs") or "changed command" in problems):
+        if deps or changes.get("changed outs") or "changed command" in problems:
             stale.append(stage)
     if stale:
         raise UserError(
@@ -119,28 +141,58 @@ def run_in_turn(workspace: Workspace, phase: str, todo: Sequence[Experiment], to
 
 def run_in_queue(workspace: Workspace, phase: str, todo: Sequence[Experiment], total: int, jobs: int) -> dict[str, str]:
     """Run through DVC's queue, `jobs` at a time, each in a temporary folder. Returns `{name: why}` of the failed."""
+    names = [experiment.name for experiment in todo]
+    try:
+        workspace.dvc("queue", "remove", "--all")
+        for experiment in todo:
+            workspace.dvc(*command(experiment, phase, "--queue"))
+        workspace.dvc("queue", "start", "-j", str(jobs))
+        done = _follow_queue(workspace, names, total)
+    except KeyboardInterrupt:
+        stop_queue(workspace)
+        collect_finished(workspace, names)
+        interrupted("the queue was stopped")
+    failed = {name: workspace.dvc("queue", "logs", name, check=False) for name in names if name not in done}
+    return {name: last_line(log) or "see `dvc queue status`" for name, log in failed.items()}
+
+
+def _follow_queue(workspace: Workspace, names: Sequence[str], total: int) -> set[str]:
+    """Collect what finishes until nothing is queued or running; the names of those that finished."""
     from dvc.repo import Repo
 
-    workspace.dvc("queue", "remove", "--all")
-    for experiment in todo:
-        workspace.dvc(*command(experiment, phase, "--queue"))
-    workspace.dvc("queue", "start", "-j", str(jobs))
     done: set[str] = set()
-    names = [experiment.name for experiment in todo]
     states: dict[str, str] = {}
     with bars() as progress:
-        task = progress.add_task("experiments", total=total, completed=total - len(todo), info="")
+        task = progress.add_task("experiments", total=total, completed=total - len(names), info="")
         while True:
             with Repo(str(workspace.folder)) as repo:
                 states = {row["name"]: row["status"] for row in repo.experiments.celery_queue.status()}
             done |= set(collect_finished(workspace, names))
             running = [name for name in names if states.get(name) == "Running"]
-            progress.update(task, completed=total - len(todo) + len(done), info=", ".join(running))
+            progress.update(task, completed=total - len(names) + len(done), info=", ".join(running))
             if not running and "Queued" not in states.values():
-                break
+                return done
             time.sleep(POLL)
-    failed = {name: workspace.dvc("queue", "logs", name, check=False) for name in names if name not in done}
-    return {name: last_line(log) or "see `dvc queue status`" for name, log in failed.items()}
+
+
+def stop_queue(workspace: Workspace) -> None:
+    """End DVC's queue workers and what they run: they are daemons, which Ctrl-C at the terminal does not reach."""
+    import psutil
+
+    workspace.dvc("queue", "stop", "--kill", check=False)
+    for number in _left_running(workspace.folder):  # DVC kills its own processes, not the training they started
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(number).terminate()
+
+
+def interrupted(what: str) -> NoReturn:
+    """End the command where running experiments cannot go on from their last epoch."""
+    print(
+        f"interrupted: {what}; run the same command again to go on: finished experiments are kept, "
+        "those that were running start from their first epoch",
+        file=sys.stderr,
+    )
+    raise SystemExit(130)
 
 
 def log_file(workspace: Workspace, name: str) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.ablation.design import Experiment
-from stages.ablation.experiments import command, log_file, targets
+from stages.ablation.experiments import command, interrupted, log_file, targets
 from stages.ablation.workspace import Workspace
 from stages.errors import UserError
 from stages.files import write_text
@@ -57,6 +57,8 @@ def on_cluster(address: str, gpus: float, jobs: int | None) -> Callable[..., dic
                 (e.name, (url, base, workspace.commit, settings, e, params.ablation.phase)) for e in todo
             ]
             return _drive(ray, task, calls, workspace, remote, total, jobs or len(calls))
+        except KeyboardInterrupt:
+            interrupted("the tasks on the cluster end with this command")
         finally:
             ray.shutdown()
             git("push", "-q", remote, f":{base}", folder=workspace.root, check=False)

@@ -86,7 +86,8 @@ class _Pages:
             "leave-one-out": "all changes, and all but each one",
         }
         return run(
-            f"Phase {self.found['phase']}, {designs[self.found['design']]}, trained with seeds ",
+            f"Phase {self.found['phase']}, {designs[self.found['design']]}; each trained with a seed of its own for "
+            "each of the labels ",
             self._num("seeds", "plain"),
             "; scored on the ",
             self._num("images", "count"),
@@ -154,11 +155,13 @@ class _Pages:
                 for name in self.label
             ]
             numbers = [cell(self._num(f"runs.{index}.scores.{metric}", "fraction")) for metric in self.shown]
-            seed = cell(self._num(f"runs.{index}.seed", "plain"))
-            rows.append((*levels, seed, *numbers, cell(record["name"], tone="code")))
-        columns = (*self.label.values(), "seed", *self.shown, "experiment")
+            seeds = [cell(self._num(f"runs.{index}.{key}", "plain")) for key in ("seed", "training_seed")]
+            rows.append((*levels, *seeds, *numbers, cell(record["name"], tone="code")))
+        columns = (*self.label.values(), "seed", "trained with", *self.shown, "experiment")
         caption = run(
-            f"Scores on {self.found['split']}, as each experiment's own files have them; dvc exp apply with an "
-            "experiment's name brings a run back with its report, where each score has its own interval."
+            f"Scores on {self.found['split']}, as each experiment's own files have them. Where the experiments are "
+            "(dvc exp show lists them; dvc exp pull brings those that were pushed), dvc exp apply with a name brings a "
+            "run back with its report, where each score has its own interval. Everywhere, retrace why says which code, "
+            "data, weights and metrics file a score comes from."
         )
         return Table("runs", "Each experiment", columns, tuple(rows), caption)

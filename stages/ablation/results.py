@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ruamel.yaml import YAML
 
 from stages import seeds
 from stages.ablation.design import Experiment
@@ -23,10 +24,14 @@ from stages.reporting.inputs import PER_CLASS
 
 @dataclass(frozen=True)
 class Results:
-    """All runs of a design on one split: `scores` {metric: [R]}, `draws` {metric: [B, R]} on the same resamples."""
+    """All runs of a design on one split: `scores` {metric: [R]}, `draws` {metric: [B, R]} on the same resamples.
+
+    `made`: of every run {path: md5} of its weights, metrics file and results per image.
+    """
 
     experiments: tuple[Experiment, ...]
     commits: tuple[str, ...]
+    made: tuple[dict[str, str], ...]
     split: str
     images: int
     scores: dict[str, np.ndarray]
@@ -60,11 +65,19 @@ def read_results(params: Params, experiments: Sequence[Experiment]) -> Results:
     return Results(
         tuple(experiments),
         commits,
+        tuple(made_by(commit, phase) for commit in commits),
         split,
         len(ids or ()),
         {name: np.array(values) for name, values in scores.items()},
         {name: np.stack(columns, axis=1) for name, columns in draws.items()},
     )
+
+
+def made_by(commit: str, phase: str) -> dict[str, str]:
+    """{path: md5} of what an experiment's finetune and evaluate wrote, from its dvc.lock."""
+    stages = YAML(typ="safe", pure=True).load(git("show", f"{commit}:./dvc.lock"))["stages"]
+    outs = (out for step in ("finetune", "evaluate") for out in stages[f"{step}@{phase}"]["outs"])
+    return {out["path"]: out["md5"] for out in outs}
 
 
 def shown_metrics(baselines: dict[str, str]) -> dict[str, dict[str, float]]:

@@ -7,7 +7,7 @@ from typing import cast, get_args
 from tabulate import tabulate
 
 from stages.ablation.design import Design, Experiment, experiments
-from stages.ablation.estimate import announce, seconds_each
+from stages.ablation.estimate import announce, room, seconds_each
 from stages.ablation.experiments import check_upstream, collect_finished, exclusive, run_in_queue, run_in_turn
 from stages.ablation.git import find, head
 from stages.ablation.workspace import Workspace
@@ -25,19 +25,22 @@ def main(
         raise UserError(f"--design {design}: no such design; allowed: {', '.join(get_args(Design))}")
     if engine not in ("dvc", "ray"):
         raise UserError(f"--engine {engine}: no such engine; allowed: dvc, ray")
-    if engine == "ray":
+    here, run = engine == "dvc", None
+    if here:
+        jobs = jobs or 1
+        run = _here(jobs)
+    elif not dry_run:  # a list must not ask for Ray
         from stages.ablation.ray_engine import on_cluster
 
-        ablate(cast(Design, design), dry_run, jobs, on_cluster(address, gpus, jobs), say)
-    else:
-        ablate(cast(Design, design), dry_run, jobs or 1, _here(jobs or 1), say)
+        run = on_cluster(address, gpus, jobs)
+    ablate(cast(Design, design), None if dry_run else run, here, jobs, say)
 
 
-def ablate(design: Design, dry_run: bool, jobs: int | None, run: Run, say: Callable[[str], None]) -> None:
+def ablate(design: Design, run: Run | None, here: bool, jobs: int | None, say: Callable[[str], None]) -> None:
     """Run what is missing, then write reports/<study>-ablation/.
 
-    jobs: how many at a time, for the estimate; None: not known.
-    run: carries the missing experiments out and returns `{name: why}` of the failed.
+    run: carries the missing experiments out and returns `{name: why}` of the failed; None: only list them.
+    here: on this machine, whose cores bound the estimate; jobs: how many at a time, for it; None: not known.
     """
     params, values = load(), read_yaml(PARAMS)
     if params.ablation is None:
@@ -48,8 +51,11 @@ def ablate(design: Design, dry_run: bool, jobs: int | None, run: Run, say: Calla
     existing = find(names)
     todo = [experiment for experiment in planned if experiment.name not in existing]
     phase = params.ablation.phase
-    say(announce(len(todo), len(existing), seconds_each(params.study, phase), jobs))
-    if dry_run:
+    each, cores = seconds_each(params.study, phase), None
+    if here:
+        cores = room(params.study, phase, params.runtime.threads, params.machine.device)
+    say(announce(len(todo), len(existing), each, jobs, cores))
+    if run is None:
         say(_table(planned, existing, params))
         return
     failed = {}
@@ -57,7 +63,7 @@ def ablate(design: Design, dry_run: bool, jobs: int | None, run: Run, say: Calla
         workspace = Workspace(params.study, commit, Path.cwd())
         with exclusive(workspace):
             workspace.prepare()
-            check_upstream(workspace, phase)
+            check_upstream(workspace, params)
             collected = set(collect_finished(workspace, names))
             todo = [experiment for experiment in todo if experiment.name not in collected]
             failed = run(workspace, params, todo, len(planned))
@@ -89,5 +95,5 @@ def _table(planned: list[Experiment], existing: Collection[str], params: Params)
     for experiment in planned:
         levels = ["on" if level else "off" for level in experiment.cell]
         state = "exists" if experiment.name in existing else "to run"
-        rows.append([*levels, experiment.seed, state, experiment.name])
-    return tabulate(rows, [*params.ablation.factors, "seed", "", "experiment"], tablefmt="plain")
+        rows.append([*levels, experiment.seed, experiment.training_seed, state, experiment.name])
+    return tabulate(rows, [*params.ablation.factors, "seed", "trained with", "", "experiment"], tablefmt="plain")

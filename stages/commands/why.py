@@ -81,14 +81,24 @@ def _experiments(study: str, rows: list[Match]) -> Iterator[str]:
         text = git("show", f"{row['commit']}:./reports/{study}/provenance.json", check=False)
         facts = json.loads(text) if text else facts
         weights = f"models/{study}/{found['phase']}"
-        md5 = _outs(facts).get(weights, "not recorded") if text else "not here: dvc exp pull"
-        yield from _line("experiment", f"{row['name']}, commit {row['commit'][:12]}, {weights} md5 {md5}")
+        outs = (
+            {weights: _outs(facts).get(weights, "not recorded")}
+            if text
+            else row.get("made") or {weights: "not recorded"}
+        )
+        listed = ", ".join(f"{path} md5 {md5}" for path, md5 in outs.items())
+        absent = "" if text else " (not in this repository: dvc exp pull, from where it was pushed)"
+        yield from _line("experiment", f"{row['name']}, commit {row['commit'][:12]}{absent}, {listed}")
     if len(runs) > LISTED:
         yield from _line("experiment", f"and {len(runs) - LISTED} more, see runs in {rows[0].file}")
     if facts:
         yield from _code([f"{step}@{found['phase']}" for step in ("finetune", "evaluate")], facts)
         yield from _data(study, facts)
         yield from _line("environment", _environment(facts))
+    elif found.get("made_from"):  # as ablation.json keeps them: outs by md5, files of the commit by Git's object id
+        for name, places in (("code", ("stages",)), ("data", ("data", "models")), ("environment", ("requirements",))):
+            mine = [f"{path}:{sum}" for path, sum in found["made_from"].items() if path.split("/")[0] in places]
+            yield from _line(name, ", ".join(mine))
 
 
 def _phase(study: str, phase: str, parameters: dict[str, Any], facts: dict[str, Any]) -> Iterator[str]:

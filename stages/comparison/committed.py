@@ -201,7 +201,7 @@ def ablation(study: str, beside: Path) -> Table | str:
 def _worst(found: dict[str, Any]) -> str:
     """The sentence of the factor that costs most, if one measurably costs something."""
     effects = {name: found["effects"][name][found["headline"]] for name in found["factors"]}
-    costly = [name for name, effect in effects.items() if effect["high"] < 0]
+    costly = [name for name, effect in effects.items() if verdict(effect["low"], effect["high"]) == "worse"]
     if not costly:
         return ""
     return f"Worst of them, {found['sentences'][min(costly, key=lambda name: effects[name]['value'])]}. "

@@ -1,7 +1,8 @@
 """Effects of factors in a replicated two-level design, with 95 % intervals from seeds and from images.
 
-Every run r is one combination of levels (cell) trained with one seed; all runs are scored on the same images. An effect
-is a contrast a'y of the runs' scores y (Box, Hunter & Hunter, Statistics for Experimenters, 2nd ed. 2005, chapter 5):
+Every run r is one combination of levels (cell), trained with a seed that no other run has; all runs are scored on the
+same images. An effect is a contrast a'y of the runs' scores y (Box, Hunter & Hunter, Statistics for Experimenters, 2nd
+ed. 2005, chapter 5):
 
     main effect of f         mean of y where f is on - mean where it is off
     interaction of f and g   half of what the effect of f changes by when g is switched on
@@ -10,18 +11,23 @@ Two things would come out differently next time, and runs and images are crossed
 variance of a contrast is therefore put together from its parts as in a two-way random-effects layout (Searle, Casella &
 McCulloch, Variance Components, 1992; Owen, The pigeonhole bootstrap, Annals of Applied Statistics 1, 2007):
 
-    V(a) = |a|^2 s^2 + max(V_images(a) - |a|^2 s_both^2, 0)
+    V(a) = V_seeds(a) + max(V_images(a) - V_both(a), 0)
 
-    s^2        residual variance of the scores after cell and seed means are taken out, (cells - 1)(seeds - 1) degrees
-               of freedom: training again with another seed. It already holds the run-by-image part.
+    V_seeds    sum over cells of |a_cell|^2 s_cell^2, where s_cell^2 is the variance of the scores within the cell:
+               training again with another seed. It already holds the run-by-image part.
     V_images   variance of a'y over resamples of the images, the same resample for every run (paired bootstrap)
-    s_both^2   the same residual variance of the resampled scores around the scores: the run-by-image part, which would
-               otherwise be counted twice
+    V_both     V_seeds of the resampled scores around the scores: the run-by-image part, otherwise counted twice
 
-The two parts have their own degrees of freedom (images - 1 for the second); their intervals are joined in quadrature
-(Howe, JASA 69, 1974): a'y -/+ sqrt(t1^2 V1 + t2^2 V2), which holds where few seeds make Satterthwaite's rule too
-narrow. Taking seed means out allows seeds that are shared by all cells (the same order of the images). One residual
-variance for all cells is an assumption: what a seed changes is taken to be alike with and without a change.
+The runs' seeds differ between cells, so the runs are independent given the images, whatever a seed does to one change
+and not to another; and every cell brings its own variance, so that cells may differ in it (Welch, Biometrika 34, 1947).
+The degrees of freedom of V_seeds follow from the cells that the contrast compares (Satterthwaite, Biometrics Bulletin
+2, 1946), with unbiased estimates in place of the plain squares, which two seeds make far too few:
+
+    (V_seeds^2 - 2 Q) / Q,  Q = sum over cells of (|a_cell|^2 s_cell^2)^2 / (seeds + 1)
+
+held between seeds - 1 (one cell has all the variance) and cells (seeds - 1) (all have the same). The two parts have
+their own degrees of freedom (images - 1 for the second); their intervals are joined in quadrature (Howe, JASA 69,
+1974): a'y -/+ sqrt(t1^2 V1 + t2^2 V2).
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,35 +37,31 @@ from itertools import combinations
 import numpy as np
 
 LEVEL = 0.95
+FLOOR = 0.01  # a score below one point: the class is practically not found
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which run is which: `cells`, `seeds` int [R], each pair exactly once; `levels` int [R, K], 0 (off) or 1 (on)."""
+    """Which run is which: `cells` int [R], every one with the same number of runs; `levels` int [R, K], 0 or 1 (on)."""
 
     cells: np.ndarray
-    seeds: np.ndarray
     levels: np.ndarray
 
     def __post_init__(self) -> None:
-        pairs = set(zip(self.cells.tolist(), self.seeds.tolist(), strict=True))
-        number = len(set(self.cells.tolist())) * len(set(self.seeds.tolist()))
-        if not len(pairs) == len(self.cells) == number or self.degrees_of_freedom < 1:
+        counts = np.unique(self.cells, return_counts=True)[1]
+        if len(counts) < 2 or counts.min() < 2 or counts.min() != counts.max():
             raise ValueError("every cell needs a run with every seed, at least two cells and two seeds")
 
     @property
-    def degrees_of_freedom(self) -> int:
-        """Of the residual variance."""
-        return (len(np.unique(self.cells)) - 1) * (len(np.unique(self.seeds)) - 1)
+    def seeds(self) -> int:
+        """How many runs a cell has."""
+        return len(self.cells) // len(np.unique(self.cells))
 
-    def residuals(self, scores: np.ndarray) -> np.ndarray:
-        """[..., R] -> [..., R]: scores less their cell's and seed's means."""
-        return scores - _means(scores, self.cells) - _means(scores, self.seeds) + scores.mean(-1, keepdims=True)
-
-
-def _means(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    member = (groups[:, None] == groups[None, :]).astype(float)
-    return scores @ (member / member.sum(0))
+    def by_cell(self, contrast: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """[R], [..., R] -> [..., cells]: what every cell adds to the variance of the contrast, from its own runs."""
+        member = (self.cells[:, None] == np.unique(self.cells)).astype(float)  # [R, cells]
+        residuals = scores - scores @ (member / self.seeds) @ member.T
+        return (contrast**2 @ member) * (residuals**2 @ member) / (self.seeds - 1)
 
 
 def main_effects(layout: Layout, design: str) -> np.ndarray:
@@ -68,12 +70,11 @@ def main_effects(layout: Layout, design: str) -> np.ndarray:
     if design == "full":
         return (2.0 * (2 * levels - 1) / len(levels)).T
     rest = 0 if design == "one-at-a-time" else 1
-    seeds = len(np.unique(layout.seeds))
     base = (levels == rest).all(1)
     rows = []
     for factor in range(levels.shape[1]):
         alone = (levels[:, factor] != rest) & (np.delete(levels, factor, axis=1) == rest).all(1)
-        rows.append((alone.astype(float) - base) * (-1 if rest else 1) / seeds)
+        rows.append((alone.astype(float) - base) * (-1 if rest else 1) / layout.seeds)
     return np.stack(rows)
 
 
@@ -86,14 +87,14 @@ def interactions(layout: Layout) -> dict[tuple[int, int], np.ndarray]:
 
 def together(layout: Layout) -> np.ndarray:
     """[R]: all factors on less all off, of a full design."""
-    seeds = len(np.unique(layout.seeds))
-    return ((layout.levels == 1).all(1).astype(float) - (layout.levels == 0).all(1)) / seeds
+    return ((layout.levels == 1).all(1).astype(float) - (layout.levels == 0).all(1)) / layout.seeds
 
 
 def effect(
     layout: Layout, contrast: np.ndarray, scores: np.ndarray, draws: np.ndarray, images: int, level: float = LEVEL
 ) -> dict[str, float | None]:
-    """`{"value", "low", "high"}` of one contrast; None where it is undefined.
+    """`{"value", "low", "high"}` of one contrast; None where it is undefined. Runs that all score the same (a class
+    that none of them finds) have no spread to make an interval from.
 
     contrast, scores: [R]; draws: [B, R], the scores on B resamples of the `images` images, the same resample in a row
     for all runs. NaN is an undefined score: in `scores` it makes the effect undefined, in `draws` the row is left out
@@ -103,7 +104,7 @@ def effect(
         return {"value": None, "low": None, "high": None}
     value = float(contrast @ scores)
     usable = draws[~np.isnan(draws).any(1)]
-    if images < 2 or len(usable) < 2:
+    if images < 2 or len(usable) < 2 or np.ptp(scores[contrast != 0]) == 0:
         return {"value": value, "low": None, "high": None}
     half = _half_width(layout, contrast, scores, usable, images, level)
     return {"value": value, "low": value - half, "high": value + half}
@@ -114,13 +115,19 @@ def _half_width(
 ) -> float:
     from scipy.stats import t
 
-    freedom, size = layout.degrees_of_freedom, float(contrast @ contrast)
-    by_seed = size * float((layout.residuals(scores) ** 2).sum()) / freedom
+    parts = layout.by_cell(contrast, scores)
     small = images / (images - 1)  # the bootstrap's variance is that of the population of these images
-    both = size * small * float((layout.residuals(draws - draws.mean(0)) ** 2).sum(1).mean()) / freedom
+    both = small * float(layout.by_cell(contrast, draws - draws.mean(0)).sum(-1).mean())
     by_image = max(small * float((draws @ contrast).var(ddof=1)) - both, 0.0)
-    quantiles = t.ppf((1 + level) / 2, [freedom, images - 1])
-    return float((quantiles[0] ** 2 * by_seed + quantiles[1] ** 2 * by_image) ** 0.5)
+    quantiles = t.ppf((1 + level) / 2, [_freedom(parts, layout.seeds), images - 1])
+    return float((quantiles[0] ** 2 * parts.sum() + quantiles[1] ** 2 * by_image) ** 0.5)
+
+
+def _freedom(parts: np.ndarray, seeds: int) -> float:
+    """Degrees of freedom of the sum of independent variances [cells], each from `seeds` runs."""
+    squares = float((parts**2).sum()) / (seeds + 1)
+    most = float(np.count_nonzero(parts) * (seeds - 1))
+    return min(max(float(parts.sum()) ** 2 / squares - 2, seeds - 1.0), most) if squares else seeds - 1.0
 
 
 def costliest(
@@ -131,19 +138,22 @@ def costliest(
     names: Sequence[str],
     images: int,
 ) -> dict[str, dict[str, float | None]]:
-    """Which of `names` the contrast costs most and gains most: `{"costs": {"name", ...}, "gains": ...}`, only those
-    whose interval excludes 0.
+    """Which of `names` the contrast costs most and gains most: `{"costs": {"name", ...}, "gains": ...}`, each with its
+    95 % interval.
 
-    The intervals are widened for choosing among many (Bonferroni: 1 - 0.05 / number of names), so that noise names
-    nothing more often than one time in twenty.
+    Only those are named whose interval excludes 0 after it was widened for choosing among many (Bonferroni: 1 - 0.05 /
+    number of names), so that noise names nothing more often than one time in twenty. And only a class that the runs
+    find: one whose score is next to 0 in three quarters of the compared runs has nothing to lose in most of them.
     """
     level = 1 - (1 - LEVEL) / max(1, len(names))
-    found = {name: effect(layout, contrast, scores[name], draws[name], images, level) for name in names}
-    sure = {n: e for n, e in found.items() if e["low"] is not None and (e["high"] < 0 or e["low"] > 0)}  # type: ignore[operator]
+    found = [name for name in names if (scores[name][contrast != 0] < FLOOR).mean() < 0.75]
+    wide = {name: effect(layout, contrast, scores[name], draws[name], images, level) for name in found}
+    sure = {n: e for n, e in wide.items() if e["low"] is not None and (e["high"] < 0 or e["low"] > 0)}  # type: ignore[operator]
     result: dict[str, dict[str, float | None]] = {}
     for key, sign in (("costs", -1), ("gains", 1)):
         mine = {name: row for name, row in sure.items() if sign * (row["value"] or 0.0) > 0}
         if mine:
             name = max(mine, key=lambda name: sign * (mine[name]["value"] or 0.0))
-            result[key] = {"name": name, **mine[name]}  # type: ignore[dict-item]
+            narrow = effect(layout, contrast, scores[name], draws[name], images)
+            result[key] = {"name": name, **narrow}  # type: ignore[dict-item]
     return result

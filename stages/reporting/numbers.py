@@ -59,11 +59,17 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
+def _points(decimals: int) -> Callable[[Any], str]:
+    return lambda value: f"{round(100 * value, decimals) + 0.0:+.{decimals}f}"  # + 0.0: no negative zero
+
+
 FORMATS: dict[str, Callable[[Any], str]] = {
     "fraction": lambda value: f"{value:.3f}",
     "fraction4": lambda value: f"{value:.4f}",
     "signed": lambda value: f"{value:+.3f}",
-    "points": lambda value: f"{round(100 * value, 1) + 0.0:+.1f}",  # + 0.0: no negative zero
+    "points": _points(1),
+    "points2": _points(2),
+    "points3": _points(3),
     "percent": lambda value: f"{100 * value:.1f} %",
     "loss": lambda value: f"{value:.4g}",
     "count": lambda value: f"{value:,.0f}",
@@ -79,6 +85,12 @@ def show(value: Any, format: str) -> str:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ABSENT
     return FORMATS[format](value)
+
+
+def _fine_enough(node: dict[str, Any]) -> str:
+    bounds = [node[end] for end in ("low", "high") if node.get(end)]  # an exact 0 is one in any format
+    names = ("points", "points2", "points3")
+    return next((name for name in names if all(float(show(bound, name)) for bound in bounds)), names[-1])
 
 
 def resolve(document: Any, key: str) -> Any:
@@ -170,10 +182,15 @@ class Ledger:
         return result
 
     def interval(self, file: str, key: str, format: str = "fraction") -> Inline:
-        """`0.712 [0.655, 0.764]` from {"value", "low", "high"}; a bare number or null prints alone."""
+        """`0.712 [0.655, 0.764]` from {"value", "low", "high"}; a bare number or null prints alone.
+
+        `points` get more decimals where a bound beside 0 would print as 0: whether 0 is inside must be seen.
+        """
         node = self.value(file, key)
         if not isinstance(node, dict):
             return (self.num(file, key, format),)
+        if format == "points":
+            format = _fine_enough(node)
         value = self.num(file, f"{key}.value", format)
         if node.get("low") is None or node.get("high") is None:
             return (value,)
