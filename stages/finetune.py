@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
+from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from stages.allocator import keep_freed_memory
@@ -122,7 +123,8 @@ def _network(
     if phase.sync_batchnorm and fabric.world_size > 1:
         if fabric.device.type != "cuda":
             raise UserError(f"phases.{name}.sync_batchnorm: PyTorch has it for CUDA devices only; set it to false here")
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        # not torch's own conversion, which drops the activation inside timm's BatchNormAct2d
+        model = convert_sync_batchnorm(model)
     model = model.to(memory_format=torch.channels_last)
     apart = phase.optimizer.encoder_lr is not None and phase.freeze == "none"
     encoder = encoder_parameters(model) if apart else ()
