@@ -66,5 +66,14 @@ def describe_image() -> dict[str, str | bool | None] | None:
     }
 
 
+def unpinned_mark() -> dict[str, bool]:
+    """`{"unpinned": True}` for an out made in an image of another lock, else nothing: pinned outs keep their bytes.
+
+    Outs travel with the cache; journals, which say the same, stay on the machine that ran the step.
+    """
+    image = describe_image()
+    return {"unpinned": True} if image and image["unpinned"] else {}
+
+
 if __name__ == "__main__":
     stage(require_matching_image)()

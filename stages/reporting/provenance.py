@@ -75,8 +75,15 @@ def board(study: str, phase: str) -> dict[str, int]:
 
 
 def unpinned_steps(inputs: Inputs) -> list[str]:
-    """Steps that ran in an image whose lock was not the repository's (`--allow-unpinned`), by their journals."""
-    return sorted(name for name, row in inputs.journals.items() if (row.get("image") or {}).get("unpinned"))
+    """Steps that ran in an image whose lock was not the repository's (`--allow-unpinned`).
+
+    By their outs, which hold the mark in every clone, and by the journals of what ran here.
+    """
+    outs = {"collect": inputs.dataset, "rebalance": inputs.splits, "pretrain": inputs.start or {}}
+    for phase, document in inputs.metrics.items():
+        outs |= {f"finetune@{phase}": document["training"], f"evaluate@{phase}": document}
+    marked = {name for name, document in outs.items() if document.get("unpinned")}
+    return sorted(marked | {name for name, row in inputs.journals.items() if (row.get("image") or {}).get("unpinned")})
 
 
 def data_facts(inputs: Inputs) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stages.environment import unpinned_mark
 from stages.files import write_json, write_text
 from stages.training.loop import Result
 
@@ -44,6 +45,7 @@ def write_results(
         "last_loss": result.last_loss,
         "parameters": parameters,
         "trainable_parameters": trainable_parameters,
+        **unpinned_mark(),
     }
     write_json(folder / "train.json", train)
 
