@@ -51,7 +51,7 @@ def fabric_engine(params: Params, name: str, phase: FabricPhase, note: dict[str,
 
 
 def _train(params: Params, name: str, phase: FabricPhase, note: dict[str, Any], fabric: Fabric) -> None:
-    note |= describe_device(fabric.device)
+    note |= describe_device(fabric.device) | {"processes": fabric.world_size}
     raw, splits = Path("data", params.study, "raw"), Path("data", params.study, "splits")
     manifest, lists = read_manifest(raw), _lists(splits)
     start = Path("models", params.study, phase.init)
@@ -75,7 +75,7 @@ def _train(params: Params, name: str, phase: FabricPhase, note: dict[str, Any], 
     with Monitor(params.study, name, active=fabric.is_global_zero) as monitor, together(fabric):
         result = fit(fabric, model, optimizer, schedule, job.loader, job.task, plan, scratch, monitor)
     if fabric.is_global_zero:
-        _write(params, name, phase, model, job, result)
+        _write(params, name, phase, model, job, result, fabric.world_size)
         scratch.remove()
     fabric.barrier()
 
@@ -143,7 +143,9 @@ def _identity(params: Params, name: str, phase: Phase) -> dict[str, Any]:
     return {**block, "focus_classes": focus, "phase": name, "block": phase.model_dump(mode="json")}
 
 
-def _write(params: Params, name: str, phase: FabricPhase, model: nn.Module, job: Job, result: Result) -> None:
+def _write(
+    params: Params, name: str, phase: FabricPhase, model: nn.Module, job: Job, result: Result, processes: int
+) -> None:
     model.load_state_dict(result.state)
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     with whole_folder(Path("models", params.study, name)) as folder:
@@ -156,6 +158,7 @@ def _write(params: Params, name: str, phase: FabricPhase, model: nn.Module, job:
             epochs_planned=phase.epochs,
             parameters=sum(size for size, _ in sizes),
             trainable_parameters=sum(size for size, trains in sizes if trains),
+            processes=processes,
         )
 
 

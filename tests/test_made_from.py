@@ -64,6 +64,17 @@ def made_from():
     return provenance(inputs), str(origin(inputs, provenance(inputs)))
 
 
+def test_the_number_of_processes_is_in_the_outs_and_in_the_report(project):
+    start, file = "models/lanes/pretrain/start.json", "metrics/lanes/{}.json"
+    change(start, processes=2)
+    for phase, count in (("baseline", 2), ("mae_ohem", 4)):
+        training = json.loads(Path(file.format(phase)).read_text())["training"]
+        change(file.format(phase), training={**training, "processes": count})
+    document, text = made_from()
+    assert document["processes"] == {"pretrain": 2, "baseline": 2, "mae_ohem": 4}
+    assert "pretrain 2, baseline 2, mae_ohem 4" in text
+
+
 def test_the_report_reads_the_mark_from_the_outs(project):
     assert made_from()[0]["image"]["unpinned_steps"] == []
     change("data/lanes/raw/dataset.json", unpinned=True)

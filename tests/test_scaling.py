@@ -112,7 +112,8 @@ def test_detection_by_two(tmp_path, monkeypatch):
 
 
 def test_one_journal_one_board_and_nothing_left_over(pair):
-    assert journal(pair)["status"] == "SUCCESS"
+    assert journal(pair)["status"] == "SUCCESS" and journal(pair)["processes"] == 2
+    assert json.loads((pair / "models/boxes/base/train.json").read_text())["processes"] == 2
     assert len(list((pair / "logs/boxes/base/tensorboard").iterdir())) == 1
     assert json.loads((pair / "logs/boxes/base/status.json").read_text())["state"] == "finished"
     assert not list(pair.glob(".retrace/scratch/boxes/*"))

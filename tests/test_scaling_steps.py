@@ -1,5 +1,6 @@
 """Training by two processes takes the steps of one: gradients, samples, losses, pre-training."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -111,6 +112,8 @@ def test_pretraining_by_two_is_pretraining_by_one(tmp_path, monkeypatch):
     ends = both(projects[1], lambda rank: pretrain.main())
     assert [end.code for end in ends] == [0, 0], ends[0].err + ends[1].err
     assert Mae(**mae).batch_size == 3  # 7 images: batches of 3, 2 and 2, so shares of 2 and 1
+    starts = [json.loads((project / "models/toy/pretrain/start.json").read_text()) for project in projects]
+    assert [start["processes"] for start in starts] == [1, 2]
     one, two = (history(project, "models/toy/pretrain") for project in projects)
     assert [float(row["loss"]) for row in two] == pytest.approx([float(row["loss"]) for row in one], rel=1e-4)
     one, two = (load_file(project / "models/toy/pretrain/encoder.safetensors") for project in projects)

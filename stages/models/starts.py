@@ -7,7 +7,7 @@ from stages.environment import unpinned_mark
 from stages.files import whole_folder, write_json
 
 START = "start.json"
-TRAINED = ("encoder", "first_loss", "last_loss", "decreased", "images", "epochs")
+TRAINED = ("encoder", "first_loss", "last_loss", "decreased", "images", "epochs", "processes")
 
 
 def write_start(folder: Path, method: str, files: dict[str, dict[str, str]] | None = None, **trained: Any) -> None:

@@ -38,11 +38,19 @@ def provenance(inputs: Inputs) -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": cpu_model(),
         "devices": sorted({row["device"] for row in _device_rows(inputs)}),
+        "processes": processes(inputs),
         "hardware": hardware(inputs),
         "tensorboard": {phase: tags for phase in inputs.metrics if (tags := board(inputs.study, phase))},
         "run": run_times(inputs),
         "speed": inputs.speed,
     }
+
+
+def processes(inputs: Inputs) -> dict[str, int]:
+    """How many processes trained each phase together, and `pretrain` if it trained: not hashed, yet it decides bits."""
+    found = {"pretrain": (inputs.start or {}).get("processes")}
+    found |= {phase: document["training"].get("processes") for phase, document in inputs.metrics.items()}
+    return {name: count for name, count in found.items() if count is not None}
 
 
 def _device_rows(inputs: Inputs) -> list[dict[str, Any]]:

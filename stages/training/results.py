@@ -30,8 +30,12 @@ def write_results(
     epochs_planned: int,
     parameters: int,
     trainable_parameters: int,
+    processes: int = 1,
 ) -> None:
-    """history.csv and train.json. first_loss is of the first batch, last_loss the mean of the last epoch."""
+    """history.csv and train.json. first_loss is of the first batch, last_loss the mean of the last epoch.
+
+    processes: how many trained together, which is no parameter but decides the last bits and more (docs/scaling.md).
+    """
     write_history(folder / "history.csv", result.history)
     train = {
         "init": init,
@@ -45,6 +49,7 @@ def write_results(
         "last_loss": result.last_loss,
         "parameters": parameters,
         "trainable_parameters": trainable_parameters,
+        "processes": processes,
         **unpinned_mark(),
     }
     write_json(folder / "train.json", train)
