@@ -6,6 +6,7 @@ make image-cpu && RETRACE_TEST_IMAGE=retrace:cpu make test SLOW=1
 import os
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -101,10 +102,10 @@ def test_cpu_split_keeps_every_other_pin_with_its_hashes():
     assert len(blocks) == len(pins["rest"]) and all("--hash=sha256:" in block for block in blocks)
 
 
-def entrypoint(*command, **env):
+def entrypoint(*command, cwd="/", **env):
     env = {"PATH": os.environ["PATH"], "RETRACE_LOCK_SHA256": "0" * 64, "HOME": "/nonexistent", **env}
     script = ["sh", str(ROOT / "docker" / "entrypoint.sh"), *command]
-    return subprocess.run(script, env=env, text=True, capture_output=True)
+    return subprocess.run(script, env=env, text=True, capture_output=True, cwd=cwd, stdin=subprocess.DEVNULL)
 
 
 def test_entrypoint_gives_a_writable_home_and_passes_arguments_and_exit_code_on(tmp_path):
@@ -124,6 +125,39 @@ def test_entrypoint_takes_its_own_flag_only(tmp_path):
     show = ("sh", "-c", 'echo "${RETRACE_ALLOW_UNPINNED:-no} $*"', "-")
     assert entrypoint("--allow-unpinned", *show, "x", HOME=str(tmp_path)).stdout == "1 x\n"
     assert entrypoint(*show, "--allow-unpinned", HOME=str(tmp_path)).stdout == "no --allow-unpinned\n"
+
+
+def programs(folder, *names):
+    """PATH with programs of these names that only say that they ran."""
+    for name in names:
+        (folder / name).write_text("#!/bin/sh\necho ran\n")
+        (folder / name).chmod(0o755)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+REFUSED = (
+    *("dvc repro", "dvc exp run -n x", "dvc -q repro", "python -m dvc repro", "sh -c 'dvc repro rebalance'"),
+    *("make repro", "./script", "retrace ablate", "bash -lc x"),
+)
+ALLOWED = ("retrace doctor", "git status", "git", "sh", "bash")
+
+
+@pytest.mark.parametrize("command", [*REFUSED, *ALLOWED])
+def test_entrypoint_checks_the_lock_before_any_command_that_may_end_in_dvc(tmp_path, command):
+    words = shlex.split(command)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "script").symlink_to(tmp_path / "bin" / "script")
+    checker = {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    (tmp_path / "stages").symlink_to(ROOT / "stages")  # the project has another lock than the image: none
+    path = programs(tmp_path / "bin", *({Path(words[0]).name} - {"python", "sh"}))
+    done = entrypoint(*words, cwd=tmp_path, PATH=path, **checker)
+    if command in ALLOWED:
+        assert done.returncode == 0 and (done.stdout == "ran\n" or command == "sh")
+        assert ("built from another" in done.stderr) == (command in ("sh", "bash"))
+    else:
+        assert (done.returncode, done.stdout) == (1, "") and "built from another" in done.stderr
+    allowed = entrypoint("--allow-unpinned", *words, cwd=tmp_path, PATH=path, **checker)
+    assert "built from another" not in allowed.stderr
 
 
 @pytest.fixture
