@@ -160,6 +160,15 @@ def test_entrypoint_checks_the_lock_before_any_command_that_may_end_in_dvc(tmp_p
     assert "built from another" not in allowed.stderr
 
 
+@pytest.mark.parametrize("command", [("dvc", "queue", "start", "-j", "2"), ("dvc", "-q", "queue", "start")])
+def test_entrypoint_says_what_runs_the_queue_in_a_container(tmp_path, command):
+    path = programs(tmp_path, "dvc")
+    done = entrypoint(*command, HOME=str(tmp_path), PATH=path)
+    assert (done.returncode, done.stdout) == (1, "") and len(done.stderr.splitlines()) == 1
+    assert "dvc exp run --run-all" in done.stderr
+    assert entrypoint("dvc", "queue", "status", HOME=str(tmp_path), PATH=path).stdout == "ran\n"
+
+
 @pytest.fixture
 def locked(tmp_path, monkeypatch):
     """A folder with a lock, inside an image that was built from another one."""
