@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from lightning_fabric import Fabric
 
 from stages import finetune
@@ -219,6 +220,12 @@ def test_what_is_refused_before_anything_starts(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         finetune.main("yolo")
     assert "engine ultralytics trains on one device" in capsys.readouterr().err
+
+
+def test_the_documented_pull_names_stages_that_exist():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    pulled = re.findall(r"dvc pull ((?:[a-z][\w/@-]* ?)+)", (ROOT / "docs/scaling.md").read_text())
+    assert pulled and {name.partition("@")[0] for names in pulled for name in names.split()} <= set(stages)
 
 
 # --- started as a user starts it --------------------------------------------------------------------------------------
