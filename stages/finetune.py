@@ -36,7 +36,7 @@ from stages.training.launch import kind, launch, spread
 from stages.training.loop import Plan, Result, fit
 from stages.training.monitor import Monitor
 from stages.training.optimisation import Schedule, build_optimizer
-from stages.training.processes import require_equal, together
+from stages.training.processes import require_equal, together, together_from_the_start
 from stages.training.results import write_results
 from stages.training.segmentation import segmentation
 
@@ -168,6 +168,11 @@ ENGINES: dict[str, Callable[..., None]] = {"fabric": fabric_engine, "ultralytics
 @stage
 def main(name: str) -> None:
     """Train the phase `name` of params.yaml."""
+    with together_from_the_start():
+        _main(name)
+
+
+def _main(name: str) -> None:
     params = load()
     if name not in params.phases:
         raise UserError(f"params.yaml: no phase {name!r}; phases: {', '.join(params.phases)}")

@@ -15,7 +15,7 @@ import torch
 import yaml
 from lightning_fabric import Fabric
 
-from stages import finetune
+from stages import finetune, pretrain
 from stages.dataset.detection_loading import DetectionValidation
 from stages.dataset.detection_loading import collate as collate_detection
 from stages.dataset.loading import (
@@ -30,7 +30,7 @@ from stages.metrics.boxes import truth_of
 from stages.models.weights import load_model
 from stages.params.load import load
 from stages.params.schema import Machine
-from stages.training import checkpoints, detection, segmentation
+from stages.training import checkpoints, detection, processes, segmentation
 from stages.training.launch import spread
 from tests.fixtures_detection import make_shapes
 from tests.fixtures_training import make_boxes, write_params
@@ -205,6 +205,61 @@ def test_machines_with_other_data_are_refused(tmp_path):
     assert [end.code for end in ends] == [1, 1]
     assert len(MESSAGE.findall(ends[0].err + ends[1].err)) == 1
     assert "other parameters, data" in ends[0].err + ends[1].err
+
+
+def other_lock(rank):
+    if rank == 1:
+        os.environ["RETRACE_LOCK_SHA256"] = "f" * 64
+    finetune.main("base")
+
+
+def other_devices(rank):
+    if rank == 1:
+        write_params(Path(), {"machine": {"devices": 3}})
+    finetune.main("base")
+
+
+def no_parameters(rank):
+    os.chdir("." if rank == 0 else "/")
+    finetune.main("base")
+
+
+def no_parameters_to_pretrain(rank):
+    os.chdir("." if rank == 0 else "/")
+    pretrain.main()
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (other_lock, "built from another requirements/runtime.txt"),
+        (other_devices, "machine.devices = 3"),
+        (no_parameters, "params.yaml"),
+        (no_parameters_to_pretrain, "."),
+    ],
+)
+def test_a_machine_that_fails_before_the_group_exists_leaves_nobody_waiting(tmp_path, monkeypatch, start, said):
+    monkeypatch.setattr(processes, "ASSEMBLY", 60.0)
+    project = make_boxes(tmp_path / "project")
+    began = time.monotonic()
+    ends = both(project, start)
+    assert [end.code for end in ends] == [1, 1], [end.err for end in ends]
+    text = ends[0].err + ends[1].err
+    assert len(MESSAGE.findall(text)) == 1 and said in text and "Traceback" not in text
+    assert time.monotonic() - began < 40
+
+
+def absent(rank):
+    if rank == 0:
+        finetune.main("base")
+
+
+def test_a_machine_that_never_comes_is_said_after_a_while(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "ASSEMBLY", 1.0)
+    ends = both(make_boxes(tmp_path / "project"), absent)
+    assert [end.code for end in ends] == [1, 0], ends[0].err
+    (message,) = MESSAGE.findall(ends[0].err)
+    assert message.startswith("error: 1 of 2 processes came within 1 s") and "`machine` block" in message
 
 
 def test_what_is_refused_before_anything_starts(tmp_path, monkeypatch, capsys):
