@@ -25,7 +25,7 @@ from stages.dataset.loading import (
 )
 from stages.dataset.manifest import read_manifest
 from stages.dataset.splits import read_list
-from stages.errors import UserError
+from stages.errors import STARTED_HERE, UserError
 from stages.metrics.boxes import truth_of
 from stages.models.weights import load_model
 from stages.params.load import load
@@ -309,6 +309,34 @@ def test_a_failure_of_its_own_processes_is_one_line(tmp_path):
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"error: .*img03\.png: .*\n", done.stderr), done.stderr
     assert journal(project)["status"] == "FAILED"
+
+
+def interrupted(_rank, run_id):
+    os.environ["TORCHELASTIC_RUN_ID"] = run_id
+    finetune.load = lambda: os.kill(os.getpid(), signal.SIGINT)
+    finetune.main("base")
+
+
+@pytest.mark.parametrize(("run_id", "lines"), [("mine", 1), (f"{STARTED_HERE}0", 0)])
+def test_ctrl_c_is_said_once_by_the_first_of_torchruns_or_else_by_the_stage(tmp_path, run_id, lines):
+    ends = both(tmp_path, interrupted, run_id)
+    assert [end.code for end in ends] == [130, 130]
+    assert (ends[0].err + ends[1].err).count("interrupted:") == lines
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_terminal_is_one_line(tmp_path):
+    project = make_boxes(tmp_path / "project", {**PHASE, **TWO}, train=9)
+    command = [sys.executable, "-m", "stages.finetune", "base"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    process = subprocess.Popen(command, cwd=project, env=environment(), **pipes)
+    end = time.monotonic() + 200
+    while not list(project.glob(".retrace/scratch/boxes/base-*/epoch-000001.ckpt")) and time.monotonic() < end:
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=100)
+    assert (process.returncode, out) == (130, "")
+    assert re.fullmatch(r"interrupted: .*\n", err), err
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from stages.errors import FailedElsewhere, UserError
+from stages.errors import STARTED_HERE, FailedElsewhere, UserError
 from stages.models.predict import choose_device
 from stages.params.phases import Precision
 from stages.params.schema import Machine
@@ -85,7 +85,7 @@ def spread(machine: Machine, module: str, arguments: Sequence[str]) -> bool:
             min_nodes=1,
             max_nodes=1,
             nproc_per_node=machine.devices,
-            run_id=uuid.uuid4().hex,
+            run_id=f"{STARTED_HERE}{uuid.uuid4().hex}",
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",
             local_addr="localhost",
