@@ -9,6 +9,7 @@ from pathlib import Path
 from stages.errors import UserError, stage
 
 LOCK = Path("requirements/runtime.txt")
+IMAGE_LOCK = Path("/usr/local/share/retrace/runtime.txt")  # what an image was built from, see the Dockerfiles
 PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.M)
 
 
@@ -55,7 +56,8 @@ def describe_image() -> dict[str, str | bool | None] | None:
 
     `{"name", "lock_sha256", "git_revision", "unpinned"}`; `unpinned` is whether its lock differs from the repository's.
     """
-    baked = os.environ.get("RETRACE_LOCK_SHA256")
+    # the variable is empty in an image built without the argument, and the entry point, which sets it, may be bypassed
+    baked = os.environ.get("RETRACE_LOCK_SHA256") or lock_hash(IMAGE_LOCK)
     if not baked:
         return None
     return {

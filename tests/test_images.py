@@ -198,6 +198,19 @@ def test_the_entry_point_refuses_without_a_traceback(locked):
     assert subprocess.run(command, env={**env, "RETRACE_ALLOW_UNPINNED": "1"}).returncode == 0
 
 
+def test_an_image_whose_entry_point_is_bypassed_is_known_by_its_lock_file(locked, monkeypatch):
+    monkeypatch.setenv("RETRACE_LOCK_SHA256", "")
+    monkeypatch.setattr(environment, "IMAGE_LOCK", locked / "baked.txt")
+    assert environment.describe_image() is None
+    (locked / "baked.txt").write_text("numpy==0.9\n")
+    with pytest.raises(UserError, match="was built from another"):
+        environment.require_matching_image()
+    shutil.copyfile(environment.LOCK, locked / "baked.txt")
+    assert environment.describe_image()["unpinned"] is False
+    for name in DOCKERFILES:
+        assert any(text.endswith(" /usr/local/share/retrace/runtime.txt") for _, text in instructions(name))
+
+
 def test_the_same_lock_or_no_image_passes(locked, monkeypatch):
     monkeypatch.setenv("RETRACE_LOCK_SHA256", environment.lock_hash() or "")
     environment.require_matching_image()
