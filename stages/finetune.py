@@ -83,10 +83,17 @@ def _train(params: Params, name: str, phase: FabricPhase, note: dict[str, Any], 
 def ultralytics_engine(params: Params, name: str, phase: UltralyticsPhase, note: dict[str, Any]) -> None:
     """Train a YOLO detector on Ultralytics' loop, on one device."""
     machine = params.machine
-    if dist.is_torchelastic_launched() or machine.devices * machine.nodes > 1:
+    if dist.is_torchelastic_launched():
         raise UserError(
-            f"phases.{name}: engine ultralytics trains on one device; set machine.devices and machine.nodes to 1 and "
-            "run it without torchrun. Several such phases or experiments train side by side, see docs/scaling.md"
+            f"phases.{name}: engine ultralytics trains on one device; run it without torchrun. Several such phases or "
+            "experiments train side by side, see docs/scaling.md"
+        )
+    if machine.devices * machine.nodes > 1:
+        # a study may mix the engines, and its pipeline has to finish
+        note["devices"] = f"1 of machine.devices = {machine.devices}, machine.nodes = {machine.nodes}"
+        print(
+            f"note: phases.{name}: engine ultralytics trains on one device, the others are not used: docs/scaling.md",
+            file=sys.stderr,
         )
     device = choose_device(params.machine.device)
     note |= describe_device(device)
