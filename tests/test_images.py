@@ -88,6 +88,27 @@ def test_build_context_is_what_the_dockerfiles_copy_and_nothing_else():
     assert {source.split("/")[0] for source in copied} == allowed == {"requirements", "docker"}
 
 
+def docker_lines(text):
+    """The `docker run` commands of a Markdown file, continued lines joined."""
+    joined = re.sub(r"\\\n\s*", "", text)
+    return [line.split("  #")[0].rstrip() for line in joined.splitlines() if line.startswith("docker run --rm ")]
+
+
+def test_readme_has_the_lines_of_the_containers_page():
+    ours, page = (docker_lines((ROOT / name).read_text()) for name in ("README.md", "docs/containers.md"))
+    assert set(ours) <= set(page)
+    for wanted in (
+        " --gpus all ",
+        " --shm-size ",
+        " --network none ",
+        ":/work/.dvc/cache ",
+        "dvc exp run ",
+        "retrace:cpu",
+    ):
+        assert any(wanted in line for line in ours), wanted
+    assert all(' --user "$(id -u):$(id -g)" ' in line and ' -v "$PWD":/work ' in line for line in ours)
+
+
 def test_cpu_split_keeps_every_other_pin_with_its_hashes():
     rest, torch = runpy.run_path(str(ROOT / "requirements" / "cpu_torch.py"))["split"](LOCK.read_text())
     pins = {name: dict(environment.PIN.findall(text)) for name, text in (("all", LOCK.read_text()), ("rest", rest))}
