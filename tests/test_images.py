@@ -1,7 +1,4 @@
-"""The images: what their files promise, and - where RETRACE_TEST_IMAGE names a built one - what a container does.
-
-make image-cpu && RETRACE_TEST_IMAGE=retrace:cpu make test SLOW=1
-"""
+"""The images: what their files and their entry point promise. What a container does: test_container.py."""
 
 import os
 import re
@@ -19,7 +16,7 @@ from stages.errors import UserError
 from stages.files import read_json
 from stages.journal import journal
 from stages.reporting.run_tables import origin
-from tests.projects import ROOT, make_project, out_hashes, run, tiny_params
+from tests.projects import ROOT
 
 DOCKERFILES = ("Dockerfile.cpu", "Dockerfile.cuda")
 LOCK = ROOT / "requirements" / "runtime.txt"
@@ -266,112 +263,3 @@ def test_differences_name_what_is_not_as_locked(tmp_path):
     lock.write_text(re.sub(r"^numpy==\S+", "numpy==0.1", lines, flags=re.M))
     (line,) = environment.differences(lock)
     assert line.startswith("numpy: locked 0.1, installed ")
-
-
-# --- with an engine ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def image():
-    """The image that RETRACE_TEST_IMAGE names; skipped where there is none: building one takes minutes and 7 GB."""
-    name = os.environ.get("RETRACE_TEST_IMAGE")
-    if not name:
-        pytest.skip("RETRACE_TEST_IMAGE names no built image (`make image-cpu`, then RETRACE_TEST_IMAGE=retrace:cpu)")
-    if shutil.which("docker") is None:
-        pytest.skip("no docker command")
-    if subprocess.run(["docker", "version"], capture_output=True).returncode:
-        pytest.skip("no Docker engine answers")
-    if subprocess.run(["docker", "image", "inspect", name], capture_output=True).returncode:
-        pytest.skip(f"the Docker engine has no image {name}")
-    return name
-
-
-UID = 12345 if hasattr(os, "getuid") and os.getuid() == 0 else os.getuid() if hasattr(os, "getuid") else 0
-
-
-def contained(image, project, *command, options=()):
-    """Run a command in a container: no root, no network, nothing writable but the repository and /tmp."""
-    base = ["docker", "run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp:exec"]
-    mounted = ["--user", f"{UID}:{UID}", "-v", f"{project}:/work", *options, image, *command]
-    return subprocess.run([*base, *mounted], text=True, capture_output=True)
-
-
-def owned(project):
-    """The project, given to the user that the container runs as."""
-    if os.getuid() != UID:
-        for path in (project, *project.rglob("*")):
-            os.chown(path, UID, UID, follow_symlinks=False)
-    return project
-
-
-@pytest.fixture(scope="module")
-def project(image, tmp_path_factory):
-    return owned(make_project(tmp_path_factory.mktemp("image") / "project", tiny_params("lanes")))
-
-
-def test_container_has_home_identity_and_the_baked_values(image, project):
-    script = 'touch "$HOME/x" && git log -1 --format=%s && git config user.name && echo "$RETRACE_LOCK_SHA256" && id -u'
-    result = contained(image, project, "sh", "-c", script)
-    assert result.stdout.splitlines() == ["a copy of the project", "retrace", environment.lock_hash(LOCK), str(UID)]
-
-
-def test_container_passes_exit_codes_through(image, project):
-    assert contained(image, project, "sh", "-c", "exit 7").returncode == 7
-    assert contained(image, project, "dvc", "repro", "no-such-stage").returncode == 255
-
-
-def test_container_doctor_finds_no_error(image, project):
-    result = contained(image, project, "retrace", "doctor")
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert re.search(r"^ok +lock ", result.stdout, re.M) and re.search(r"^ok +git .*identity set", result.stdout, re.M)
-
-
-def test_container_refuses_another_lock_before_anything_is_deleted(image, tmp_path):
-    other = make_project(tmp_path / "other", tiny_params("lanes"))
-    with open(other / "requirements" / "runtime.txt", "a") as stream:
-        stream.write("# changed\n")
-    owned(other)
-    for options in ((), ("-e", "RETRACE_LOCK_SHA256=")):  # an image built without the argument knows its lock too
-        refused = contained(image, other, "dvc", "repro", options=options)
-        assert refused.returncode == 1 and "was built from another requirements/runtime.txt" in refused.stderr
-        assert "Running stage" not in refused.stdout
-    assert contained(image, other, "--allow-unpinned", "python", "-m", "stages.environment").returncode == 0
-
-
-@pytest.fixture(scope="module")
-def reproduced(image, project):
-    result = contained(image, project, "dvc", "repro")
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    return project
-
-
-@pytest.mark.slow
-def test_container_runs_the_study_to_its_report_as_the_caller(reproduced):
-    assert (reproduced / "reports" / "lanes" / "report.html").is_file()
-    assert {path.lstat().st_uid for path in reproduced.rglob("*")} == {UID}
-    recorded = read_json(reproduced / "reports" / "lanes" / "provenance.json")["image"]
-    assert recorded["report"]["unpinned"] is False and recorded["unpinned_steps"] == []
-
-
-@pytest.mark.slow
-def test_container_second_run_is_up_to_date(image, reproduced):
-    result = contained(image, reproduced, "dvc", "repro")
-    assert result.returncode == 0 and "Data and pipelines are up to date." in result.stdout
-
-
-@pytest.mark.slow
-def test_container_runs_experiments(image, reproduced):
-    result = contained(image, reproduced, "dvc", "exp", "run", "-n", "other", "-S", "phase=baseline")
-    assert result.returncode == 0, result.stderr
-    assert "other" in contained(image, reproduced, "dvc", "exp", "list", "--name-only").stdout.split()
-
-
-@pytest.mark.slow
-def test_container_outs_are_those_of_the_same_run_outside(image, reproduced, tmp_path):
-    version = ("python", "-c", "import torch; print(torch.__version__)")
-    inside, here = contained(image, reproduced, *version).stdout, run(ROOT, *version, check=True).stdout
-    if inside != here:
-        pytest.skip(f"another build of torch in the image ({inside.strip()}) than here ({here.strip()})")
-    outside = make_project(tmp_path / "outside", tiny_params("lanes"))
-    run(outside, "dvc", "repro", check=True)
-    assert out_hashes(reproduced) == out_hashes(outside)
