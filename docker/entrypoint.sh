@@ -25,10 +25,20 @@ if [ "$PWD" = /work ]; then
         echo "note: user $(id -u) cannot write to /work; add: --user \"\$(id -u):\$(id -g)\"" >&2
     fi
 fi
-# every stage checks this too, but DVC has deleted its old outs from the workspace by then
+# its workers are in the background, and everything ends when the container's command does
 case "$*" in
-"dvc repro"* | "dvc exp run"* | "dvc queue start"*)
-    [ ! -e stages/environment.py ] || python -m stages.environment
+"dvc queue start"* | "dvc -"*" queue start"*)
+    echo "error: the workers of \`dvc queue start\` would end with this command; run the queue with: dvc exp run --run-all" >&2
+    exit 1
     ;;
 esac
+# Every stage checks the lock too, but DVC has deleted its old outs from the workspace by then. Whether a command ends in
+# DVC cannot be told from its words (a script, `sh -c`), so all are checked but those that help to put it right.
+if [ -e stages/environment.py ]; then
+    case "$*" in
+    "retrace doctor"* | "git" | "git "*) ;;
+    "sh" | "bash" | "dash" | "sh -i" | "bash -i" | "bash -l" | "bash -il") python -m stages.environment || true ;;
+    *) python -m stages.environment ;;
+    esac
+fi
 exec "$@"

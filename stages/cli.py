@@ -79,8 +79,9 @@ def watch(
 @app.command()
 @stage
 def doctor() -> None:
-    """Check this machine: Python, lock, torch and GPU, DVC, Git, disk, codecs - each with its remedy."""
-    from stages.commands.doctor import ERROR, examine, line_width
+    """Check this machine: Python, lock, torch and GPUs, DVC, Git, memory, disk, codecs - each with its remedy."""
+    from stages.commands.doctor import examine, line_width
+    from stages.commands.findings import ERROR
 
     errors = 0
     for finding in examine():

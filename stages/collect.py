@@ -16,6 +16,7 @@ from typing import Any
 
 from stages import sources
 from stages.dataset.manifest import Record, write_manifest
+from stages.environment import unpinned_mark
 from stages.errors import UserError, stage
 from stages.files import LOGS, SCRATCH, whole_folder
 from stages.journal import journal
@@ -167,6 +168,7 @@ def _header(params: Params, items: Sequence[Item], records: Sequence[Record], pr
         ],
         "problems": problems.counts(),
         "quarantined": sum(row.action == LEFT_OUT for row in problems.rows),
+        **unpinned_mark(),
     }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from stages.errors import UserError, stage
 
 LOCK = Path("requirements/runtime.txt")
+IMAGE_LOCK = Path("/usr/local/share/retrace/runtime.txt")  # what an image was built from, see the Dockerfiles
 PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.M)
 
 
@@ -55,7 +56,8 @@ def describe_image() -> dict[str, str | bool | None] | None:
 
     `{"name", "lock_sha256", "git_revision", "unpinned"}`; `unpinned` is whether its lock differs from the repository's.
     """
-    baked = os.environ.get("RETRACE_LOCK_SHA256")
+    # the variable is empty in an image built without the argument, and the entry point, which sets it, may be bypassed
+    baked = os.environ.get("RETRACE_LOCK_SHA256") or lock_hash(IMAGE_LOCK)
     if not baked:
         return None
     return {
@@ -64,6 +66,15 @@ def describe_image() -> dict[str, str | bool | None] | None:
         "git_revision": os.environ.get("RETRACE_GIT_REVISION") or None,
         "unpinned": baked != lock_hash(),
     }
+
+
+def unpinned_mark() -> dict[str, bool]:
+    """`{"unpinned": True}` for an out made in an image of another lock, else nothing: pinned outs keep their bytes.
+
+    Outs travel with the cache; journals, which say the same, stay on the machine that ran the step.
+    """
+    image = describe_image()
+    return {"unpinned": True} if image and image["unpinned"] else {}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Callable
 
+STARTED_HERE = "retrace-"  # how the run id of processes begins that a stage started by itself, and for which it speaks
+
 
 class UserError(Exception):
     """Something the user can put right. The message says what, where, which values are allowed and what to do."""
@@ -48,7 +50,7 @@ def stage(main: Callable[..., None]) -> Callable[..., None]:
                 print(f"error: {error}", file=sys.stderr)
             raise SystemExit(1) from None
         except KeyboardInterrupt:
-            if first_on_machine():
+            if first_on_machine() and not os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(STARTED_HERE):
                 print("interrupted: run the same command again to go on from the last complete epoch", file=sys.stderr)
             raise SystemExit(130) from None
 

@@ -8,6 +8,7 @@ from stages.allocator import keep_freed_memory
 from stages.dataset.loading import read_image
 from stages.dataset.manifest import Manifest, read_manifest
 from stages.dataset.splits import read_list
+from stages.environment import unpinned_mark
 from stages.errors import UserError, stage
 from stages.files import LOGS, read_json, sha256_of, whole_folder, write_json, write_text
 from stages.journal import journal
@@ -97,6 +98,7 @@ def _header(params: Params, phase: str, shipped: Path, predictor: Predictor) -> 
         "parameters": predictor.parameters,
         "training": read_json(shipped / "train.json"),
         "min_reliable": params.evaluate.min_reliable,
+        **unpinned_mark(),
     }
 
 

@@ -23,8 +23,11 @@ def sha256_of(path: Path) -> str:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write atomically: a temporary file beside `path`, fsync, rename. A reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except OSError as error:
+        raise _not_written(path, error) from error
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
@@ -34,9 +37,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
-        raise UserError(
-            f"{path}: could not be written ({error.strerror}); free some space or fix the permissions"
-        ) from error
+        raise _not_written(path, error) from error
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -89,11 +90,14 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
     An existing `target` is replaced ("completely rewrite outputs" is DVC's rule for outs).
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for left in target.parent.glob(f".{target.name}.*.partial"):  # of a run that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial"))
-    os.chmod(temporary, 0o755)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for left in target.parent.glob(f".{target.name}.*.partial"):  # of a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial"))
+        os.chmod(temporary, 0o755)
+    except OSError as error:
+        raise _not_written(target, error) from error
     try:
         yield temporary
         if target.exists():
@@ -101,7 +105,13 @@ def whole_folder(target: Path) -> Iterator[Path]:
         os.replace(temporary, target)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise UserError(f"{target}: could not be written ({error}); free some space or fix the permissions") from error
+        raise _not_written(target, error) from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _not_written(path: Path, error: OSError) -> UserError:
+    # the reason may lie elsewhere: a block that fills `whole_folder` also reads
+    reason = str(error) if error.filename and Path(error.filename) != path else error.strerror or str(error)
+    return UserError(f"{path}: could not be written ({reason}); free some space or fix the permissions")

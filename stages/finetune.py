@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
+from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from stages.allocator import keep_freed_memory
@@ -35,7 +36,7 @@ from stages.training.launch import kind, launch, spread
 from stages.training.loop import Plan, Result, fit
 from stages.training.monitor import Monitor
 from stages.training.optimisation import Schedule, build_optimizer
-from stages.training.processes import require_equal, together
+from stages.training.processes import require_equal, together, together_from_the_start
 from stages.training.results import write_results
 from stages.training.segmentation import segmentation
 
@@ -50,7 +51,7 @@ def fabric_engine(params: Params, name: str, phase: FabricPhase, note: dict[str,
 
 
 def _train(params: Params, name: str, phase: FabricPhase, note: dict[str, Any], fabric: Fabric) -> None:
-    note |= describe_device(fabric.device)
+    note |= describe_device(fabric.device) | {"processes": fabric.world_size}
     raw, splits = Path("data", params.study, "raw"), Path("data", params.study, "splits")
     manifest, lists = read_manifest(raw), _lists(splits)
     start = Path("models", params.study, phase.init)
@@ -74,7 +75,7 @@ def _train(params: Params, name: str, phase: FabricPhase, note: dict[str, Any], 
     with Monitor(params.study, name, active=fabric.is_global_zero) as monitor, together(fabric):
         result = fit(fabric, model, optimizer, schedule, job.loader, job.task, plan, scratch, monitor)
     if fabric.is_global_zero:
-        _write(params, name, phase, model, job, result)
+        _write(params, name, phase, model, job, result, fabric.world_size)
         scratch.remove()
     fabric.barrier()
 
@@ -82,10 +83,17 @@ def _train(params: Params, name: str, phase: FabricPhase, note: dict[str, Any], 
 def ultralytics_engine(params: Params, name: str, phase: UltralyticsPhase, note: dict[str, Any]) -> None:
     """Train a YOLO detector on Ultralytics' loop, on one device."""
     machine = params.machine
-    if dist.is_torchelastic_launched() or machine.devices * machine.nodes > 1:
+    if dist.is_torchelastic_launched():
         raise UserError(
-            f"phases.{name}: engine ultralytics trains on one device; set machine.devices and machine.nodes to 1 and "
-            "run it without torchrun. Several such phases or experiments train side by side, see docs/scaling.md"
+            f"phases.{name}: engine ultralytics trains on one device; run it without torchrun. Several such phases or "
+            "experiments train side by side, see docs/scaling.md"
+        )
+    if machine.devices * machine.nodes > 1:
+        # a study may mix the engines, and its pipeline has to finish
+        note["devices"] = f"1 of machine.devices = {machine.devices}, machine.nodes = {machine.nodes}"
+        print(
+            f"note: phases.{name}: engine ultralytics trains on one device, the others are not used: docs/scaling.md",
+            file=sys.stderr,
         )
     device = choose_device(params.machine.device)
     note |= describe_device(device)
@@ -122,7 +130,8 @@ def _network(
     if phase.sync_batchnorm and fabric.world_size > 1:
         if fabric.device.type != "cuda":
             raise UserError(f"phases.{name}.sync_batchnorm: PyTorch has it for CUDA devices only; set it to false here")
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        # not torch's own conversion, which drops the activation inside timm's BatchNormAct2d
+        model = convert_sync_batchnorm(model)
     model = model.to(memory_format=torch.channels_last)
     apart = phase.optimizer.encoder_lr is not None and phase.freeze == "none"
     encoder = encoder_parameters(model) if apart else ()
@@ -141,7 +150,9 @@ def _identity(params: Params, name: str, phase: Phase) -> dict[str, Any]:
     return {**block, "focus_classes": focus, "phase": name, "block": phase.model_dump(mode="json")}
 
 
-def _write(params: Params, name: str, phase: FabricPhase, model: nn.Module, job: Job, result: Result) -> None:
+def _write(
+    params: Params, name: str, phase: FabricPhase, model: nn.Module, job: Job, result: Result, processes: int
+) -> None:
     model.load_state_dict(result.state)
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     with whole_folder(Path("models", params.study, name)) as folder:
@@ -154,6 +165,7 @@ def _write(params: Params, name: str, phase: FabricPhase, model: nn.Module, job:
             epochs_planned=phase.epochs,
             parameters=sum(size for size, _ in sizes),
             trainable_parameters=sum(size for size, trains in sizes if trains),
+            processes=processes,
         )
 
 
@@ -163,6 +175,11 @@ ENGINES: dict[str, Callable[..., None]] = {"fabric": fabric_engine, "ultralytics
 @stage
 def main(name: str) -> None:
     """Train the phase `name` of params.yaml."""
+    with together_from_the_start():
+        _main(name)
+
+
+def _main(name: str) -> None:
     params = load()
     if name not in params.phases:
         raise UserError(f"params.yaml: no phase {name!r}; phases: {', '.join(params.phases)}")

@@ -51,6 +51,16 @@ METHODS: dict[str, Callable[[Params, Note], None]] = {"weights": published_weigh
 @stage
 def main() -> None:
     """Write the starting weights of params.yaml's study."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        _main()
+        return
+    from stages.training.processes import together_from_the_start  # loads torch
+
+    with together_from_the_start():
+        _main()
+
+
+def _main() -> None:
     params = load()
     method = params.pretrain.method
     if method == "mae":

@@ -17,6 +17,7 @@ from stages.dataset.manifest import Record, read_manifest
 from stages.dataset.moves import explain, shortfall_text
 from stages.dataset.rebalancing import Infeasible, Problem, assign
 from stages.dataset.splits import write_list
+from stages.environment import unpinned_mark
 from stages.errors import UserError, stage
 from stages.files import whole_folder, write_json
 from stages.journal import journal
@@ -60,6 +61,7 @@ def rebalance(params: Params, raw: Path, splits: Path) -> dict[str, Any]:
         "leaks": find_leaks(list(manifest.records.values()), options.duplicate_distance),
         "duplicates": {name: int((np.bincount(labels) > 1).sum()) for name, labels in parts.items()},
         "minimum": {"val": options.min_val_instances, "test": options.min_test_instances},
+        **unpinned_mark(),
     }
     unlabeled = [r.id for r in manifest.records.values() if r.split == "unlabeled" and r.id not in twins]
     with whole_folder(splits) as folder:

@@ -9,18 +9,25 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from stages.commands import doctor
-from stages.commands.doctor import ERROR, OK, WARNING, Finding, examine
+from stages.commands import doctor, hardware
+from stages.commands.doctor import examine
+from stages.commands.findings import ERROR, OK, WARNING, Finding
 from stages.params import merge
 from tests.projects import ROOT, run, tiny_params, write_params
 
 GIB = 2**30
+IDENTITY = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "EMAIL")
 
 
 @pytest.fixture(scope="module")
 def values():
     """Parameters of a tiny study; made before any test changes the folder."""
     return tiny_params("lanes")
+
+
+@pytest.fixture(scope="module")
+def yolo_only():
+    return tiny_params("slopes")
 
 
 @pytest.fixture
@@ -38,9 +45,10 @@ def project(values, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(doctor, "_codecs", list)  # writes a video: tried once below
+    monkeypatch.setattr(hardware, "check_codecs", list)  # writes a video: tried once below
     monkeypatch.setattr(doctor.environment, "differences", lambda: [])
-    for name in ("RETRACE_LOCK_SHA256", "GIT_AUTHOR_NAME"):
+    monkeypatch.setattr(hardware, "memory", lambda: (16.0, 8.0))
+    for name in ("RETRACE_LOCK_SHA256", "RETRACE_ALLOW_UNPINNED", *IDENTITY):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -50,11 +58,11 @@ def found(check):
     return finding
 
 
-def put_on_path(folder, monkeypatch, name, text):
-    """A program of this name, first on PATH, that prints the text."""
+def put_on_path(folder, monkeypatch, name, text, code=0):
+    """A program of this name, first on PATH, that prints the text and exits with the code."""
     program = folder / "bin" / name
     program.parent.mkdir(exist_ok=True)
-    program.write_text(f"#!/bin/sh\nprintf '%s\\n' '{text}'\n")
+    program.write_text(f"#!/bin/sh\nprintf '%s\\n' '{text}'\nexit {code}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
 
@@ -64,6 +72,7 @@ def test_a_fit_machine_has_no_errors_and_every_check_speaks(project):
     assert [finding for finding in findings if finding.level == ERROR] == []
     named = {finding.check for finding in findings}
     assert {"python", "lock", "params", "torch", "gpu", "dvc", "git", "disk", "shared memory"} <= named
+    assert {"folder", "memory"} <= named
 
 
 def test_another_python_is_an_error(project, monkeypatch):
@@ -83,6 +92,18 @@ def test_an_image_of_another_lock_is_an_error(project, monkeypatch):
     monkeypatch.setenv("RETRACE_LOCK_SHA256", "0" * 64)
     finding = found("lock")
     assert finding.level == ERROR and "make image-cpu" in finding.remedy
+    monkeypatch.setenv("RETRACE_ALLOW_UNPINNED", "1")
+    finding = found("lock")
+    assert finding.level == WARNING and "--allow-unpinned" in finding.found and "every result" in finding.remedy
+
+
+def test_without_a_lock_file_the_remedy_is_its_folder_or_git(project, monkeypatch):
+    (project / "requirements" / "runtime.txt").unlink()
+    for image in ("", "0" * 64):
+        monkeypatch.setenv("RETRACE_LOCK_SHA256", image)
+        finding = found("lock")
+        assert finding.level == ERROR and "no such file" in finding.found
+        assert "in the project's folder" in finding.remedy and "git checkout -- requirements" in finding.remedy
 
 
 def test_wrong_parameters_and_missing_data_are_errors(project, values):
@@ -106,6 +127,7 @@ def test_more_threads_than_cores_is_a_warning(project, values):
         ("535.104.05", "13.0", "cpu", WARNING, "needs driver 580 or newer"),
         ("580.65.06", "13.0", "auto", ERROR, "--gpus all"),
         ("580.65.06", None, "auto", WARNING, "without TORCH_INDEX_URL"),
+        ("[N/A]", "13.0", "auto", ERROR, "--gpus all"),
     ],
 )
 def test_driver_without_a_usable_gpu(project, values, monkeypatch, driver, built, device, level, said):
@@ -118,6 +140,75 @@ def test_driver_without_a_usable_gpu(project, values, monkeypatch, driver, built
     finding = found("gpu")
     assert finding.level == level and said in finding.remedy
     assert driver is None or driver in finding.found
+
+
+@pytest.mark.parametrize(("device", "level"), [("auto", WARNING), ("cuda", ERROR)])
+def test_a_driver_that_does_not_answer_is_quoted(project, values, monkeypatch, device, level):
+    put_on_path(project, monkeypatch, "nvidia-smi", "NVIDIA-SMI has failed: no communication with the driver", 9)
+    write_params(project, merge(values, {"machine": {"device": device}}))
+    finding = found("gpu")
+    assert finding.level == level and "NVIDIA-SMI has failed" in finding.found and "exit 9" in finding.found
+    assert "580 or newer" in finding.remedy
+
+
+def several(project, values, **machine):
+    write_params(project, merge(values, {"machine": machine}))
+    return [(finding.check, finding.level, finding.found) for finding in hardware.check_devices()]
+
+
+def test_more_devices_or_machines_than_there_are(project, values, monkeypatch):
+    monkeypatch.setattr(hardware, "cores", lambda: 4)
+    assert several(project, values, device="cpu") == []
+    assert [row[:2] for row in several(project, values, device="cpu", devices=2)] == [("devices", OK)]
+    ((check, level, said),) = several(project, values, device="cpu", devices=64)
+    assert (check, level) == ("devices", WARNING) and "machine.devices = 64 with 1 threads each, 4 cores here" in said
+    ((check, level, said),) = several(project, values, device="cpu", nodes=2)
+    assert (check, level) == ("nodes", WARNING) and "machine.nodes = 2: `dvc repro` refuses" in said
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [row[:2] for row in several(project, values, device="auto", devices=2)] == [("devices", OK)]
+    ((check, level, said),) = several(project, values, device="auto", devices=3)
+    assert (check, level) == ("devices", ERROR) and "GPUs here: 2" in said
+
+
+def test_devices_that_a_yolo_phase_leaves_unused(project, yolo_only, monkeypatch):
+    monkeypatch.setattr(hardware, "cores", lambda: 4)
+    ((check, level, said),) = several(project, yolo_only, device="cpu", devices=2)
+    assert (check, level) == ("devices", WARNING) and "engine ultralytics trains on one (" in said
+
+
+@pytest.mark.parametrize(("devices", "level"), [(1, OK), (4, WARNING)])
+def test_memory_for_every_training_process(project, values, monkeypatch, devices, level):
+    monkeypatch.setattr(hardware, "memory", lambda: (16.0, 2.0))
+    write_params(project, merge(values, {"machine": {"devices": devices}}))
+    finding = found("memory")
+    assert finding.level == level and "16.0 GiB, 2.0 GiB of it available" in finding.found
+    assert (level == OK) or ("4 training process(es)" in finding.found and "machine.devices" in finding.remedy)
+
+
+def test_memory_of_a_container_is_its_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(hardware, "CGROUP_LIMIT", tmp_path / "memory.max")
+    total, available = hardware.memory()
+    assert total and available and 0 < available <= total
+    (tmp_path / "memory.max").write_text(f"{GIB // 2}\n")
+    (tmp_path / "memory.current").write_text(f"{GIB // 4}\n")
+    assert hardware.memory() == (0.5, 0.25)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert hardware.memory()[0] == total
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(project, monkeypatch):
+    assert found("folder").level == OK
+
+    def refuse(dir):
+        if dir == ".dvc":
+            raise OSError(30, "Read-only file system", dir)
+        return (project / "probe").open("w")
+
+    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
+    finding = found("folder")
+    assert (finding.level, finding.found) == (ERROR, "not writable: .dvc (Read-only file system)")
+    assert "--user" in finding.remedy and ":ro" in finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -141,10 +232,19 @@ def test_git_without_identity_or_history(project, monkeypatch):
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
     run(project, "git", "config", "--unset", "user.email", check=True)
-    assert found("git").level == WARNING and "user.email not set" in found("git").found
+    run(project, "git", "config", "user.useConfigOnly", "true", check=True)  # else a host's name may do for an address
+    assert found("git").level == WARNING and "`git commit` fails" in found("git").found
+    monkeypatch.setenv("GIT_AUTHOR_NAME", "a")
+    assert found("git").level == WARNING  # a name alone is no identity
+    for name in IDENTITY:
+        monkeypatch.setenv(name, "a@example.org")
+    assert found("git").level == OK
+    shutil.rmtree(project / ".git")
+    run(project, "git", "init", "-q", check=True)
+    assert found("git").level == ERROR and found("git").remedy.startswith("git add -A && git commit")
     shutil.rmtree(project / ".git")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
-    assert found("git").level == ERROR and "git init" in found("git").remedy
+    assert found("git").level == ERROR and found("git").remedy.startswith("git init && git add -A && git commit")
 
 
 def test_outside_a_dvc_project_and_without_dvc_on_path(project, monkeypatch):

@@ -1,11 +1,9 @@
-"""The images: what their files promise, and - where RETRACE_TEST_IMAGE names a built one - what a container does.
-
-make image-cpu && RETRACE_TEST_IMAGE=retrace:cpu make test SLOW=1
-"""
+"""The images: what their files and their entry point promise. What a container does: test_container.py."""
 
 import os
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,7 +16,7 @@ from stages.errors import UserError
 from stages.files import read_json
 from stages.journal import journal
 from stages.reporting.run_tables import origin
-from tests.projects import ROOT, make_project, out_hashes, run, tiny_params
+from tests.projects import ROOT
 
 DOCKERFILES = ("Dockerfile.cpu", "Dockerfile.cuda")
 LOCK = ROOT / "requirements" / "runtime.txt"
@@ -87,6 +85,27 @@ def test_build_context_is_what_the_dockerfiles_copy_and_nothing_else():
     assert {source.split("/")[0] for source in copied} == allowed == {"requirements", "docker"}
 
 
+def docker_lines(text):
+    """The `docker run` commands of a Markdown file, continued lines joined."""
+    joined = re.sub(r"\\\n\s*", "", text)
+    return [line.split("  #")[0].rstrip() for line in joined.splitlines() if line.startswith("docker run --rm ")]
+
+
+def test_readme_has_the_lines_of_the_containers_page():
+    ours, page = (docker_lines((ROOT / name).read_text()) for name in ("README.md", "docs/containers.md"))
+    assert set(ours) <= set(page)
+    for wanted in (
+        " --gpus all ",
+        " --shm-size ",
+        " --network none ",
+        ":/work/.dvc/cache ",
+        "dvc exp run ",
+        "retrace:cpu",
+    ):
+        assert any(wanted in line for line in ours), wanted
+    assert all(' --user "$(id -u):$(id -g)" ' in line and ' -v "$PWD":/work ' in line for line in ours)
+
+
 def test_cpu_split_keeps_every_other_pin_with_its_hashes():
     rest, torch = runpy.run_path(str(ROOT / "requirements" / "cpu_torch.py"))["split"](LOCK.read_text())
     pins = {name: dict(environment.PIN.findall(text)) for name, text in (("all", LOCK.read_text()), ("rest", rest))}
@@ -101,10 +120,10 @@ def test_cpu_split_keeps_every_other_pin_with_its_hashes():
     assert len(blocks) == len(pins["rest"]) and all("--hash=sha256:" in block for block in blocks)
 
 
-def entrypoint(*command, **env):
+def entrypoint(*command, cwd="/", **env):
     env = {"PATH": os.environ["PATH"], "RETRACE_LOCK_SHA256": "0" * 64, "HOME": "/nonexistent", **env}
     script = ["sh", str(ROOT / "docker" / "entrypoint.sh"), *command]
-    return subprocess.run(script, env=env, text=True, capture_output=True)
+    return subprocess.run(script, env=env, text=True, capture_output=True, cwd=cwd, stdin=subprocess.DEVNULL)
 
 
 def test_entrypoint_gives_a_writable_home_and_passes_arguments_and_exit_code_on(tmp_path):
@@ -124,6 +143,48 @@ def test_entrypoint_takes_its_own_flag_only(tmp_path):
     show = ("sh", "-c", 'echo "${RETRACE_ALLOW_UNPINNED:-no} $*"', "-")
     assert entrypoint("--allow-unpinned", *show, "x", HOME=str(tmp_path)).stdout == "1 x\n"
     assert entrypoint(*show, "--allow-unpinned", HOME=str(tmp_path)).stdout == "no --allow-unpinned\n"
+
+
+def programs(folder, *names):
+    """PATH with programs of these names that only say that they ran."""
+    for name in names:
+        (folder / name).write_text("#!/bin/sh\necho ran\n")
+        (folder / name).chmod(0o755)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+REFUSED = (
+    *("dvc repro", "dvc exp run -n x", "dvc -q repro", "python -m dvc repro", "sh -c 'dvc repro rebalance'"),
+    *("make repro", "./script", "retrace ablate", "bash -lc x"),
+)
+ALLOWED = ("retrace doctor", "git status", "git", "sh", "bash")
+
+
+@pytest.mark.parametrize("command", [*REFUSED, *ALLOWED])
+def test_entrypoint_checks_the_lock_before_any_command_that_may_end_in_dvc(tmp_path, command):
+    words = shlex.split(command)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "script").symlink_to(tmp_path / "bin" / "script")
+    checker = {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    (tmp_path / "stages").symlink_to(ROOT / "stages")  # the project has another lock than the image: none
+    path = programs(tmp_path / "bin", *({Path(words[0]).name} - {"python", "sh"}))
+    done = entrypoint(*words, cwd=tmp_path, PATH=path, **checker)
+    if command in ALLOWED:
+        assert done.returncode == 0 and (done.stdout == "ran\n" or command == "sh")
+        assert ("built from another" in done.stderr) == (command in ("sh", "bash"))
+    else:
+        assert (done.returncode, done.stdout) == (1, "") and "built from another" in done.stderr
+    allowed = entrypoint("--allow-unpinned", *words, cwd=tmp_path, PATH=path, **checker)
+    assert "built from another" not in allowed.stderr
+
+
+@pytest.mark.parametrize("command", [("dvc", "queue", "start", "-j", "2"), ("dvc", "-q", "queue", "start")])
+def test_entrypoint_says_what_runs_the_queue_in_a_container(tmp_path, command):
+    path = programs(tmp_path, "dvc")
+    done = entrypoint(*command, HOME=str(tmp_path), PATH=path)
+    assert (done.returncode, done.stdout) == (1, "") and len(done.stderr.splitlines()) == 1
+    assert "dvc exp run --run-all" in done.stderr
+    assert entrypoint("dvc", "queue", "status", HOME=str(tmp_path), PATH=path).stdout == "ran\n"
 
 
 @pytest.fixture
@@ -153,6 +214,19 @@ def test_the_entry_point_refuses_without_a_traceback(locked):
     result = subprocess.run(command, env=env, text=True, capture_output=True)
     assert result.returncode == 1 and result.stderr.startswith("error: this image (retrace:old)")
     assert subprocess.run(command, env={**env, "RETRACE_ALLOW_UNPINNED": "1"}).returncode == 0
+
+
+def test_an_image_whose_entry_point_is_bypassed_is_known_by_its_lock_file(locked, monkeypatch):
+    monkeypatch.setenv("RETRACE_LOCK_SHA256", "")
+    monkeypatch.setattr(environment, "IMAGE_LOCK", locked / "baked.txt")
+    assert environment.describe_image() is None
+    (locked / "baked.txt").write_text("numpy==0.9\n")
+    with pytest.raises(UserError, match="was built from another"):
+        environment.require_matching_image()
+    shutil.copyfile(environment.LOCK, locked / "baked.txt")
+    assert environment.describe_image()["unpinned"] is False
+    for name in DOCKERFILES:
+        assert any(text.endswith(" /usr/local/share/retrace/runtime.txt") for _, text in instructions(name))
 
 
 def test_the_same_lock_or_no_image_passes(locked, monkeypatch):
@@ -189,112 +263,3 @@ def test_differences_name_what_is_not_as_locked(tmp_path):
     lock.write_text(re.sub(r"^numpy==\S+", "numpy==0.1", lines, flags=re.M))
     (line,) = environment.differences(lock)
     assert line.startswith("numpy: locked 0.1, installed ")
-
-
-# --- with an engine ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def image():
-    """The image that RETRACE_TEST_IMAGE names; skipped where there is none: building one takes minutes and 7 GB."""
-    name = os.environ.get("RETRACE_TEST_IMAGE")
-    if not name:
-        pytest.skip("RETRACE_TEST_IMAGE names no built image (`make image-cpu`, then RETRACE_TEST_IMAGE=retrace:cpu)")
-    if shutil.which("docker") is None:
-        pytest.skip("no docker command")
-    if subprocess.run(["docker", "version"], capture_output=True).returncode:
-        pytest.skip("no Docker engine answers")
-    if subprocess.run(["docker", "image", "inspect", name], capture_output=True).returncode:
-        pytest.skip(f"the Docker engine has no image {name}")
-    return name
-
-
-UID = 12345 if hasattr(os, "getuid") and os.getuid() == 0 else os.getuid() if hasattr(os, "getuid") else 0
-
-
-def contained(image, project, *command, options=()):
-    """Run a command in a container: no root, no network, nothing writable but the repository and /tmp."""
-    base = ["docker", "run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp:exec"]
-    mounted = ["--user", f"{UID}:{UID}", "-v", f"{project}:/work", *options, image, *command]
-    return subprocess.run([*base, *mounted], text=True, capture_output=True)
-
-
-def owned(project):
-    """The project, given to the user that the container runs as."""
-    if os.getuid() != UID:
-        for path in (project, *project.rglob("*")):
-            os.chown(path, UID, UID, follow_symlinks=False)
-    return project
-
-
-@pytest.fixture(scope="module")
-def project(image, tmp_path_factory):
-    return owned(make_project(tmp_path_factory.mktemp("image") / "project", tiny_params("lanes")))
-
-
-def test_container_has_home_identity_and_the_baked_values(image, project):
-    script = 'touch "$HOME/x" && git log -1 --format=%s && git config user.name && echo "$RETRACE_LOCK_SHA256" && id -u'
-    result = contained(image, project, "sh", "-c", script)
-    assert result.stdout.splitlines() == ["a copy of the project", "retrace", environment.lock_hash(LOCK), str(UID)]
-
-
-def test_container_passes_exit_codes_through(image, project):
-    assert contained(image, project, "sh", "-c", "exit 7").returncode == 7
-    assert contained(image, project, "dvc", "repro", "no-such-stage").returncode == 255
-
-
-def test_container_doctor_finds_no_error(image, project):
-    result = contained(image, project, "retrace", "doctor")
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert re.search(r"^ok +lock ", result.stdout, re.M) and re.search(r"^ok +git .*identity set", result.stdout, re.M)
-
-
-def test_container_refuses_another_lock_before_anything_is_deleted(image, tmp_path):
-    other = make_project(tmp_path / "other", tiny_params("lanes"))
-    with open(other / "requirements" / "runtime.txt", "a") as stream:
-        stream.write("# changed\n")
-    owned(other)
-    for options in ((), ("-e", "RETRACE_LOCK_SHA256=")):  # an image built without the argument knows its lock too
-        refused = contained(image, other, "dvc", "repro", options=options)
-        assert refused.returncode == 1 and "was built from another requirements/runtime.txt" in refused.stderr
-        assert "Running stage" not in refused.stdout
-    assert contained(image, other, "--allow-unpinned", "python", "-m", "stages.environment").returncode == 0
-
-
-@pytest.fixture(scope="module")
-def reproduced(image, project):
-    result = contained(image, project, "dvc", "repro")
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    return project
-
-
-@pytest.mark.slow
-def test_container_runs_the_study_to_its_report_as_the_caller(reproduced):
-    assert (reproduced / "reports" / "lanes" / "report.html").is_file()
-    assert {path.lstat().st_uid for path in reproduced.rglob("*")} == {UID}
-    recorded = read_json(reproduced / "reports" / "lanes" / "provenance.json")["image"]
-    assert recorded["report"]["unpinned"] is False and recorded["unpinned_steps"] == []
-
-
-@pytest.mark.slow
-def test_container_second_run_is_up_to_date(image, reproduced):
-    result = contained(image, reproduced, "dvc", "repro")
-    assert result.returncode == 0 and "Data and pipelines are up to date." in result.stdout
-
-
-@pytest.mark.slow
-def test_container_runs_experiments(image, reproduced):
-    result = contained(image, reproduced, "dvc", "exp", "run", "-n", "other", "-S", "phase=baseline")
-    assert result.returncode == 0, result.stderr
-    assert "other" in contained(image, reproduced, "dvc", "exp", "list", "--name-only").stdout.split()
-
-
-@pytest.mark.slow
-def test_container_outs_are_those_of_the_same_run_outside(image, reproduced, tmp_path):
-    version = ("python", "-c", "import torch; print(torch.__version__)")
-    inside, here = contained(image, reproduced, *version).stdout, run(ROOT, *version, check=True).stdout
-    if inside != here:
-        pytest.skip(f"another build of torch in the image ({inside.strip()}) than here ({here.strip()})")
-    outside = make_project(tmp_path / "outside", tiny_params("lanes"))
-    run(outside, "dvc", "repro", check=True)
-    assert out_hashes(reproduced) == out_hashes(outside)

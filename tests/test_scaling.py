@@ -112,7 +112,8 @@ def test_detection_by_two(tmp_path, monkeypatch):
 
 
 def test_one_journal_one_board_and_nothing_left_over(pair):
-    assert journal(pair)["status"] == "SUCCESS"
+    assert journal(pair)["status"] == "SUCCESS" and journal(pair)["processes"] == 2
+    assert json.loads((pair / "models/boxes/base/train.json").read_text())["processes"] == 2
     assert len(list((pair / "logs/boxes/base/tensorboard").iterdir())) == 1
     assert json.loads((pair / "logs/boxes/base/status.json").read_text())["state"] == "finished"
     assert not list(pair.glob(".retrace/scratch/boxes/*"))
@@ -215,9 +216,11 @@ def test_what_is_refused_before_anything_starts(tmp_path, monkeypatch, capsys):
         spread(Machine(device="cuda", devices=4), "stages.finetune", ["base"])
     monkeypatch.undo()
     monkeypatch.chdir(make_shapes(tmp_path / "project", TWO))
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit):
         finetune.main("yolo")
-    assert "engine ultralytics trains on one device" in capsys.readouterr().err
+    assert "engine ultralytics trains on one device; run it without torchrun" in capsys.readouterr().err
 
 
 # --- started as a user starts it --------------------------------------------------------------------------------------

@@ -1,12 +1,16 @@
 """Training by two processes takes the steps of one: gradients, samples, losses, pre-training."""
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
 from torch import nn
 
-from stages import pretrain
+from stages import finetune, pretrain
 from stages.dataset.loading import (
     SegmentationTraining,
     collate_training,
@@ -14,6 +18,7 @@ from stages.dataset.loading import (
 )
 from stages.dataset.manifest import read_manifest
 from stages.dataset.splits import read_list
+from stages.params.load import load
 from stages.params.phases import Augment, Loss, Mae
 from stages.params.phases import Optimizer as OptimizerParams
 from stages.params.phases import Schedule as ScheduleParams
@@ -107,9 +112,33 @@ def test_pretraining_by_two_is_pretraining_by_one(tmp_path, monkeypatch):
     ends = both(projects[1], lambda rank: pretrain.main())
     assert [end.code for end in ends] == [0, 0], ends[0].err + ends[1].err
     assert Mae(**mae).batch_size == 3  # 7 images: batches of 3, 2 and 2, so shares of 2 and 1
+    starts = [json.loads((project / "models/toy/pretrain/start.json").read_text()) for project in projects]
+    assert [start["processes"] for start in starts] == [1, 2]
     one, two = (history(project, "models/toy/pretrain") for project in projects)
     assert [float(row["loss"]) for row in two] == pytest.approx([float(row["loss"]) for row in one], rel=1e-4)
     one, two = (load_file(project / "models/toy/pretrain/encoder.safetensors") for project in projects)
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-4)
     assert set(md5s(projects[0])) == set(md5s(projects[1]))
+
+
+def test_synchronized_batchnorm_keeps_what_the_network_computes(tmp_path, monkeypatch):
+    """timm's BatchNorm holds its layer's activation, which torch's own conversion would drop."""
+    model = {"architecture": "unet", "encoder": "tu-efficientnet_b0", "decoder_channels": [16, 16, 8, 8, 8]}
+    changes = {"phase_defaults": {"fabric": {"model": model, "sync_batchnorm": True}}}
+    monkeypatch.chdir(make_boxes(tmp_path / "project", changes))
+    params = load()
+    phase, start = params.phases["base"], Path("models/boxes/none")
+    alone, both_of_two = (
+        finetune._network(params, phase, start, "base", {}, fabric)[0].eval()
+        for fabric in (
+            SimpleNamespace(world_size=1, is_global_zero=True),
+            SimpleNamespace(world_size=2, is_global_zero=True, device=torch.device("cuda")),  # nothing is moved there
+        )
+    )
+    kinds = {type(part).__name__ for part in both_of_two.modules()}
+    assert {"SyncBatchNorm", "SyncBatchNormAct"} <= kinds and not {"BatchNorm2d", "BatchNormAct2d"} & kinds
+    assert {name for name, _ in both_of_two.named_parameters()} == {name for name, _ in alone.named_parameters()}
+    images = torch.randn(2, 3, 32, 64)  # [N, 3, H, W]
+    with torch.no_grad():
+        torch.testing.assert_close(both_of_two(images), alone(images))

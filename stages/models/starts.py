@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from stages.environment import unpinned_mark
 from stages.files import whole_folder, write_json
 
 START = "start.json"
-TRAINED = ("encoder", "first_loss", "last_loss", "decreased", "images", "epochs")
+TRAINED = ("encoder", "first_loss", "last_loss", "decreased", "images", "epochs", "processes")
 
 
 def write_start(folder: Path, method: str, files: dict[str, dict[str, str]] | None = None, **trained: Any) -> None:
@@ -16,7 +17,7 @@ def write_start(folder: Path, method: str, files: dict[str, dict[str, str]] | No
     and the last epoch.
     """
     facts = dict.fromkeys(TRAINED) | trained
-    write_json(folder / START, {"method": method, **facts, "files": files or {}})
+    write_json(folder / START, {"method": method, **facts, "files": files or {}, **unpinned_mark()})
 
 
 def start_folder(study: str, name: str) -> Path:

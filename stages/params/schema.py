@@ -72,7 +72,7 @@ class Runtime(Block):
 
 
 class Machine(Block):
-    """Not hashed: where it runs. Must not change results on a CPU."""
+    """Not hashed: where it runs. Of it only devices x nodes changes results on a CPU; the outs name it."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: Count = 1

@@ -38,11 +38,19 @@ def provenance(inputs: Inputs) -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": cpu_model(),
         "devices": sorted({row["device"] for row in _device_rows(inputs)}),
+        "processes": processes(inputs),
         "hardware": hardware(inputs),
         "tensorboard": {phase: tags for phase in inputs.metrics if (tags := board(inputs.study, phase))},
         "run": run_times(inputs),
         "speed": inputs.speed,
     }
+
+
+def processes(inputs: Inputs) -> dict[str, int]:
+    """How many processes trained each phase together, and `pretrain` if it trained: not hashed, yet it decides bits."""
+    found = {"pretrain": (inputs.start or {}).get("processes")}
+    found |= {phase: document["training"].get("processes") for phase, document in inputs.metrics.items()}
+    return {name: count for name, count in found.items() if count is not None}
 
 
 def _device_rows(inputs: Inputs) -> list[dict[str, Any]]:
@@ -75,8 +83,15 @@ def board(study: str, phase: str) -> dict[str, int]:
 
 
 def unpinned_steps(inputs: Inputs) -> list[str]:
-    """Steps that ran in an image whose lock was not the repository's (`--allow-unpinned`), by their journals."""
-    return sorted(name for name, row in inputs.journals.items() if (row.get("image") or {}).get("unpinned"))
+    """Steps that ran in an image whose lock was not the repository's (`--allow-unpinned`).
+
+    By their outs, which hold the mark in every clone, and by the journals of what ran here.
+    """
+    outs = {"collect": inputs.dataset, "rebalance": inputs.splits, "pretrain": inputs.start or {}}
+    for phase, document in inputs.metrics.items():
+        outs |= {f"finetune@{phase}": document["training"], f"evaluate@{phase}": document}
+    marked = {name for name, document in outs.items() if document.get("unpinned")}
+    return sorted(marked | {name for name, row in inputs.journals.items() if (row.get("image") or {}).get("unpinned")})
 
 
 def data_facts(inputs: Inputs) -> dict[str, Any]:

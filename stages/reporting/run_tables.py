@@ -281,9 +281,16 @@ def origin(inputs: Inputs, document: dict[str, Any]) -> Table:
             cell("device, CPU threads"),
             cell(f"{', '.join(document['devices']) or 'not recorded'}, {document['threads']}"),
         ),
+        *_processes(document.get("processes", {})),
         (cell("seed"), cell(str(document["seed"]))),
     )
     return Table("provenance", "Made from", ("What", "Value"), rows)
+
+
+def _processes(counts: dict[str, int]) -> list[tuple[Cell, Cell]]:
+    same = len(set(counts.values())) == 1
+    text = str(next(iter(counts.values()))) if same else ", ".join(f"{name} {count}" for name, count in counts.items())
+    return [(cell("processes of a training"), cell(text))] if counts else []
 
 
 def _image(recorded: dict[str, Any]) -> list[tuple[Cell, Cell]]:

@@ -19,11 +19,11 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from stages.errors import FailedElsewhere, UserError
+from stages.errors import STARTED_HERE, FailedElsewhere, UserError
 from stages.models.predict import choose_device
 from stages.params.phases import Precision
 from stages.params.schema import Machine
-from stages.training.processes import join_others
+from stages.training.processes import await_others, join_others
 
 GRACE = 10  # seconds that a process gets to end by itself when another has failed
 
@@ -33,13 +33,15 @@ def launch(machine: Machine, precision: Precision) -> Fabric:
 
     A CPU has no fp16 arithmetic to speak of: there `16-mixed` computes in bfloat16, which needs no loss scaling.
     """
+    joined = dist.is_torchelastic_launched()
+    if joined:
+        join_others()
     device = choose_device(machine.device).type
     devices, nodes = _extent(machine, device)
     if device == "cpu" and precision == "16-mixed":
         precision = "bf16-mixed"
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces every choice on stderr
     logging.getLogger("lightning_fabric.utilities.distributed").setLevel(logging.WARNING)
-    joined = dist.is_torchelastic_launched()
     fabric = Fabric(
         accelerator=device,
         devices=devices,
@@ -50,9 +52,9 @@ def launch(machine: Machine, precision: Precision) -> Fabric:
         plugins=[TorchElasticEnvironment() if joined else LightningEnvironment()],
     )
     threads = torch.get_num_threads()
-    fabric.launch()
     if joined:
-        join_others()
+        await_others()
+    fabric.launch()
     torch.set_num_threads(threads)  # runtime.threads: Fabric would divide the cores among the processes
     return fabric
 
@@ -83,7 +85,7 @@ def spread(machine: Machine, module: str, arguments: Sequence[str]) -> bool:
             min_nodes=1,
             max_nodes=1,
             nproc_per_node=machine.devices,
-            run_id=uuid.uuid4().hex,
+            run_id=f"{STARTED_HERE}{uuid.uuid4().hex}",
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",
             local_addr="localhost",

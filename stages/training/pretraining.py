@@ -44,7 +44,7 @@ def masked_autoencoder(params: Params, note: dict[str, Any]) -> None:
 
 def _train(params: Params, mae: Mae, note: dict[str, Any], fabric: Fabric) -> None:
     manifest, ids, files = _images(params)
-    note["images"] = len(ids)
+    note |= {"images": len(ids), "processes": fabric.world_size}
 
     seed_everything(derive(params.seed, "mae weights"))
     model = build_mae(mae)
@@ -114,6 +114,7 @@ def _write_mae(
             decreased=last < first,
             images=len(images),
             epochs=len(losses),
+            processes=fabric.world_size,
         )
 
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from stages.errors import FailedElsewhere, FailedHere, UserError
 
+ASSEMBLY = 300.0  # seconds that the first process waits for the last: loading torch from a shared disk is slow
 PERIOD = 1.0  # seconds between two looks at the process that started this one
 STORE_TIMEOUT = timedelta(seconds=10)
 
@@ -95,7 +96,21 @@ def together(fabric: Fabric) -> Iterator[None]:
     Raises on the process that failed first `FailedHere` in place of a `UserError`, and anything else unchanged; on
     the others `FailedElsewhere` with the first one's message. May be nested. Does nothing with one process.
     """
-    if fabric.world_size == 1:
+    with _together(fabric.global_rank, fabric.world_size):
+        yield
+
+
+@contextmanager
+def together_from_the_start() -> Iterator[None]:
+    """As `together`, before there is a Fabric: a process that `torchrun` started knows its rank already."""
+    joined = dist.is_torchelastic_launched()
+    with _together(int(os.environ["RANK"]) if joined else 0, int(os.environ["WORLD_SIZE"]) if joined else 1):
+        yield
+
+
+@contextmanager
+def _together(own: int, world: int) -> Iterator[None]:
+    if world == 1:
         yield
         return
     try:
@@ -105,8 +120,8 @@ def together(fabric: Fabric) -> Iterator[None]:
         atexit.register(_leave)
         lost = not isinstance(error, UserError) and _connection_lost(error)
         text = LOST if lost else (str(error) or type(error).__name__)
-        rank, said = _first_failure(fabric.global_rank, text)
-        if rank != fabric.global_rank:
+        rank, said = _first_failure(own, text)
+        if rank != own:
             raise FailedElsewhere(said) from None
         if lost or isinstance(error, UserError):
             raise FailedHere(text) from None
@@ -120,7 +135,7 @@ LOST = (
 
 
 def join_others() -> None:
-    """For a process that `torchrun` started, once the group is up: everything by which they end together.
+    """For a process that `torchrun` started, before the group is: everything by which they end together.
 
     It ends when the one that started it is gone, SIGTERM becomes an error that `together` sees, and the place where
     the first failure is entered is reached before anybody can fail.
@@ -142,11 +157,33 @@ def join_others() -> None:
     signal.signal(signal.SIGTERM, stop)
 
 
+def await_others() -> None:
+    """Return once every process has come this far, so that none waits half an hour for a group that cannot form.
+
+    Raises `FailedElsewhere` when one of them has failed, `UserError` when one has not come within `ASSEMBLY` seconds.
+    """
+    here, world, end = _key("here"), int(os.environ["WORLD_SIZE"]), time.monotonic() + ASSEMBLY
+    present = _store().add(here, 1)
+    while present < world:
+        if _store().check([_key("failure")]):
+            raise FailedElsewhere("another process failed before the training began")
+        if time.monotonic() > end:
+            raise UserError(
+                f"{present} of {world} processes came within {ASSEMBLY:.0f} s; look at what the others printed, and "
+                "check that every machine has the same Git commit, environment or image, data and `machine` block"
+            )
+        time.sleep(0.05)
+        present = _store().add(here, 0)
+
+
+def _key(name: str) -> str:
+    return f"retrace/{name}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+
+
 def _first_failure(rank: int, text: str) -> tuple[int, str]:
     """Enter `text` as the failure that ended the training unless there is one; returns that one and its rank."""
-    key = f"retrace/failure/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
     try:
-        entered = _store().compare_set(key, "", f"{rank} {text}").decode()
+        entered = _store().compare_set(_key("failure"), "", f"{rank} {text}").decode()
     except (RuntimeError, ValueError):  # the process that kept the store has gone, so it failed before
         return -1, LOST
     first, _, said = entered.partition(" ")

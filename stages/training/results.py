@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stages.environment import unpinned_mark
 from stages.files import write_json, write_text
 from stages.training.loop import Result
 
@@ -29,8 +30,12 @@ def write_results(
     epochs_planned: int,
     parameters: int,
     trainable_parameters: int,
+    processes: int = 1,
 ) -> None:
-    """history.csv and train.json. first_loss is of the first batch, last_loss the mean of the last epoch."""
+    """history.csv and train.json. first_loss is of the first batch, last_loss the mean of the last epoch.
+
+    processes: how many trained together, which is no parameter but decides the last bits and more (docs/scaling.md).
+    """
     write_history(folder / "history.csv", result.history)
     train = {
         "init": init,
@@ -44,6 +49,8 @@ def write_results(
         "last_loss": result.last_loss,
         "parameters": parameters,
         "trainable_parameters": trainable_parameters,
+        "processes": processes,
+        **unpinned_mark(),
     }
     write_json(folder / "train.json", train)
 

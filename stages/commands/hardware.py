@@ -1,0 +1,208 @@
+"""The machine's part of `retrace doctor`: GPU and driver, devices asked for, memory, disk, shared memory, codecs."""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages.commands.findings import ERROR, OK, WARNING, Finding
+from stages.errors import UserError
+
+if TYPE_CHECKING:
+    from stages.params import Params
+
+GIB = 2**30
+MIN_DRIVER = 580  # CUDA 13.0, which the locked torch wheels bring
+MIN_CAPABILITY = (7, 5)  # Turing (T4, RTX 20) is the oldest architecture in those wheels
+PROCESS_GIB = 1.3  # what one training process of a demo takes at most, docs/benchmarks.md; real studies take more
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def parameters() -> "Params | None":
+    """params.yaml; None where it is wrong, which the check of the parameters says."""
+    from stages.params import load
+
+    try:
+        return load()
+    except UserError:
+        return None
+
+
+def check_torch() -> list[Finding]:
+    """torch's build, and every GPU it sees, or why it sees none."""
+    import torch
+
+    built = torch.version.cuda
+    findings = [Finding("torch", OK, f"torch {torch.__version__}" + (f", CUDA {built}" if built else ", CPU only"))]
+    (driver, trouble), params = _driver(), parameters()
+    wanted = params.machine.device if params else "auto"
+    if torch.cuda.is_available():
+        return findings + [_card(index, driver) for index in range(torch.cuda.device_count())]
+    if wanted == "mps" and torch.backends.mps.is_available():
+        findings.append(Finding("gpu", OK, "Apple silicon (mps)"))
+    elif trouble:
+        remedy = (
+            f"install or reload the NVIDIA driver ({MIN_DRIVER} or newer; after an update: reboot); no GPU: ignore this"
+        )
+        findings.append(Finding("gpu", ERROR if wanted == "cuda" else WARNING, f"nvidia-smi: {trouble}", remedy))
+    elif driver is not None and built:
+        number = re.match(r"\d+", driver)  # some virtual machines print [N/A]
+        old = number is not None and int(number[0]) < MIN_DRIVER
+        remedy = f"CUDA {built} needs driver {MIN_DRIVER} or newer: update it" if old else "in Docker: add --gpus all"
+        level = WARNING if wanted == "cpu" else ERROR
+        findings.append(Finding("gpu", level, f"driver {driver}, but torch sees no GPU", remedy))
+    elif driver is not None:
+        remedy = "to use it: `make image-cuda`, or rm -rf .venv && make venv (without TORCH_INDEX_URL)"
+        findings.append(Finding("gpu", WARNING, f"driver {driver}, but this torch is built for CPUs only", remedy))
+    elif wanted in ("cuda", "mps"):
+        remedy = "set machine.device: auto; in Docker with the CUDA image: add --gpus all"
+        findings.append(Finding("gpu", ERROR, f"machine.device = {wanted}, but there is no such GPU", remedy))
+    else:
+        findings.append(Finding("gpu", OK, "none: training runs on the CPU (the demos need nothing else)"))
+    return findings
+
+
+def _card(index: int, driver: str | None) -> Finding:
+    import torch
+
+    card = torch.cuda.get_device_properties(index)
+    name, capability = f"gpu {index}", (card.major, card.minor)
+    found = f"{card.name}, {card.total_memory / GIB:.1f} GiB, sm_{card.major}{card.minor}, driver {driver or '?'}"
+    if capability < MIN_CAPABILITY:
+        return Finding(name, ERROR, found, "needs sm_75 or newer (T4, RTX 20 and later); set machine.device: cpu")
+    free = torch.cuda.mem_get_info(index)[0] / GIB
+    if free < card.total_memory / GIB / 2:
+        remedy = "another process holds its memory: see nvidia-smi, or use another GPU (CUDA_VISIBLE_DEVICES)"
+        return Finding(name, WARNING, f"{found}, {free:.1f} GiB of it free", remedy)
+    return Finding(name, OK, found)
+
+
+def _driver() -> tuple[str | None, str]:
+    """(the NVIDIA driver's version, what nvidia-smi complains of); (None, "") without the program."""
+    if shutil.which("nvidia-smi") is None:
+        return None, ""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        result = subprocess.run(query, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return None, str(error)
+    lines = result.stdout.strip().splitlines()
+    if result.returncode or not lines:
+        said = (result.stdout + result.stderr).split() or ["no message"]
+        return None, f"{' '.join(said)[:200]} (exit {result.returncode})"
+    return lines[0].strip(), ""
+
+
+def check_devices() -> list[Finding]:
+    """Whether `machine` asks for more than there is, or for what `dvc repro` does not do. Silent for one device."""
+    import torch
+
+    params = parameters()
+    if params is None or params.machine.devices * params.machine.nodes == 1:
+        return []
+    machine, findings = params.machine, []
+    asked = f"machine.devices = {machine.devices}"
+    cuda = machine.device == "cuda" or (machine.device == "auto" and torch.cuda.is_available())
+    mps = machine.device == "mps" or (machine.device == "auto" and not cuda and torch.backends.mps.is_available())
+    present = torch.cuda.device_count() if cuda else 1 if mps else None
+    if present is not None and machine.devices > present:
+        remedy = f"set machine.devices to {max(present, 1)}; in Docker: --gpus all"
+        findings.append(Finding("devices", ERROR, f"{asked}, GPUs here: {present}", remedy))
+    elif present is None and machine.devices * params.runtime.threads > cores():
+        found = f"{asked} with {params.runtime.threads} threads each, {cores()} cores here"
+        findings.append(Finding("devices", WARNING, found, "set machine.devices lower: more processes are slower"))
+    if machine.nodes > 1:
+        remedy = "start each training with torchrun on every machine (docs/scaling.md), or set machine.nodes: 1"
+        findings.append(Finding("nodes", WARNING, f"machine.nodes = {machine.nodes}: `dvc repro` refuses", remedy))
+    single = [name for name, phase in params.phases.items() if phase.engine == "ultralytics"]
+    if single:
+        found = f"{asked}, but engine ultralytics trains on one ({', '.join(single)})"
+        findings.append(Finding("devices", WARNING, found, "train such phases side by side: docs/scaling.md"))
+    return findings or [Finding("devices", OK, f"{asked}: one process on each")]
+
+
+def check_memory() -> list[Finding]:
+    """System memory, of a container its limit, against what the training processes take."""
+    total, available = memory()
+    if total is None or available is None:
+        return [Finding("memory", OK, "not known on this system")]
+    params = parameters()
+    processes = params.machine.devices if params else 1
+    found = f"{total:.1f} GiB, {available:.1f} GiB of it available"
+    if available < PROCESS_GIB * processes:
+        remedy = "end other programs, lower machine.devices or batch_size, or give the container more (docker run -m)"
+        need = f"{processes} training process(es) of a demo take {PROCESS_GIB * processes:.1f} GiB"
+        return [Finding("memory", WARNING, f"{found}; {need}", remedy)]
+    return [Finding("memory", OK, found)]
+
+
+def memory() -> tuple[float | None, float | None]:
+    """(total, available) in GiB, or what a control group allows where that is less; None where the system is silent."""
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="utf-8")
+        total, available = (
+            int(re.search(rf"^{key}:\s*(\d+)", text, re.M)[1]) / 2**20  # type: ignore[index]
+            for key in ("MemTotal", "MemAvailable")
+        )
+    except (OSError, TypeError):
+        return None, None
+    try:
+        limit = int(CGROUP_LIMIT.read_text()) / GIB  # "max" where there is none
+        used = int(CGROUP_LIMIT.with_name("memory.current").read_text()) / GIB
+    except (OSError, ValueError):
+        return total, available
+    return min(total, limit), max(min(available, limit - used), 0.0)
+
+
+def check_disk() -> list[Finding]:
+    """Free space in the project's folder."""
+    free = shutil.disk_usage(".").free / GIB
+    if free < 2:
+        remedy = "free some space: dvc gc -w, or move the cache (dvc cache dir)"
+        return [Finding("disk", ERROR, f"{free:.1f} GiB free", remedy)]
+    if free < 10:
+        remedy = "enough for the demos; real data needs about twice its size"
+        return [Finding("disk", WARNING, f"{free:.1f} GiB free", remedy)]
+    return [Finding("disk", OK, f"{free:.0f} GiB free")]
+
+
+def check_shared_memory() -> list[Finding]:
+    """/dev/shm, through which loader workers hand over their batches."""
+    folder = Path("/dev/shm")
+    if not folder.is_dir():
+        return [Finding("shared memory", OK, "not used on this system")]
+    size, params = shutil.disk_usage(folder).total / GIB, parameters()
+    if size < 0.5 and params and not params.machine.workers:
+        return [Finding("shared memory", OK, f"{size * 1024:.0f} MiB in /dev/shm (not used: machine.workers is 0)")]
+    if size < 0.5:
+        remedy = "docker run --shm-size 2g ..., or machine.workers: 0"
+        return [Finding("shared memory", WARNING, f"{size * 1024:.0f} MiB in /dev/shm", remedy)]
+    return [Finding("shared memory", OK, f"{size:.1f} GiB in /dev/shm")]
+
+
+def check_codecs() -> list[Finding]:
+    """Whether a video can be written and read."""
+    import cv2
+    import numpy as np
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "probe.mp4")
+        writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (64, 48))
+        for value in (0, 128, 255):
+            writer.write(np.full((48, 64, 3), value, np.uint8))
+        writer.release()
+        capture = cv2.VideoCapture(path)
+        read = sum(1 for _ in range(3) if capture.read()[0])
+        capture.release()
+    if read != 3:
+        remedy = "videos will not work; images will. Reinstall: rm -rf .venv && make venv"
+        return [Finding("codecs", WARNING, "OpenCV cannot write and read an mp4", remedy)]
+    return [Finding("codecs", OK, f"OpenCV {cv2.__version__} writes and reads mp4")]
