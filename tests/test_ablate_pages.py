@@ -65,7 +65,8 @@ def test_a_bound_beside_zero_is_not_printed_as_zero():
     assert told("Dice", {"value": 0.002, "low": 0.0002, "high": 0.004}, {}) == (
         "Dice: +0.20 mIoU points [+0.02, +0.40]"
     )
-    assert "[-0.004, +0.400], no measurable" in told("Dice", {"value": 0.002, "low": -0.00004, "high": 0.004}, {})
+    assert "[+0.004, +0.400]" in told("Dice", {"value": 0.002, "low": 0.00004, "high": 0.004}, {})
+    assert "[-0.01, +0.40], no measurable" in told("Dice", {"value": 0.002, "low": -0.00006, "high": 0.004}, {})
 
 
 def simulated(params, design="full", images=30):

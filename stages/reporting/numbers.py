@@ -89,7 +89,7 @@ def show(value: Any, format: str) -> str:
 
 def _fine_enough(node: dict[str, Any]) -> str:
     bounds = [node[end] for end in ("low", "high") if node.get(end)]  # an exact 0 is one in any format
-    names = ("points", "points2", "points3")
+    names = ("points", "points2", "points3")[: 2 if (node["low"] or 0) <= 0 <= (node["high"] or 0) else 3]
     return next((name for name in names if all(float(show(bound, name)) for bound in bounds)), names[-1])
 
 
