@@ -117,6 +117,30 @@ def test_one_edited_md5_in_the_lock_is_named(tampered):
     )
 
 
+@pytest.mark.parametrize(
+    "stage, dep",
+    [
+        ("finetune@baseline", "stages/finetune.py"),
+        ("rebalance", "data/lanes/raw"),
+        ("collect", "requirements/runtime.txt"),
+        ("report", "stages/reporting"),
+        ("report", "models/lanes"),
+    ],
+)
+def test_one_edited_md5_of_a_dep_is_named(tampered, stage, dep):
+    """A dep may be an out itself or a file in one (data/lanes/raw/manifest.jsonl)."""
+    path = tampered / "dvc.lock"
+    lock = yaml.safe_load(path.read_text())
+    row = next(row for row in lock["stages"][stage]["deps"] if row["path"].startswith(dep))
+    right = row["md5"]
+    row["md5"] = ("1" if right[0] != "1" else "2") + right[1:]
+    path.write_text(yaml.safe_dump(lock, sort_keys=False))
+    commit(tampered, "another md5")
+    done = retrace(tampered, "verify", "--no-rerun")
+    assert done.returncode == 1
+    assert f"{stage}: {row['path']}: dvc.lock says {row['md5']}, " in done.stderr and right in done.stderr
+
+
 def test_commits_and_studies_that_do_not_exist_are_named(results):
     done = retrace(results, "verify", "--rev", "nowhere")
     assert done.returncode == 1 and "'nowhere': no such commit" in done.stderr

@@ -10,7 +10,7 @@ from stages.files import dump_json, read_json, write_text
 from stages.params import read_yaml
 from stages.programs import environment, last_line
 from stages.sums import changed, listing
-from stages.verification import expected, outs, pages
+from stages.verification import deps, expected, outs, pages
 from stages.verification.job import Job
 from stages.verification.material import check_out, damage, gather
 from stages.verification.outs import DIFFERENT, SAME, Row
@@ -23,6 +23,7 @@ def standing(job: Job) -> list[str]:
     the record, and every printed number against the file it was read from."""
     here = from_lock(job.project, job.params) or from_provenance(job.project, job.params)
     wrong = contradictions(job.root, job.params, job.record)
+    wrong += deps.check(job.root, job.project, job.record, job.cache).wrong
     wrong += damage(job.project, job.record, job.cache, here)
     gather(job.before, _sources(job), job.record, job.cache, [job.project])
     wrong += pages.check(job.before, job.params.study).wrong
@@ -44,9 +45,21 @@ def run_again(job: Job) -> list[Row]:
     rerun(job.root, job.log, "rerun", len(names) - len(skipped), arguments)
     rows = outs.compare_outs(job.root, job.before, job.record, job.cache, job.bits, skipped)
     rows += outs.compare_metrics(job.root, job.before, job.params, job.bits)
+    rows.append(_deps(job))
     rows.append(_numbers(job))
     rows.append(_report(job))
     return rows
+
+
+def _deps(job: Job) -> Row:
+    """Every recorded dep again: the outs that some of them name are there only now."""
+    found = deps.check(job.root, job.root, job.record, job.cache)
+    lost = len(found.unchecked)
+    result = DIFFERENT if found.wrong else "not all checked" if lost else SAME
+    details = [*found.wrong, *(f"{path}: not compared: {why}" for path, why in found.unchecked.items())]
+    told = found.compared + len(found.wrong) + len(found.since) + lost
+    text = f"{len(found.wrong)} wrong" if found.wrong else f"{found.compared} same"
+    return Row("record", "deps", f"{told}", text, result, tuple(details))
 
 
 def _sources(job: Job) -> list[str]:

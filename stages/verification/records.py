@@ -87,7 +87,8 @@ def committed(root: Path, params: Params) -> Record:
 def contradictions(root: Path, params: Params, record: Record) -> list[str]:
     """Where the commit disagrees with itself, one line each.
 
-    dvc.lock against provenance.json, and every recorded out that Git holds against the bytes in Git.
+    dvc.lock against provenance.json (outs and deps), and every recorded out that Git holds against the bytes in Git.
+    What the deps themselves name is compared in `deps.check`.
     """
     lines = []
     other = from_provenance(root, params)
@@ -96,6 +97,10 @@ def contradictions(root: Path, params: Params, record: Record) -> list[str]:
         for path, md5 in record.paths().items():
             if path in theirs and theirs[path] != md5:
                 lines.append(f"{path}: {record.file} says {md5}, {other.file} says {theirs[path]}")
+        for stage, deps in record.deps.items():
+            told = other.deps.get(stage, {})
+            lines += [f"{stage}: {path}: {record.file} says {md5}, {other.file} says {told[path]}"
+                      for path, md5 in deps.items() if told.get(path, md5) != md5]  # fmt: skip
     for path, md5 in record.paths().items():
         files = listing(root / path)  # None: DVC keeps it, a clone does not have it
         if files is not None and digest(files) != md5:
