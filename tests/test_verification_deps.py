@@ -84,7 +84,7 @@ def test_an_untouched_record_is_right(project):
 
 
 def test_one_digit_of_any_dep_is_found(project):
-    root, record = project
+    record = project[1]
     for stage, deps in record.deps.items():
         for path, sum in deps.items():
             other = ("1" if sum[0] != "1" else "2") + sum[1:]

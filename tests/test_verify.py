@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from stages.sums import Cache, listing
-from tests.projects import tiny_params
+from tests.projects import run, tiny_params
 from tests.verified import STATED, commit, committed_project, copy_of, edit, flip, retrace, smallest
 
 pytestmark = pytest.mark.slow
@@ -70,6 +70,31 @@ def test_nothing_is_wrong_before_tampering(results):
     done = retrace(results, "verify", "--no-rerun")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "nothing was rerun" in done.stdout
+    assert "29 of 29 md5 of deps compared" in done.stdout
+    stored = re.search(r"results stored here: (\d+) of (\d+) outs that DVC keeps, undamaged", done.stdout)
+    assert stored and stored[1] == stored[2]
+    assert "not compared" not in done.stdout
+
+
+def test_a_fresh_clone_says_what_it_could_not_look_at(results, tmp_path):
+    run(results, "git", "clone", "-q", str(results), str(tmp_path / "fresh"), check=True)
+    done = retrace(tmp_path / "fresh", "verify", "--no-rerun")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"results stored here: none of the \d+ outs that DVC keeps, so none was checked", done.stdout)
+    compared = re.search(r"report: (\d+) of (\d+) printed numbers compared .* all the same", done.stdout)
+    lost = re.search(
+        r"(\d+) printed numbers not compared, their files are not here .*dataset\.json \(\d+\)", done.stdout
+    )
+    assert int(compared[1]) + int(lost[1]) == int(compared[2])
+    assert re.search(r"deps not compared: .*models/lanes", done.stdout)
+
+
+def test_a_result_that_git_kept_and_no_longer_holds_is_named(tampered):
+    run(tampered, "git", "rm", "-q", "metrics.json", check=True)
+    commit(tampered, "who needs it")
+    done = retrace(tampered, "verify", "--no-rerun")
+    assert done.returncode == 1 and "metrics.json: dvc.lock says" in done.stderr
+    assert "the commit does not hold it" in done.stderr
 
 
 def test_one_flipped_byte_in_the_weights_is_named(tampered):

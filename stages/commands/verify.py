@@ -13,6 +13,7 @@ from stages.verification import checks
 from stages.verification.clone import resolve
 from stages.verification.job import Job, prepare, ready
 from stages.verification.outs import DIFFERENT, NOT_RUN, SAME, TOLERATED, Row
+from stages.verification.standing import standing
 
 SHOWN = 8  # files or keys listed below a row
 
@@ -53,12 +54,15 @@ def verify(study: str | None, rev: str, data_from_cache: bool, no_rerun: bool) -
 
 
 def _standing(job: Job) -> None:
-    wrong = checks.standing(job)
-    if wrong:
-        checks.require(["not verified, and nothing was rerun: record, report or stored files are damaged:", *wrong])
-    row = checks.numbers_row(job)
-    typer.echo("environment: as locked; record: agrees with itself; results stored here: undamaged")
-    typer.echo(f"report: of {row.committed} printed numbers, {row.rerun} as in the files they were read from")
+    start = "not verified, and nothing was rerun: record, report or stored files are damaged:"
+    try:
+        found = standing(job)
+    except UserError as error:
+        raise UserError(f"{start}\n       {error}") from None
+    if found.wrong:
+        checks.require([start, *found.wrong])
+    for line in found.lines():
+        typer.echo(line)
 
 
 def _rerun(job: Job) -> None:

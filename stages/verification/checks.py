@@ -1,4 +1,4 @@
-"""The checks in their order: first those that need no rerun, then the rerun against the record, then other seeds."""
+"""The checks that need a rerun: its results against the record, then other seeds against the expected values."""
 
 import shutil
 import subprocess
@@ -12,25 +12,11 @@ from stages.programs import environment, last_line
 from stages.sums import changed, listing
 from stages.verification import deps, expected, outs, pages
 from stages.verification.job import Job
-from stages.verification.material import check_out, damage, gather
+from stages.verification.material import gather
 from stages.verification.outs import DIFFERENT, SAME, Row
-from stages.verification.records import chain, contradictions, from_lock, from_provenance, stage_names
+from stages.verification.records import chain, from_lock, stage_names
 from stages.verification.rerun import rerun
-
-
-def standing(job: Job) -> list[str]:
-    """What is wrong without running anything, one line each: the commit against itself, the results stored here against
-    the record, and every printed number against the file it was read from."""
-    here = from_lock(job.project, job.params) or from_provenance(job.project, job.params)
-    wrong = contradictions(job.root, job.params, job.record)
-    wrong += deps.check(job.root, job.project, job.record, job.cache).wrong
-    wrong += damage(job.project, job.record, job.cache, here)
-    gather(job.before, _sources(job), job.record, job.cache, [job.project])
-    wrong += pages.check(job.before, job.params.study).wrong
-    ablation = f"{job.params.study}-ablation"
-    if (job.before / "reports" / ablation / "numbers.json").is_file():
-        wrong += pages.check(job.before, ablation, "ablation").wrong
-    return wrong
+from stages.verification.standing import sources
 
 
 def run_again(job: Job) -> list[Row]:
@@ -38,9 +24,6 @@ def run_again(job: Job) -> list[Row]:
     names = stage_names(job.params)
     skipped = names[:1] if job.data_from_cache else []
     job.log.unlink(missing_ok=True)
-    if job.data_from_cache:
-        (raw,) = job.record.outs["collect"]
-        check_out(job.cache, job.record.outs["collect"][raw], job.root / raw)
     arguments = [["--downstream", "rebalance"]] if job.data_from_cache else [[]]
     rerun(job.root, job.log, "rerun", len(names) - len(skipped), arguments)
     rows = outs.compare_outs(job.root, job.before, job.record, job.cache, job.bits, skipped)
@@ -62,10 +45,6 @@ def _deps(job: Job) -> Row:
     return Row("record", "deps", f"{told}", text, result, tuple(details))
 
 
-def _sources(job: Job) -> list[str]:
-    return [row["file"] for row in read_json(job.before / "reports" / job.params.study / "numbers.json")]
-
-
 def numbers_row(job: Job) -> Row:
     """Every printed number of the committed report against the committed files, as far as their bytes are here."""
     found = pages.check(job.before, job.params.study)
@@ -80,7 +59,7 @@ def numbers_row(job: Job) -> Row:
 
 
 def _numbers(job: Job) -> Row:
-    gather(job.before, _sources(job), job.record, job.cache, [job.root])
+    gather(job.before, sources(job), job.record, job.cache, [job.root])
     return numbers_row(job)
 
 
@@ -145,9 +124,9 @@ def changed_since(job: Job) -> list[str]:
     now = from_lock(job.root, job.params)
     names = set()
     made = set(job.record.paths())
-    for stage, deps in (now.deps if now else {}).items():
+    for stage, found in (now.deps if now else {}).items():
         recorded = job.record.deps.get(stage, {})
-        names |= {path for path, md5 in deps.items() if path not in made and recorded.get(path, md5) != md5}
+        names |= {path for path, md5 in found.items() if path not in made and recorded.get(path, md5) != md5}
     return sorted(names)
 
 

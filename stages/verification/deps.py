@@ -1,7 +1,7 @@
 """Every recorded dep against what it names: an out of an earlier stage, or files of the commit (code, lock).
 
 A dep that Git holds may be older than the commit: code changes after a run, and whether that matters is what a rerun
-finds out. It is then told, not refused. An md5 that no commit up to this one ever had is nobody's code: that is refused.
+finds out. It is then told, not refused. An md5 that no commit up to this one ever had is nobody's code: it is refused.
 """
 
 import hashlib

@@ -13,6 +13,7 @@ from stages.reporting.provenance import cpu_model
 from stages.sums import Cache, cache_of
 from stages.verification.clone import bring_inputs, clone, parameters, use_empty_cache
 from stages.verification.expected import demands_bits
+from stages.verification.material import check_out
 from stages.verification.records import Record, committed
 
 
@@ -66,8 +67,11 @@ def prepare(project: Path, commit: str, study: str | None, data_from_cache: bool
 
 
 def ready(job: Job) -> None:
-    """Bring what Git does not carry into the clone; see `bring_inputs`."""
+    """Bring what Git does not carry into the clone; see `bring_inputs` and `check_out`."""
     bring_inputs(job.project, job.root, job.params, job.data_from_cache)
+    if job.data_from_cache:
+        (raw,) = job.record.outs["collect"]
+        check_out(job.cache, raw, job.record.outs["collect"][raw], job.root)
 
 
 def _origin(root: Path, study: str | None) -> dict[str, Any]:

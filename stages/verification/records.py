@@ -101,8 +101,25 @@ def contradictions(root: Path, params: Params, record: Record) -> list[str]:
             told = other.deps.get(stage, {})
             lines += [f"{stage}: {path}: {record.file} says {md5}, {other.file} says {told[path]}"
                       for path, md5 in deps.items() if told.get(path, md5) != md5]  # fmt: skip
+    kept = kept_by_git(root, params)
     for path, md5 in record.paths().items():
         files = listing(root / path)  # None: DVC keeps it, a clone does not have it
-        if files is not None and digest(files) != md5:
+        if files is None and path in kept:
+            lines.append(
+                f"{path}: {record.file} says {md5}, but the commit does not hold it; `git add {path}` and commit"
+            )
+        elif files is not None and digest(files) != md5:
             lines.append(f"{path}: {record.file} says {md5}, the committed file has {digest(files)}")
     return lines
+
+
+def kept_by_git(root: Path, params: Params) -> set[str]:
+    """Outs that dvc.yaml leaves to Git (`cache: false`): a clone must have them."""
+    found = set()
+    for block in (read_yaml(root / "dvc.yaml").get("stages") or {}).values():
+        block = block.get("do", block)
+        for row in (row for kind in ("outs", "metrics", "plots") for row in block.get(kind) or ()):
+            named = row.items() if isinstance(row, dict) else ()
+            found |= {path for path, options in named if (options or {}).get("cache") is False}
+    values = [{"study": params.study, "key": phase} for phase in params.phases]
+    return {path.replace("${study}", row["study"]).replace("${key}", row["key"]) for path in found for row in values}
