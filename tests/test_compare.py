@@ -197,6 +197,14 @@ def test_parameters_are_those_of_the_run_not_what_params_yaml_was_edited_to_sinc
     assert select(["baseline"])[0].seed == 17
 
 
+@pytest.mark.parametrize("file", ["dvc.lock", "reports/lanes/provenance.json"])
+@pytest.mark.parametrize("text", ["[1]", '{"stages": [1]}', '{"stages": {"evaluate@baseline": 1}}'])
+def test_a_damaged_record_is_one_message(lanes, file, text):
+    Path(file).write_text(text)
+    with pytest.raises(UserError, match=f"{file} of workspace: "):
+        only("baseline", "mae_ohem")
+
+
 def test_unknown_truth_is_not_paired(lanes):
     manifest = Path("data/lanes/raw/manifest.jsonl")
     manifest.write_text(manifest.read_text().replace('"split":', '"split" :', 1))

@@ -106,6 +106,23 @@ def test_a_report_older_than_its_metrics_is_refused(lanes):
         generate()
 
 
+@pytest.mark.parametrize("text", ["{}", "[1]", "nonsense"])
+@pytest.mark.parametrize("file", ["reports/lanes/provenance.json", "reports/lanes/derived.json",
+                                  "reports/lanes/parameters.json", "metrics/lanes/baseline.json"])  # fmt: skip
+def test_a_damaged_file_is_one_message_with_the_remedy(lanes, file, text):
+    Path(file).write_text(text)
+    with pytest.raises(UserError, match=rf"{file}: .*`dvc repro"):
+        write_documents([])
+
+
+def test_a_damaged_ablation_is_one_message_with_the_remedy(lanes):
+    path = Path("reports/lanes-ablation/ablation.json")
+    path.parent.mkdir()
+    path.write_text("{}")
+    with pytest.raises(UserError, match=rf"{path}: damaged: .*`retrace ablate`"):
+        committed.ablation("lanes", Path("docs"))
+
+
 def test_wrong_markers_are_named(lanes):
     found = committed.kept()
     with pytest.raises(

@@ -146,6 +146,26 @@ def test_an_unknown_study_is_named(project):
         find("mIoU", "nothing")
 
 
+@pytest.mark.parametrize("text", ["{}", "[1]", "nonsense", '{"stages": {"collect": 3}}'])
+@pytest.mark.parametrize("name", ["provenance.json", "numbers.json", "derived.json", "parameters.json"])
+def test_a_damaged_report_is_one_message_with_the_file_and_the_remedy(project, name, text):
+    path = Path("reports/lanes", name)
+    path.write_text(text)
+    with pytest.raises(UserError, match=rf"{path}: .*`dvc repro( report)?`"):
+        lines(f"metrics/lanes/{project.phase}.json:splits.test.mIoU")
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "nonsense"])
+def test_a_damaged_metrics_file_is_one_message_too(project, text):
+    path = Path(f"metrics/lanes/{project.phase}.json")
+    path.write_text(text)
+    with pytest.raises(UserError, match=f"{path}: "):
+        lines(f"{path}:splits.test.mIoU")
+    Path("metrics.json").write_text("[1]")
+    with pytest.raises(UserError, match=r"metrics\.json: damaged"):
+        lines("metrics.json:test_mIoU")
+
+
 def test_the_command_exits_1_without_a_traceback(tmp_path):
     done = run(
         tmp_path, "python", "-m", "stages.cli", "why", "0.5", env={"PYTHONPATH": str(Path(__file__).parent.parent)}
@@ -171,4 +191,10 @@ def test_a_number_of_an_ablation_leads_to_its_experiments(project):
     facts = json.loads(Path("reports/lanes/provenance.json").read_text())
     text = flat(lines(f"{path}:{keys[1]}"))
     assert f"experiment: {names[1]}, commit {commit[:12]}, models/lanes/{project.phase} md5" in text
+    damaged = path.read_text()
+    for content in ("{}", "[1]"):
+        path.write_text(content)
+        with pytest.raises(UserError, match=f"{path}: damaged.*`retrace ablate`"):
+            lines(f"{path}:{keys[1]}")
+    path.write_text(damaged)
     assert names[0] not in text and f"sha256 {facts['lock']['sha256']}" in text and "data manifest:" in text

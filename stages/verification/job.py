@@ -7,9 +7,10 @@ from typing import Any
 
 from stages import environment
 from stages.errors import UserError
-from stages.files import LOGS, read_json
+from stages.files import LOGS
 from stages.params import Params
 from stages.reporting.provenance import cpu_model
+from stages.shapes import read
 from stages.sums import Cache, cache_of
 from stages.verification.clone import bring_inputs, clone, parameters, use_empty_cache
 from stages.verification.expected import demands_bits
@@ -76,7 +77,8 @@ def ready(job: Job) -> None:
 
 def _origin(root: Path, study: str | None) -> dict[str, Any]:
     path = root / "reports" / (study or "") / "provenance.json"
-    return read_json(path) if study and path.is_file() else {}
+    name = f"reports/{study}/provenance.json"
+    return read(path, dict[str, Any], name=name) if study and path.is_file() else {}
 
 
 def _copy_results(root: Path, target: Path, study: str) -> Path:

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from stages.errors import UserError
-from stages.files import read_json
 from stages.params import Params, read_yaml
+from stages.shapes import Entry, Recorded, checked, read
 from stages.sums import digest, listing
 
 ONCE = ("collect", "rebalance", "pretrain")
+LOCK_AGAIN = "`dvc repro`"
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,14 @@ def chain(params: Params, phase: str) -> list[str]:
 def from_lock(root: Path, params: Params) -> Record | None:
     """The study's stages in dvc.lock; None where it holds another study (it holds one at a time)."""
     path = root / "dvc.lock"
-    listed = (read_yaml(path).get("stages") or {}) if path.is_file() else {}
+    try:
+        listed = (read_yaml(path).get("stages") or {}) if path.is_file() else {}
+    except UserError as error:
+        raise UserError(f"dvc.lock: {str(error).removeprefix(f'{path}: ')}; {LOCK_AGAIN}") from None
+    checked(listed, dict[str, dict[str, Any]], "dvc.lock", LOCK_AGAIN)
     record = Record("dvc.lock", {}, {})
     for name in stage_names(params):
-        entry = listed.get(name) or {}
+        entry = checked(listed.get(name) or {}, Entry, "dvc.lock", LOCK_AGAIN)
         outs = {row["path"]: row["md5"] for row in entry.get("outs") or ()}
         if any(out.split("/")[1:2] == [params.study] for out in outs):
             record.outs[name] = outs
@@ -59,7 +65,7 @@ def from_provenance(root: Path, params: Params) -> Record | None:
     file = f"reports/{params.study}/provenance.json"
     if not (root / file).is_file():
         return None
-    stages = read_json(root / file)["stages"]
+    stages = read(root / file, Recorded, name=file)["stages"]
     names = [name for name in stage_names(params) if name in stages]
     return Record(file, {n: stages[n]["outs"] for n in names}, {n: stages[n]["deps"] for n in names})
 
@@ -116,7 +122,8 @@ def contradictions(root: Path, params: Params, record: Record) -> list[str]:
 def kept_by_git(root: Path, params: Params) -> set[str]:
     """Outs that dvc.yaml leaves to Git (`cache: false`): a clone must have them."""
     found = set()
-    for block in (read_yaml(root / "dvc.yaml").get("stages") or {}).values():
+    blocks = read_yaml(root / "dvc.yaml").get("stages") or {}
+    for block in checked(blocks, dict[str, dict[str, Any]], "dvc.yaml", "`git checkout HEAD~1 -- dvc.yaml`").values():
         block = block.get("do", block)
         for row in (row for kind in ("outs", "metrics", "plots") for row in block.get(kind) or ()):
             named = row.items() if isinstance(row, dict) else ()

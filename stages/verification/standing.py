@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from stages.errors import UserError
-from stages.files import read_json
+from stages.shapes import Number, read
 from stages.verification import deps, pages
 from stages.verification.job import Job
 from stages.verification.material import Stored, damage, gather
@@ -79,7 +79,8 @@ def standing(job: Job) -> Standing:
 
 def sources(job: Job) -> list[str]:
     """The files that the committed report quotes numbers from."""
-    return [row["file"] for row in read_json(job.before / "reports" / job.params.study / "numbers.json")]
+    name = f"reports/{job.params.study}/numbers.json"
+    return [row["file"] for row in read(job.before / name, list[Number], name=name)]
 
 
 def _ablation(job: Job) -> pages.Checked | None:

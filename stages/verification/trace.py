@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from stages.errors import UserError
-from stages.files import read_json
 from stages.params import load
 from stages.reporting.numbers import Ledger, show
+from stages.shapes import Derived, Number, Parameters, read
 
+ABLATE = "`retrace ablate`"
 FLAT = "metrics.json"  # the active phase's scores under `<split>_<metric>`
 
 
@@ -32,7 +33,10 @@ class Match:
             value = Ledger().value(self.file, self.key)
         except (KeyError, UserError):
             return None, "the file is not here: dvc pull"
-        return value, show(value, self.format)
+        try:
+            return value, show(value, self.format)
+        except (KeyError, TypeError, ValueError):  # an edited format or value
+            return None, "no number of this format"
 
 
 def find(query: str, study: str | None) -> list[Match]:
@@ -62,11 +66,11 @@ def find(query: str, study: str | None) -> list[Match]:
 
 def _listed(study: str) -> Iterator[Match]:
     folder, ablation = Path("reports", study), Path("reports", f"{study}-ablation", "numbers.json")
-    origin = read_json(folder / "derived.json")
-    parameters = read_json(folder / "parameters.json")
+    origin = read(folder / "derived.json", Derived)
+    parameters = read(folder / "parameters.json", Parameters)
     names = list(parameters["phases"])
-    rows = read_json(folder / "numbers.json")
-    for row in rows + (read_json(ablation) if ablation.is_file() else []):
+    rows = read(folder / "numbers.json", list[Number])
+    for row in rows + (read(ablation, list[Number], ABLATE) if ablation.is_file() else []):
         phases = tuple(_phases(row["file"], row["key"], names, parameters["phase"], origin))
         yield Match(study, row["file"], row["key"], row["text"], row["format"], phases)
 
@@ -98,7 +102,7 @@ def _unprinted(query: str) -> list[Match]:
         with contextlib.suppress(KeyError, UserError):
             value = Ledger().value(file, place)
             if isinstance(value, (int, float)):
-                names = list(read_json(Path("reports", parts[1], "parameters.json"))["phases"])
+                names = list(read(Path("reports", parts[1], "parameters.json"), Parameters)["phases"])
                 phases = tuple(_phases(file, place, names, "", {}))
                 return [Match(parts[1], file, place, show(value, "plain"), "plain", phases)]
     return []
@@ -107,7 +111,7 @@ def _unprinted(query: str) -> list[Match]:
 def _flat(key: str) -> list[Match]:
     """metrics.json speaks of the active phase of the study in params.yaml; its numbers come from that metrics file."""
     params = load()
-    document = read_json(Path(FLAT))
+    document = read(Path(FLAT), dict[str, float | None])
     file = f"metrics/{params.study}/{params.phase}.json"
     found = []
     for name in document:
