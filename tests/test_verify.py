@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stages.errors import UserError
 from stages.sums import Cache, listing
 from tests.projects import run, tiny_params
 from tests.verified import STATED, commit, committed_project, copy_of, edit, flip, retrace, smallest
@@ -166,9 +167,36 @@ def test_one_edited_md5_of_a_dep_is_named(tampered, stage, dep):
     assert f"{stage}: {row['path']}: dvc.lock says {row['md5']}, " in done.stderr and right in done.stderr
 
 
+def test_a_missing_cache_is_named_and_no_clone_is_kept(tampered, tmp_path):
+    shutil.rmtree(tampered / ".dvc/cache")
+    done = retrace(tampered, "verify", "--data-from-cache", temporary=tmp_path / "copy")
+    assert done.returncode == 1 and "data/lanes/raw: " in done.stderr and "`dvc pull data/lanes/raw`" in done.stderr
+    assert "is kept" not in done.stderr and not list((tmp_path / "copy").glob("retrace-verify-*"))
+
+
+@pytest.mark.parametrize("name", ["reports/lanes/report.html", "reports/lanes/numbers.json"])
+def test_a_file_that_is_gone_is_named_by_its_path_in_the_project(tampered, tmp_path, name):
+    run(tampered, "git", "rm", "-q", name, check=True)
+    commit(tampered, "gone")
+    done = retrace(tampered, "verify", "--no-rerun", temporary=tmp_path)
+    assert (
+        done.returncode == 1 and f"{name}: no such file" in done.stderr and str(tmp_path / "retrace") not in done.stderr
+    )
+
+
 def test_commits_and_studies_that_do_not_exist_are_named(results):
     done = retrace(results, "verify", "--rev", "nowhere")
     assert done.returncode == 1 and "'nowhere': no such commit" in done.stderr
     done = retrace(results, "verify", "--study", "nothing")
     assert done.returncode == 1 and "'nothing'" in done.stderr and "allowed: lanes" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_outside_of_git_and_before_the_first_commit_the_remedy_is_said(tmp_path):
+    from stages.verification.clone import resolve
+
+    with pytest.raises(UserError, match="not in a Git repository"):
+        resolve(tmp_path, "HEAD")
+    run(tmp_path, "git", "init", "-q", check=True)
+    with pytest.raises(UserError, match="no commit yet"):
+        resolve(tmp_path, "HEAD")

@@ -46,11 +46,19 @@ def verify(study: str | None, rev: str, data_from_cache: bool, no_rerun: bool) -
         keep = False
         raise UserError("interrupted; the temporary clone is removed, and the next run starts anew") from None
     except UserError as error:
-        kept = f"\n       the clone is kept for a closer look: {temporary}" if keep else ""
-        raise UserError(f"{error}{kept}") from None
+        if keep:
+            raise UserError(f"{error}\n       the clone is kept for a closer look: {temporary}") from None
+        raise UserError(without(temporary, str(error))) from None
     finally:
         if not keep:
             checks.discard(temporary)
+
+
+def without(temporary: Path, message: str) -> str:
+    """A message with the project's own paths: those in the clone are gone when the user reads it."""
+    for folder in ("clone", "committed"):
+        message = message.replace(f"{temporary / folder}/", "")
+    return message
 
 
 def _standing(job: Job) -> None:

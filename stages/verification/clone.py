@@ -13,7 +13,14 @@ from stages.shapes import read
 
 
 def resolve(project: Path, rev: str) -> str:
-    """The full hash of a commit; an unknown name is a `UserError`."""
+    """The full hash of a commit; an unknown name, or a folder outside of Git, is a `UserError`."""
+    if not git("rev-parse", "--show-toplevel", folder=project, check=False):
+        raise UserError(
+            f"{project}: not in a Git repository, so there is no commit to verify; run this in a clone of the project, "
+            "or `git init` and commit the results"
+        )
+    if rev == "HEAD" and not git("rev-parse", "--verify", "--quiet", "HEAD", folder=project, check=False):
+        raise UserError(f"{project}: no commit yet; commit the results first, then verify that commit")
     try:
         return git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}", folder=project).strip()
     except UserError:
