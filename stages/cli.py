@@ -177,7 +177,7 @@ def verify(
     check(study, rev, data_from_cache, no_rerun)
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # -3.0 is a figure, not an option
 @stage
 def why(
     query: Annotated[str, typer.Argument(help="0.752 | mIoU | metrics.json:test_mIoU | FILE:KEY")],

@@ -146,6 +146,7 @@ class Row(TypedDict):
 class Entry(TypedDict):
     """A stage in dvc.lock."""
 
+    params: NotRequired[dict[str, dict[str, Any]] | None]
     deps: NotRequired[list[Row] | None]
     outs: NotRequired[list[Row] | None]
 
