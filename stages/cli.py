@@ -136,7 +136,7 @@ def compare(
 
     if not write:
         return run(what or [], out or [], metric, split)
-    for path in write_documents(what or []) or ["every generated table is up to date"]:
+    for path in write_documents(what or [], out or [], metric, split) or ["every generated table is up to date"]:
         typer.echo(path)
 
 

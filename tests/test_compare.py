@@ -144,6 +144,27 @@ def test_missing_results_per_image_name_the_command_that_gets_them(lanes):
     assert "`git checkout HEAD`, then" in story
 
 
+def test_what_both_runs_lack_is_named_and_no_difference_is_explained(lanes):
+    shutil.rmtree(".dvc/cache")
+    for phase in ("baseline", "mae_ohem"):
+        Path(f"metrics/lanes/{phase}/images_test.txt").unlink()
+    comparison = rows.compare(select(["baseline", "mae_ohem"]))
+    for phase in ("baseline", "mae_ohem"):
+        assert f"`dvc pull metrics/lanes/{phase}`" in " ".join(comparison.notes)
+    assert "paired" not in render.caption(comparison.groups[0])
+    shutil.copytree("metrics/lanes/colder", "metrics/lanes/baseline", dirs_exist_ok=True)
+    comparison = rows.compare(select(["baseline", "mae_ohem"]))
+    assert "dvc pull metrics/lanes/baseline" not in " ".join(comparison.notes)
+
+
+def test_a_phase_that_does_not_exist_is_not_advised_to_be_run(lanes):
+    with pytest.raises(UserError, match=r"metrics/lanes/nothing.json: no such file; .*baseline, colder, mae_ohem$"):
+        select(["lanes:nothing"])
+    Path("metrics/lanes/colder.json").unlink()
+    with pytest.raises(UserError, match=r"run `dvc repro evaluate@colder`$"):
+        select(["lanes:colder"])
+
+
 def test_results_per_image_of_another_run_are_not_used(lanes):
     folder = Path("metrics/lanes/mae_ohem")
     np.save(folder / "confusion_test.npy", np.load("metrics/lanes/baseline/confusion_test.npy"))

@@ -52,6 +52,20 @@ def test_blocks_are_filled_and_stay_as_they_are(lanes):
     assert "6 min 42 s" in page
 
 
+@pytest.mark.parametrize(
+    "given, named",
+    [
+        ({"names": ["lanes"]}, "lanes"),
+        ({"files": [Path("a.md")]}, "-o/--out"),
+        ({"metric": "mIoU"}, "--metric"),
+        ({"split": "val"}, "--split"),
+    ],
+)
+def test_what_write_leaves_no_choice_of_is_refused(lanes, given, named):
+    with pytest.raises(UserError, match=f"{named}: not allowed with --write"):
+        write_documents(**{"names": [], **given})
+
+
 def test_effects_of_an_ablation_become_a_table(lanes):
     marked = "<!-- retrace:ablation lanes begin -->\n<!-- retrace:ablation lanes end -->\n"
     assert "Not run: `retrace use lanes && dvc repro`, commit, then `retrace ablate`" in fill(
