@@ -1,11 +1,11 @@
 """What can be said of a commit without running anything: what is wrong with it, and what could not be looked at."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from stages.errors import UserError
 from stages.shapes import Number, read
-from stages.verification import deps, pages
+from stages.verification import ablation, deps, pages
 from stages.verification.job import Job
 from stages.verification.material import Stored, damage, gather
 from stages.verification.records import contradictions, from_lock, from_provenance, kept_by_git
@@ -19,8 +19,7 @@ class Standing:
     deps: deps.Checked
     stored: Stored
     report: pages.Checked
-    ablation: pages.Checked | None = None
-    notes: list[str] = field(default_factory=list)
+    ablated: ablation.Checked | None
 
     def lines(self) -> Iterator[str]:
         """For the user, where nothing is wrong: what was compared, and what was not and why."""
@@ -35,9 +34,9 @@ class Standing:
         else:
             yield f"results stored here: none of the {stored.outs} outs that DVC keeps, so none was checked"
         yield from self._numbers("report", report)
-        if self.ablation is not None:
-            yield from self._numbers("ablation", self.ablation)
-        yield from self.notes
+        if self.ablated is not None:
+            yield from self._numbers("ablation", self.ablated.numbers)
+            yield from self.ablated.notes
         by_reason: dict[str, list[str]] = {}
         for path, why in found.unchecked.items():
             by_reason.setdefault(why, []).append(path)
@@ -70,21 +69,16 @@ def standing(job: Job) -> Standing:
     try:
         gather(job.before, sources(job), job.record, job.cache, [job.project])
         report = pages.check(job.before, job.params.study)
-        ablation = _ablation(job)
+        ablated = ablation.check(job.root, job.before, job.project, job.params)
     except UserError as error:
         raise UserError("\n       ".join([*wrong, str(error)])) from None
-    wrong += report.wrong + (ablation.wrong if ablation else [])
-    return Standing(wrong, found, stored, report, ablation)
+    wrong += report.wrong
+    if ablated is not None:
+        wrong += ablated.numbers.wrong + ablated.wrong
+    return Standing(wrong, found, stored, report, ablated)
 
 
 def sources(job: Job) -> list[str]:
     """The files that the committed report quotes numbers from."""
     name = f"reports/{job.params.study}/numbers.json"
     return [row["file"] for row in read(job.before / name, list[Number], name=name)]
-
-
-def _ablation(job: Job) -> pages.Checked | None:
-    name = f"{job.params.study}-ablation"
-    if not (job.before / "reports" / name / "numbers.json").is_file():
-        return None
-    return pages.check(job.before, name, "ablation")
