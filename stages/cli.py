@@ -137,7 +137,7 @@ def compare(
 
     if not write:
         return run(what or [], out or [], metric, split)
-    for path in write_documents(what or []) or ["every generated table is up to date"]:
+    for path in write_documents(what or [], out or [], metric, split) or ["every generated table is up to date"]:
         typer.echo(path)
 
 
@@ -178,7 +178,7 @@ def verify(
     check(study, rev, data_from_cache, no_rerun)
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # -3.0 is a figure, not an option
 @stage
 def why(
     query: Annotated[str, typer.Argument(help="0.752 | mIoU | metrics.json:test_mIoU | FILE:KEY")],

@@ -39,9 +39,9 @@ def git(*arguments: str, folder: Path | None = None, check: bool = True) -> str:
     return done.stdout.decode(errors="surrogateescape") if done.returncode == 0 else ""
 
 
-def git_bytes(*arguments: str) -> bytes | None:
-    """stdout of a Git command in the current folder, as it is; None where the command fails."""
-    done = _git(arguments, None)
+def git_bytes(*arguments: str, folder: Path | None = None) -> bytes | None:
+    """stdout of a Git command, as it is; None where the command fails."""
+    done = _git(arguments, folder)
     return done.stdout if done.returncode == 0 else None
 
 

@@ -100,8 +100,8 @@ def test_the_pages_say_what_was_measured_and_every_number_can_be_derived_again(p
     assert found["effects"]["crop"]["mIoU"]["high"] < -0.03
     assert found["most"]["crop"]["costs"]["name"] == "IoU/Sky"
     assert len(found["interactions"]) == (6 if design == "full" else 0)
-    upstream = {("data/offroad/raw/manifest.jsonl" if path.endswith("/raw") else path): md5 for path, md5 in UPSTREAM.items()}
-        assert found["made_from"].items() >= upstream.items() and "stages/finetune.py" in found["made_from"]
+    read = {f"{path}/manifest.jsonl" if path.endswith("/raw") else path: md5 for path, md5 in UPSTREAM.items()}
+    assert found["made_from"].items() >= read.items() and "stages/finetune.py" in found["made_from"]
     assert found["runs"][3]["made"] == {"models/offroad/aggressive": f"{3:032x}.dir"}
     page = (folder / "ablation.md").read_text()
     assert "Where the experiments are (dvc exp show" in page

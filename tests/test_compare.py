@@ -144,6 +144,27 @@ def test_missing_results_per_image_name_the_command_that_gets_them(lanes):
     assert "`git checkout HEAD`, then" in story
 
 
+def test_what_both_runs_lack_is_named_and_no_difference_is_explained(lanes):
+    shutil.rmtree(".dvc/cache")
+    for phase in ("baseline", "mae_ohem"):
+        Path(f"metrics/lanes/{phase}/images_test.txt").unlink()
+    comparison = rows.compare(select(["baseline", "mae_ohem"]))
+    for phase in ("baseline", "mae_ohem"):
+        assert f"`dvc pull metrics/lanes/{phase}`" in " ".join(comparison.notes)
+    assert "paired" not in render.caption(comparison.groups[0])
+    shutil.copytree("metrics/lanes/colder", "metrics/lanes/baseline", dirs_exist_ok=True)
+    comparison = rows.compare(select(["baseline", "mae_ohem"]))
+    assert "dvc pull metrics/lanes/baseline" not in " ".join(comparison.notes)
+
+
+def test_a_phase_that_does_not_exist_is_not_advised_to_be_run(lanes):
+    with pytest.raises(UserError, match=r"metrics/lanes/nothing.json: no such file; .*baseline, colder, mae_ohem$"):
+        select(["lanes:nothing"])
+    Path("metrics/lanes/colder.json").unlink()
+    with pytest.raises(UserError, match=r"run `dvc repro evaluate@colder`$"):
+        select(["lanes:colder"])
+
+
 def test_results_per_image_of_another_run_are_not_used(lanes):
     folder = Path("metrics/lanes/mae_ohem")
     np.save(folder / "confusion_test.npy", np.load("metrics/lanes/baseline/confusion_test.npy"))
@@ -192,6 +213,14 @@ def test_parameters_are_those_of_the_run_not_what_params_yaml_was_edited_to_sinc
     Path("params.yaml").write_text(text.replace("seed: 17", "seed: 18", 1))
     assert Path("params.yaml").read_text() != text
     assert select(["baseline"])[0].seed == 17
+
+
+@pytest.mark.parametrize("file", ["dvc.lock", "reports/lanes/provenance.json"])
+@pytest.mark.parametrize("text", ["[1]", '{"stages": [1]}', '{"stages": {"evaluate@baseline": 1}}'])
+def test_a_damaged_record_is_one_message(lanes, file, text):
+    Path(file).write_text(text)
+    with pytest.raises(UserError, match=f"{file} of workspace: "):
+        only("baseline", "mae_ohem")
 
 
 def test_unknown_truth_is_not_paired(lanes):

@@ -52,6 +52,20 @@ def test_blocks_are_filled_and_stay_as_they_are(lanes):
     assert "6 min 42 s" in page
 
 
+@pytest.mark.parametrize(
+    "given, named",
+    [
+        ({"names": ["lanes"]}, "lanes"),
+        ({"files": [Path("a.md")]}, "-o/--out"),
+        ({"metric": "mIoU"}, "--metric"),
+        ({"split": "val"}, "--split"),
+    ],
+)
+def test_what_write_leaves_no_choice_of_is_refused(lanes, given, named):
+    with pytest.raises(UserError, match=f"{named}: not allowed with --write"):
+        write_documents(**{"names": [], **given})
+
+
 def test_effects_of_an_ablation_become_a_table(lanes):
     marked = "<!-- retrace:ablation lanes begin -->\n<!-- retrace:ablation lanes end -->\n"
     assert "Not run: `retrace use lanes && dvc repro`, commit, then `retrace ablate`" in fill(
@@ -109,6 +123,23 @@ def test_a_report_older_than_its_metrics_is_refused(lanes):
         UserError, match=r"reports/lanes: made from another metrics/lanes/baseline.json; run `dvc repro`"
     ):
         generate()
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "nonsense"])
+@pytest.mark.parametrize("file", ["reports/lanes/provenance.json", "reports/lanes/derived.json",
+                                  "reports/lanes/parameters.json", "metrics/lanes/baseline.json"])  # fmt: skip
+def test_a_damaged_file_is_one_message_with_the_remedy(lanes, file, text):
+    Path(file).write_text(text)
+    with pytest.raises(UserError, match=rf"{file}: .*`dvc repro"):
+        write_documents([])
+
+
+def test_a_damaged_ablation_is_one_message_with_the_remedy(lanes):
+    path = Path("reports/lanes-ablation/ablation.json")
+    path.parent.mkdir()
+    path.write_text("{}")
+    with pytest.raises(UserError, match=rf"{path}: damaged: .*`retrace ablate`"):
+        committed.ablation("lanes", Path("docs"))
 
 
 def test_wrong_markers_are_named(lanes):

@@ -22,7 +22,7 @@ from stages.verification import pages
 from stages.verification.clone import bring_inputs
 from stages.verification.expected import demands_bits, judge, power
 from stages.verification.outs import Row, compare_metrics, compare_outs
-from stages.verification.records import Record, stage_names
+from stages.verification.records import Record, from_lock, from_provenance, stage_names
 from tests.fixtures_metrics import build
 from tests.projects import tiny_params
 from tests.verified import STATED, edit, flip, smallest
@@ -101,8 +101,8 @@ def test_numbers_that_no_longer_agree_with_their_file_are_found(project):
     document["splits"]["test"]["images"] += 1
     path.write_text(json.dumps(document))
     wrong = pages.check(root, study).wrong
-    assert any(row.startswith(f"{study}/numbers.json") and "splits.test.images" in row for row in wrong)
-    assert any(row.startswith(f"{study}/report.html") and "splits.test.images" in row for row in wrong)
+    assert any(row.startswith(f"reports/{study}/numbers.json") and "splits.test.images" in row for row in wrong)
+    assert any(row.startswith(f"reports/{study}/report.html") and "splits.test.images" in row for row in wrong)
 
 
 def test_an_edited_cell_of_a_table_is_found(project):
@@ -118,6 +118,58 @@ def test_numbers_from_files_that_are_not_here_are_counted(project):
     (root / f"data/{study}/raw/dataset.json").unlink()
     found = pages.check(root, study)
     assert found.wrong == [] and found.unchecked[f"data/{study}/raw/dataset.json"] > 0
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "nonsense"])
+def test_a_damaged_numbers_json_is_one_message(project, text):
+    root, study = project
+    (root / "reports" / study / "numbers.json").write_text(text)
+    with pytest.raises(UserError, match=r"numbers.json: .*`dvc repro( report)?`"):
+        pages.check(root, study)
+
+
+def test_a_damaged_source_and_an_edited_format_are_wrong_numbers(project):
+    root, study = project
+    path = root / "reports" / study / "numbers.json"
+    rows = json.loads(path.read_text())
+    file = next(row["file"] for row in rows if row["key"] == "splits.test.images")
+    (root / file).write_text("nonsense")
+    assert any(f"{file}: splits.test.images" in row and "the file says nothing" in row
+               for row in pages.check(root, study).wrong)  # fmt: skip
+    path.write_text(json.dumps([row | {"format": "nonsense"} for row in rows]))
+    assert any("the file says nothing" in row for row in pages.check(root, study).wrong)
+
+
+def test_a_missing_page_names_itself_and_the_command_that_writes_it(project):
+    root, study = project
+    (root / "reports" / study / "report.html").unlink()
+    with pytest.raises(UserError, match=rf"^reports/{study}/report.html: no such file; run `dvc repro report`"):
+        pages.check(root, study)
+    with pytest.raises(UserError, match=rf"^reports/{study}/ablation.html: no such file; run `retrace ablate`"):
+        pages.check(root, study, "ablation", "`retrace ablate`")
+
+
+# the record
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[1]", "stages: [1]", "stages: {collect: 3}", "stages: {collect: {outs: [{path: data/lanes/raw}]}}", "a: [",
+     "stages: {collect: {outs: {a: b}}}"],
+)  # fmt: skip
+def test_a_damaged_lock_is_one_message(tmp_path, text):
+    (tmp_path / "dvc.lock").write_text(text)
+    with pytest.raises(UserError, match=r"^dvc\.lock.*: .*`dvc repro`"):
+        from_lock(tmp_path, parse(smallest()))
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "nonsense", '{"stages": {"collect": {"outs": 3}}}'])
+def test_a_damaged_provenance_is_one_message(tmp_path, text):
+    path = tmp_path / "reports/lanes/provenance.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"reports/lanes/provenance.json: .*`dvc repro( report)?`"):
+        from_provenance(tmp_path, parse(smallest()))
 
 
 # expected values

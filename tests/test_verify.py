@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stages.errors import UserError
 from stages.sums import Cache, listing
-from tests.projects import tiny_params
+from tests.projects import run, tiny_params
 from tests.verified import STATED, commit, committed_project, copy_of, edit, flip, retrace, smallest
 
 pytestmark = pytest.mark.slow
@@ -70,6 +71,31 @@ def test_nothing_is_wrong_before_tampering(results):
     done = retrace(results, "verify", "--no-rerun")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "nothing was rerun" in done.stdout
+    assert "29 of 29 md5 of deps compared" in done.stdout
+    stored = re.search(r"results stored here: (\d+) of (\d+) outs that DVC keeps, undamaged", done.stdout)
+    assert stored and stored[1] == stored[2]
+    assert "not compared" not in done.stdout
+
+
+def test_a_fresh_clone_says_what_it_could_not_look_at(results, tmp_path):
+    run(results, "git", "clone", "-q", str(results), str(tmp_path / "fresh"), check=True)
+    done = retrace(tmp_path / "fresh", "verify", "--no-rerun")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"results stored here: none of the \d+ outs that DVC keeps, so none was checked", done.stdout)
+    compared = re.search(r"report: (\d+) of (\d+) printed numbers compared .* all the same", done.stdout)
+    lost = re.search(
+        r"(\d+) printed numbers not compared, their files are not here .*dataset\.json \(\d+\)", done.stdout
+    )
+    assert int(compared[1]) + int(lost[1]) == int(compared[2])
+    assert re.search(r"deps not compared: .*models/lanes", done.stdout)
+
+
+def test_a_result_that_git_kept_and_no_longer_holds_is_named(tampered):
+    run(tampered, "git", "rm", "-q", "metrics.json", check=True)
+    commit(tampered, "who needs it")
+    done = retrace(tampered, "verify", "--no-rerun")
+    assert done.returncode == 1 and "metrics.json: dvc.lock says" in done.stderr
+    assert "the commit does not hold it" in done.stderr
 
 
 def test_one_flipped_byte_in_the_weights_is_named(tampered):
@@ -117,9 +143,60 @@ def test_one_edited_md5_in_the_lock_is_named(tampered):
     )
 
 
+@pytest.mark.parametrize(
+    "stage, dep",
+    [
+        ("finetune@baseline", "stages/finetune.py"),
+        ("rebalance", "data/lanes/raw"),
+        ("collect", "requirements/runtime.txt"),
+        ("report", "stages/reporting"),
+        ("report", "models/lanes"),
+    ],
+)
+def test_one_edited_md5_of_a_dep_is_named(tampered, stage, dep):
+    """A dep may be an out itself or a file in one (data/lanes/raw/manifest.jsonl)."""
+    path = tampered / "dvc.lock"
+    lock = yaml.safe_load(path.read_text())
+    row = next(row for row in lock["stages"][stage]["deps"] if row["path"].startswith(dep))
+    right = row["md5"]
+    row["md5"] = ("1" if right[0] != "1" else "2") + right[1:]
+    path.write_text(yaml.safe_dump(lock, sort_keys=False))
+    commit(tampered, "another md5")
+    done = retrace(tampered, "verify", "--no-rerun")
+    assert done.returncode == 1
+    assert f"{stage}: {row['path']}: dvc.lock says {row['md5']}, " in done.stderr and right in done.stderr
+
+
+def test_a_missing_cache_is_named_and_no_clone_is_kept(tampered, tmp_path):
+    shutil.rmtree(tampered / ".dvc/cache")
+    done = retrace(tampered, "verify", "--data-from-cache", temporary=tmp_path / "copy")
+    assert done.returncode == 1 and "data/lanes/raw: " in done.stderr and "`dvc pull data/lanes/raw`" in done.stderr
+    assert "is kept" not in done.stderr and not list((tmp_path / "copy").glob("retrace-verify-*"))
+
+
+@pytest.mark.parametrize("name", ["reports/lanes/report.html", "reports/lanes/numbers.json"])
+def test_a_file_that_is_gone_is_named_by_its_path_in_the_project(tampered, tmp_path, name):
+    run(tampered, "git", "rm", "-q", name, check=True)
+    commit(tampered, "gone")
+    done = retrace(tampered, "verify", "--no-rerun", temporary=tmp_path)
+    assert (
+        done.returncode == 1 and f"{name}: no such file" in done.stderr and str(tmp_path / "retrace") not in done.stderr
+    )
+
+
 def test_commits_and_studies_that_do_not_exist_are_named(results):
     done = retrace(results, "verify", "--rev", "nowhere")
     assert done.returncode == 1 and "'nowhere': no such commit" in done.stderr
     done = retrace(results, "verify", "--study", "nothing")
     assert done.returncode == 1 and "'nothing'" in done.stderr and "allowed: lanes" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_outside_of_git_and_before_the_first_commit_the_remedy_is_said(tmp_path):
+    from stages.verification.clone import resolve
+
+    with pytest.raises(UserError, match="not in a Git repository"):
+        resolve(tmp_path, "HEAD")
+    run(tmp_path, "git", "init", "-q", check=True)
+    with pytest.raises(UserError, match="no commit yet"):
+        resolve(tmp_path, "HEAD")

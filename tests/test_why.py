@@ -7,13 +7,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from stages import report as stage
+from stages.cli import app
 from stages.commands.why import why
 from stages.errors import UserError
 from stages.files import sha256_of
 from stages.params import load
 from stages.reporting.numbers import show
+from stages.sums import md5_of
 from stages.verification.trace import find
 from tests.fixtures_metrics import build
 from tests.projects import run
@@ -84,7 +87,71 @@ def test_the_commit_and_code_that_made_it_are_named(project):
     assert "code: md5 stages/metrics:12345678" in text
 
 
-def test_metrics_json_leads_to_the_active_phase(project):
+@pytest.fixture
+def reported(project):
+    """The project with a dvc.lock whose report stage wrote metrics.json."""
+    lock_report(project.study, project.phase)
+    return project
+
+
+def lock_report(study, phase):
+    outs = [{"path": "metrics.json", "md5": md5_of(Path("metrics.json"))}]
+    entry = {"params": {"params.yaml": {"study": study, "phase": phase}}, "outs": outs}
+    Path("dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": {"report": entry}}))
+
+
+def test_metrics_json_is_of_what_the_report_was_made_of_not_of_params_yaml(reported):
+    params = Path("params.yaml")
+    params.write_text(
+        params.read_text().replace("study: lanes", "study: offroad", 1).replace("phase: mae_ohem", "phase: x", 1)
+    )
+    matches = find("metrics.json:test_mIoU", None)
+    assert [(m.study, m.file) for m in matches] == [("lanes", f"metrics/lanes/{reported.phase}.json")]
+    Path("metrics.json").write_text(Path("metrics.json").read_text() + " ")
+    with pytest.raises(UserError, match=r"metrics.json: not the file that the report stage in dvc.lock wrote"):
+        find("metrics.json:test_mIoU", None)
+    Path("dvc.lock").unlink()
+    with pytest.raises(UserError, match=r"metrics.json: dvc.lock does not say which study and phase"):
+        find("metrics.json:test_mIoU", None)
+
+
+def test_a_key_of_metrics_json_and_its_value_as_dvc_prints_it_are_found(reported):
+    place = [(f"metrics/lanes/{reported.phase}.json", "splits.test.mIoU.value")]
+    value = json.loads(Path("metrics.json").read_text())["test_mIoU"]
+    for query in ("test_mIoU", f"{value:.5f}", f"{value:.6f}"):
+        assert [(m.file, m.key) for m in find(query, None)][-1:] == place, query
+    Path("dvc.lock").unlink()  # then only the reports can answer
+    assert place[0] in {(m.file, m.key) for m in find(f"{value:.5f}", None)}
+    for query in (f"{value + 1e-5:.5f}", "metrics.jsonx:test_mIoU"):
+        with pytest.raises(UserError, match="no report prints this number"):
+            find(query, None)
+
+
+def test_signs_and_thousands_separators_need_not_be_typed(project):
+    rows = json.loads(Path("reports/lanes/numbers.json").read_text())
+    signed = next(row for row in rows if row["text"].startswith("+"))
+    large = next(row for row in rows if row["format"] == "count" and "," in row["text"])
+    negative = next(row for row in rows if re.fullmatch(r"-0\.\d+", row["text"]))
+    for row, query in (
+        (signed, signed["text"][1:]),
+        (large, large["text"].replace(",", "")),
+        (negative, negative["text"]),
+    ):
+        assert (row["file"], row["key"]) in {(m.file, m.key) for m in find(query, None)}
+    with pytest.raises(UserError, match=r"--studdy: no such option"):
+        find("--studdy", None)
+
+
+def test_a_negative_figure_is_no_option(project):
+    row = next(
+        r for r in json.loads(Path("reports/lanes/numbers.json").read_text()) if re.fullmatch(r"-0\.\d+", r["text"])
+    )
+    found = CliRunner().invoke(app, ["why", row["text"], "--study", "lanes"])
+    assert found.exit_code == 0 and row["key"] in found.output
+
+
+def test_metrics_json_leads_to_the_active_phase(reported):
+    project = reported
     matches = find("metrics.json:test_mIoU", None)
     assert [(m.file, m.key) for m in matches] == [(f"metrics/lanes/{project.phase}.json", "splits.test.mIoU.value")]
     assert {m.key for m in find("metrics.json:mIoU", None)} == {"splits.test.mIoU.value", "splits.val.mIoU.value"}
@@ -137,6 +204,7 @@ def test_lines_fit_a_terminal(project):
 
 @pytest.mark.parametrize("query", ["7.777", "nonsense", "metrics.json:nonsense", "baseline.json:nonsense", ""])
 def test_no_match_is_one_clear_message(project, query):
+    lock_report(project.study, project.phase)
     with pytest.raises(UserError, match="no report prints this number"):
         find(query, None)
 
@@ -146,11 +214,39 @@ def test_an_unknown_study_is_named(project):
         find("mIoU", "nothing")
 
 
+@pytest.mark.parametrize("text", ["{}", "[1]", "nonsense", '{"stages": {"collect": 3}}'])
+@pytest.mark.parametrize("name", ["provenance.json", "numbers.json", "derived.json", "parameters.json"])
+def test_a_damaged_report_is_one_message_with_the_file_and_the_remedy(project, name, text):
+    path = Path("reports/lanes", name)
+    path.write_text(text)
+    with pytest.raises(UserError, match=rf"{path}: .*`dvc repro( report)?`"):
+        lines(f"metrics/lanes/{project.phase}.json:splits.test.mIoU")
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "nonsense"])
+def test_a_damaged_metrics_file_is_one_message_too(project, text):
+    path = Path(f"metrics/lanes/{project.phase}.json")
+    path.write_text(text)
+    with pytest.raises(UserError, match=f"{path}: "):
+        lines(f"{path}:splits.test.mIoU")
+    Path("metrics.json").write_text("[1]")
+    with pytest.raises(UserError, match=r"metrics\.json: damaged"):
+        lines("metrics.json:test_mIoU")
+
+
 def test_the_command_exits_1_without_a_traceback(tmp_path):
     done = run(
         tmp_path, "python", "-m", "stages.cli", "why", "0.5", env={"PYTHONPATH": str(Path(__file__).parent.parent)}
     )
     assert done.returncode == 1 and "no report here" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_number_of_an_ablation_that_is_not_printed_is_traced_too(project):
+    path = Path("reports/lanes-ablation/ablation.json")
+    path.parent.mkdir()
+    path.write_text(json.dumps({"effects": {"crop": {"IoU/Sky": {"value": -0.01, "low": -0.0123, "high": 0.0}}}}))
+    (match,) = find(f"{path}:effects.crop.IoU/Sky.low", None)
+    assert (match.study, match.text) == ("lanes", "-0.0123")
 
 
 def test_a_number_of_an_ablation_leads_to_its_experiments(project):
@@ -171,6 +267,12 @@ def test_a_number_of_an_ablation_leads_to_its_experiments(project):
     facts = json.loads(Path("reports/lanes/provenance.json").read_text())
     text = flat(lines(f"{path}:{keys[1]}"))
     assert f"experiment: {names[1]}, commit {commit[:12]}, models/lanes/{project.phase} md5" in text
+    damaged = path.read_text()
+    for content in ("{}", "[1]"):
+        path.write_text(content)
+        with pytest.raises(UserError, match=f"{path}: damaged.*`retrace ablate`"):
+            lines(f"{path}:{keys[1]}")
+    path.write_text(damaged)
     assert names[0] not in text and f"sha256 {facts['lock']['sha256']}" in text and "data manifest:" in text
 
 

@@ -19,13 +19,24 @@ def compare(names: Sequence[str], files: Sequence[Path], metric: str | None, spl
         render.write(comparison, path)
 
 
-def write_documents(names: Sequence[str]) -> list[str]:
-    """Bring every generated table up to date; returns the files that changed."""
+def write_documents(
+    names: Sequence[str], files: Sequence[Path] = (), metric: str | None = None, split: str | None = None
+) -> list[str]:
+    """Bring every generated table up to date; returns the files that changed.
+
+    Raises:
+        UserError: something was asked for that these tables leave no choice of.
+    """
     from stages.comparison.documents import generate
     from stages.files import write_text
 
-    if names:
-        raise UserError("--write makes the tables of all studies; give it no names")
+    options = {"-o/--out": files, "--metric": metric, "--split": split}
+    given = [*names, *(name for name, value in options.items() if value)]
+    if given:
+        raise UserError(
+            f"{', '.join(given)}: not allowed with --write, which makes the tables of all studies as they are; leave "
+            "it out, or leave out --write"
+        )
     changed = []
     for path, text in generate().items():
         if not path.is_file() or path.read_text(encoding="utf-8") != text:

@@ -13,6 +13,7 @@ from stages.verification import checks
 from stages.verification.clone import resolve
 from stages.verification.job import Job, prepare, ready
 from stages.verification.outs import DIFFERENT, NOT_RUN, SAME, TOLERATED, Row
+from stages.verification.standing import standing
 
 SHOWN = 8  # files or keys listed below a row
 
@@ -45,20 +46,31 @@ def verify(study: str | None, rev: str, data_from_cache: bool, no_rerun: bool) -
         keep = False
         raise UserError("interrupted; the temporary clone is removed, and the next run starts anew") from None
     except UserError as error:
-        kept = f"\n       the clone is kept for a closer look: {temporary}" if keep else ""
-        raise UserError(f"{error}{kept}") from None
+        if keep:
+            raise UserError(f"{error}\n       the clone is kept for a closer look: {temporary}") from None
+        raise UserError(without(temporary, str(error))) from None
     finally:
         if not keep:
             checks.discard(temporary)
 
 
+def without(temporary: Path, message: str) -> str:
+    """A message with the project's own paths: those in the clone are gone when the user reads it."""
+    for folder in ("clone", "committed"):
+        message = message.replace(f"{temporary / folder}/", "")
+    return message
+
+
 def _standing(job: Job) -> None:
-    wrong = checks.standing(job)
-    if wrong:
-        checks.require(["not verified, and nothing was rerun: record, report or stored files are damaged:", *wrong])
-    row = checks.numbers_row(job)
-    typer.echo("environment: as locked; record: agrees with itself; results stored here: undamaged")
-    typer.echo(f"report: of {row.committed} printed numbers, {row.rerun} as in the files they were read from")
+    start = "not verified, and nothing was rerun: record, report or stored files are damaged:"
+    try:
+        found = standing(job)
+    except UserError as error:
+        raise UserError(f"{start}\n       {error}") from None
+    if found.wrong:
+        checks.require([start, *found.wrong])
+    for line in found.lines():
+        typer.echo(line)
 
 
 def _rerun(job: Job) -> None:

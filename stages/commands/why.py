@@ -8,9 +8,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from stages.files import read_json, sha256_of
+from stages.files import sha256_of
 from stages.programs import git
-from stages.verification.trace import Match, find
+from stages.shapes import Metrics, Origin, Parameters, Runs, checked, read
+from stages.verification.trace import ABLATE, Match, find
 
 LISTED = 12  # matches shown of one group
 TRACED = 4  # groups of matches that are traced; beyond that they are only listed
@@ -51,7 +52,8 @@ def origin(rows: list[Match]) -> Iterator[str]:
     """What numbers of one study and the same phases came from, as `  name: facts` lines."""
     study, phases = rows[0].study, rows[0].phases
     folder = Path("reports", study)
-    facts, parameters = read_json(folder / "provenance.json"), read_json(folder / "parameters.json")
+    facts = read(folder / "provenance.json", Origin)
+    parameters = read(folder / "parameters.json", Parameters)
     yield from _line("study", f"{study}: {parameters['report']['title']} ({folder}/report.md)")
     for file in sorted({match.file for match in rows}):
         yield from _line("file", f"{file}, {_sum(Path(file))}")
@@ -72,14 +74,15 @@ def origin(rows: list[Match]) -> Iterator[str]:
 
 def _experiments(study: str, rows: list[Match]) -> Iterator[str]:
     """An ablation's numbers come from experiments, each with weights and a provenance of its own."""
-    found = read_json(Path(rows[0].file))
+    found = read(Path(rows[0].file), Runs, ABLATE)
     wanted = {match.key.split(".")[1] for match in rows if match.key.startswith("runs.")}
     single = len(wanted) == 1 and all(match.key.startswith("runs.") for match in rows)
-    runs = [found["runs"][int(index)] for index in wanted] if single else found["runs"]
+    runs = [run for index, run in enumerate(found["runs"]) if not single or str(index) in wanted]
     facts: dict[str, Any] = {}
     for row in runs[:LISTED]:
-        text = git("show", f"{row['commit']}:./reports/{study}/provenance.json", check=False)
-        facts = json.loads(text) if text else facts
+        file = f"reports/{study}/provenance.json"
+        text = git("show", f"{row['commit']}:./{file}", check=False)
+        facts = _of_commit(text, row["commit"], file) if text else facts
         weights = f"models/{study}/{found['phase']}"
         outs = (
             {weights: _outs(facts).get(weights, "not recorded")}
@@ -101,14 +104,22 @@ def _experiments(study: str, rows: list[Match]) -> Iterator[str]:
             yield from _line(name, ", ".join(mine))
 
 
+def _of_commit(text: str, commit: str, file: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except ValueError:
+        document = None
+    return checked(document, Origin, f"{file} of commit {commit[:12]}", ABLATE)
+
+
 def _phase(study: str, phase: str, parameters: dict[str, Any], facts: dict[str, Any]) -> Iterator[str]:
-    document = read_json(Path("metrics", study, f"{phase}.json"))
+    document = read(Path("metrics", study, f"{phase}.json"), Metrics, f"`dvc repro evaluate@{phase}`")
     weights = document["weights"]
     path = Path(weights["file"]) if "/" in weights["file"] else Path("models", study, phase, weights["file"])
     yield from _line("weights", f"{path}, sha256 {weights['sha256']} ({_here(path, weights['sha256'])})")
     block, training = parameters["phases"][phase], document["training"]
     digest = hashlib.sha256(json.dumps(block, sort_keys=True).encode()).hexdigest()
-    start, md5 = f"models/{study}/{block['init']}", _outs(facts).get(f"models/{study}/{block['init']}")
+    start, md5 = f"models/{study}/{block.get('init')}", _outs(facts).get(f"models/{study}/{block.get('init')}")
     yield from _line("phase", f"{phase}: epoch {training['best_epoch']} of {training['epochs_run']}, started from "
                      f"{start} (md5 {md5 or 'not recorded'}); its parameters: sha256 {digest}")  # fmt: skip
 

@@ -8,16 +8,16 @@ from typing import Any
 
 from stages.comparison.selection import how_to_run
 from stages.errors import UserError
-from stages.files import read_json
 from stages.metrics.bootstrap import verdict
 from stages.params import parse
 from stages.reporting import claims, tables
 from stages.reporting.blocks import Cell, Table, cell
 from stages.reporting.inputs import Inputs
 from stages.reporting.numbers import ABSENT, Inline, Ledger, show
+from stages.shapes import Derived, Effects, Metrics, Parameters, Timetable, read
 
 NOT_RUN = "not run"
-OWN = ("parameters.json", "derived.json", "provenance.json")
+OWN = {"parameters.json": Parameters, "derived.json": Derived, "provenance.json": Timetable}
 
 
 class Kept:
@@ -25,7 +25,7 @@ class Kept:
 
     def __init__(self, study: str):
         folder = Path("reports", study)
-        self.documents = {name: read_json(folder / name) for name in OWN}
+        self.documents = {name: read(folder / name, shape) for name, shape in OWN.items()}
         params = parse(self.documents["parameters.json"], str(folder / "parameters.json"))
         metrics = {phase: self._metrics(study, phase) for phase in params.phases}
         self.inputs = Inputs(params, metrics, leftover=(), dataset={}, splits={}, start=None)
@@ -35,7 +35,7 @@ class Kept:
 
     def _metrics(self, study: str, phase: str) -> dict[str, Any]:
         path = Path("metrics", study, f"{phase}.json")
-        document = read_json(path)
+        document = read(path, Metrics, f"`dvc repro evaluate@{phase}`")
         stage = self.documents["provenance.json"]["stages"].get(f"evaluate@{phase}", {})
         told = stage.get("outs", {}).get(path.as_posix())
         if told is not None and told != hashlib.md5(path.read_bytes()).hexdigest():
@@ -175,7 +175,9 @@ def ablation(study: str, beside: Path) -> Table | str:
     path = folder / "ablation.json"
     if not path.is_file():
         return f"{NOT_RUN.capitalize()}: `{how_to_run(study)}`, commit, then `retrace ablate`"
-    found, ledger, file = read_json(path), Ledger(), path.as_posix()
+    found, ledger, file = read(path, Effects, "`retrace ablate`"), Ledger(), path.as_posix()
+    if any(found["headline"] not in found["effects"].get(name, {}) for name in found["factors"]):
+        raise UserError(f"{path}: damaged: no effect on {found['headline']} for every factor; run `retrace ablate`")
     metrics = [name for name in next(iter(found["effects"].values())) if name in (found["headline"], "focus_mIoU")]
     rows = [
         _effect_row(

@@ -9,6 +9,7 @@ from ruamel.yaml.error import YAMLError
 
 from stages.errors import UserError
 from stages.programs import experiments, git_bytes
+from stages.shapes import checked
 
 WORKSPACE = "workspace"
 
@@ -57,6 +58,8 @@ class Place:
                 raise UserError(f"{path} of {self.name}: cannot be read ({str(error).splitlines()[0]})") from None
             if not isinstance(value, dict):
                 raise UserError(f"{path} of {self.name}: must hold a mapping of names to values")
+            if path == "dvc.lock" or path.endswith("/provenance.json"):
+                checked(value.get("stages") or {}, dict[str, dict[str, Any]], f"{path} of {self.name}", "`dvc repro`")
             self._parsed[path] = value
         return self._parsed[path]
 

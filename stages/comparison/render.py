@@ -55,7 +55,7 @@ def caption(group: Group) -> str:
     told = [BRACKETS]
     if focus:
         told.append(f"Focus: mean IoU of {' + '.join(focus)}.")
-    if len(group.rows) > 1:
+    if any(row.difference is not None and row.difference.found is not None for row in group.rows):
         told.append(f"Difference to {group.base.name}: paired, both on the same resampled images.")
     return " ".join(told)
 

@@ -11,6 +11,7 @@ from stages.reporting.changes import flat
 from stages.reporting.inputs import OVERALL
 from stages.reporting.numbers import show
 
+MISSING = "results per image missing"  # the reason that `difference` gives
 SHARED = ("seed", "classes", "data", "rebalance", "pretrain", "evaluate", "runtime")  # parameters of every phase
 
 
@@ -33,6 +34,7 @@ class Group:
     metric: str
     split: str
     rows: tuple[Row, ...]
+    lacking: str = ""  # what the first row lacks to be compared with
 
     @property
     def base(self) -> Run:
@@ -41,7 +43,7 @@ class Group:
     @property
     def notes(self) -> list[str]:
         """Why rows could not be compared, and what was changed: one line each."""
-        lines: dict[str, None] = {}
+        lines: dict[str, None] = {f"{self.base.name} not compared with: {self.lacking}.": None} if self.lacking else {}
         for row in self.rows[1:]:
             if row.difference is not None and row.difference.remedy:
                 lines[f"{row.run.name} not compared: {row.difference.remedy}."] = None
@@ -99,7 +101,10 @@ def _group(runs: list[Run], metric: str | None, split: str | None) -> Group:
                 against,
             )
         )
-    return Group(base.study, metric, split, tuple(rows))
+    lacking = ""
+    if any(row.difference is not None and row.difference.why == MISSING for row in rows):
+        lacking = difference(base, base, metric, split).remedy  # a row's own lack is told before that of the first
+    return Group(base.study, metric, split, tuple(rows), lacking)
 
 
 def _interval(node: Any) -> dict[str, Any] | None:

@@ -179,10 +179,8 @@ def _run(place: Place, study: str, phase: str) -> Run:
     if content is None:
         where = "" if place.commit is None else f" at {place.name}"
         measured = ", ".join(_measured(place, study)) or "none"
-        raise UserError(
-            f"{path}: no such file{where}; measured phases of {study}: {measured}; "
-            f"run `dvc repro evaluate@{phase}` to get it"
-        )
+        told = f"{path}: no such file{where}; measured phases of {study}: {measured}"
+        raise UserError(told + _remedy(place, study, phase))
     try:
         document = json.loads(content)
         splits = {name: row["images"] for name, row in document["splits"].items()}
@@ -191,6 +189,16 @@ def _run(place: Place, study: str, phase: str) -> Run:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} of {place.name}: not a metrics file of this phase ({error})") from None
     return Run(place, study, phase, content, document, _settings_of(place, study, phase, content))
+
+
+def _remedy(place: Place, study: str, phase: str) -> str:
+    """What makes a missing metrics file; nothing at a commit, and for what is no phase of the study."""
+    values = place.mapping("params.yaml")
+    active = values.get("study") == study
+    kept = values if active else place.mapping(f"reports/{study}/parameters.json")
+    if place.commit is not None or phase not in (kept.get("phases") or {}):
+        return ""
+    return f"; run `dvc repro evaluate@{phase}`" if active else f"; run: {how_to_run(study)}"
 
 
 def _settings_of(place: Place, study: str, phase: str, content: bytes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The checks in their order: first those that need no rerun, then the rerun against the record, then other seeds."""
+"""The checks that need a rerun: its results against the record, then other seeds against the expected values."""
 
 import shutil
 import subprocess
@@ -10,26 +10,13 @@ from stages.files import dump_json, read_json, write_text
 from stages.params import read_yaml
 from stages.programs import environment, last_line
 from stages.sums import changed, listing
-from stages.verification import expected, outs, pages
+from stages.verification import deps, expected, outs, pages
 from stages.verification.job import Job
-from stages.verification.material import check_out, damage, gather
+from stages.verification.material import gather
 from stages.verification.outs import DIFFERENT, SAME, Row
-from stages.verification.records import chain, contradictions, from_lock, from_provenance, stage_names
+from stages.verification.records import chain, from_lock, stage_names
 from stages.verification.rerun import rerun
-
-
-def standing(job: Job) -> list[str]:
-    """What is wrong without running anything, one line each: the commit against itself, the results stored here against
-    the record, and every printed number against the file it was read from."""
-    here = from_lock(job.project, job.params) or from_provenance(job.project, job.params)
-    wrong = contradictions(job.root, job.params, job.record)
-    wrong += damage(job.project, job.record, job.cache, here)
-    gather(job.before, _sources(job), job.record, job.cache, [job.project])
-    wrong += pages.check(job.before, job.params.study).wrong
-    ablation = f"{job.params.study}-ablation"
-    if (job.before / "reports" / ablation / "numbers.json").is_file():
-        wrong += pages.check(job.before, ablation, "ablation").wrong
-    return wrong
+from stages.verification.standing import sources
 
 
 def run_again(job: Job) -> list[Row]:
@@ -37,20 +24,25 @@ def run_again(job: Job) -> list[Row]:
     names = stage_names(job.params)
     skipped = names[:1] if job.data_from_cache else []
     job.log.unlink(missing_ok=True)
-    if job.data_from_cache:
-        (raw,) = job.record.outs["collect"]
-        check_out(job.cache, job.record.outs["collect"][raw], job.root / raw)
     arguments = [["--downstream", "rebalance"]] if job.data_from_cache else [[]]
     rerun(job.root, job.log, "rerun", len(names) - len(skipped), arguments)
     rows = outs.compare_outs(job.root, job.before, job.record, job.cache, job.bits, skipped)
     rows += outs.compare_metrics(job.root, job.before, job.params, job.bits)
+    rows.append(_deps(job))
     rows.append(_numbers(job))
     rows.append(_report(job))
     return rows
 
 
-def _sources(job: Job) -> list[str]:
-    return [row["file"] for row in read_json(job.before / "reports" / job.params.study / "numbers.json")]
+def _deps(job: Job) -> Row:
+    """Every recorded dep again: the outs that some of them name are there only now."""
+    found = deps.check(job.root, job.root, job.record, job.cache)
+    lost = len(found.unchecked)
+    result = DIFFERENT if found.wrong else "not all checked" if lost else SAME
+    details = [*found.wrong, *(f"{path}: not compared: {why}" for path, why in found.unchecked.items())]
+    told = found.compared + len(found.wrong) + len(found.since) + lost
+    text = f"{len(found.wrong)} wrong" if found.wrong else f"{found.compared} same"
+    return Row("record", "deps", f"{told}", text, result, tuple(details))
 
 
 def numbers_row(job: Job) -> Row:
@@ -67,7 +59,7 @@ def numbers_row(job: Job) -> Row:
 
 
 def _numbers(job: Job) -> Row:
-    gather(job.before, _sources(job), job.record, job.cache, [job.root])
+    gather(job.before, sources(job), job.record, job.cache, [job.root])
     return numbers_row(job)
 
 
@@ -132,9 +124,9 @@ def changed_since(job: Job) -> list[str]:
     now = from_lock(job.root, job.params)
     names = set()
     made = set(job.record.paths())
-    for stage, deps in (now.deps if now else {}).items():
+    for stage, found in (now.deps if now else {}).items():
         recorded = job.record.deps.get(stage, {})
-        names |= {path for path, md5 in deps.items() if path not in made and recorded.get(path, md5) != md5}
+        names |= {path for path, md5 in found.items() if path not in made and recorded.get(path, md5) != md5}
     return sorted(names)
 
 

@@ -6,13 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from stages.errors import UserError
-from stages.files import dump_json, read_json, write_text
+from stages.files import dump_json, write_text
 from stages.params import Params, load, parse
 from stages.programs import git
+from stages.shapes import read
 
 
 def resolve(project: Path, rev: str) -> str:
-    """The full hash of a commit; an unknown name is a `UserError`."""
+    """The full hash of a commit; an unknown name, or a folder outside of Git, is a `UserError`."""
+    if not git("rev-parse", "--show-toplevel", folder=project, check=False):
+        raise UserError(
+            f"{project}: not in a Git repository, so there is no commit to verify; run this in a clone of the project, "
+            "or `git init` and commit the results"
+        )
+    if rev == "HEAD" and not git("rev-parse", "--verify", "--quiet", "HEAD", folder=project, check=False):
+        raise UserError(f"{project}: no commit yet; commit the results first, then verify that commit")
     try:
         return git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}", folder=project).strip()
     except UserError:
@@ -50,7 +58,8 @@ def parameters(root: Path, study: str | None, device: str) -> Params:
     if not file.is_file():
         known = sorted({active.study, *(path.parent.name for path in root.glob("reports/*/parameters.json"))})
         raise UserError(f"{study!r}: this commit holds no report of it; allowed: {', '.join(known)}")
-    values: dict[str, Any] = read_json(file) | {"phase_defaults": {}, "machine": {"device": device}}
+    kept: dict[str, Any] = read(file, dict[str, Any], name=f"reports/{study}/parameters.json")
+    values = kept | {"phase_defaults": {}, "machine": {"device": device}}
     write_text(root / "params.yaml", dump_json(values))  # JSON is YAML 1.2
     return parse(values, f"reports/{study}/parameters.json")
 

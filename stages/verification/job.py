@@ -7,12 +7,14 @@ from typing import Any
 
 from stages import environment
 from stages.errors import UserError
-from stages.files import LOGS, read_json
+from stages.files import LOGS
 from stages.params import Params
 from stages.reporting.provenance import cpu_model
+from stages.shapes import read
 from stages.sums import Cache, cache_of
 from stages.verification.clone import bring_inputs, clone, parameters, use_empty_cache
 from stages.verification.expected import demands_bits
+from stages.verification.material import check_out
 from stages.verification.records import Record, committed
 
 
@@ -66,13 +68,17 @@ def prepare(project: Path, commit: str, study: str | None, data_from_cache: bool
 
 
 def ready(job: Job) -> None:
-    """Bring what Git does not carry into the clone; see `bring_inputs`."""
+    """Bring what Git does not carry into the clone; see `bring_inputs` and `check_out`."""
     bring_inputs(job.project, job.root, job.params, job.data_from_cache)
+    if job.data_from_cache:
+        (raw,) = job.record.outs["collect"]
+        check_out(job.cache, raw, job.record.outs["collect"][raw], job.root)
 
 
 def _origin(root: Path, study: str | None) -> dict[str, Any]:
     path = root / "reports" / (study or "") / "provenance.json"
-    return read_json(path) if study and path.is_file() else {}
+    name = f"reports/{study}/provenance.json"
+    return read(path, dict[str, Any], name=name) if study and path.is_file() else {}
 
 
 def _copy_results(root: Path, target: Path, study: str) -> Path:

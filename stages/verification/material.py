@@ -5,6 +5,7 @@ Nothing is believed by its name: a file counts only when its md5 is the recorded
 
 import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from stages.errors import UserError
@@ -58,43 +59,58 @@ def _same_out(folders: list[Path], out: str, md5: str) -> Path | None:
     return None
 
 
-def check_out(cache: Cache, md5: str, target: Path) -> None:
-    """Write an out from the cache, every file checked on the way.
+def check_out(cache: Cache, out: str, md5: str, root: Path) -> None:
+    """Write an out of the project at `root` from the cache, every file checked on the way.
 
     Raises:
         UserError: the cache lacks a file, or holds other bytes than the file's name says.
     """
     files = cache.listing(md5)
     if files is None:
-        raise UserError(f"{target.name}: {md5} is not in the cache {cache.folder}; run `dvc pull`, or leave out "
+        raise UserError(f"{out}: {md5} is not in the cache {cache.folder}; run `dvc pull {out}`, or leave out "
                         "--data-from-cache")  # fmt: skip
     for name, sum in track(sorted(files.items()), "raw data from the cache"):
-        place = target / name if name else target
+        place = root / out / name if name else root / out
         place.parent.mkdir(parents=True, exist_ok=True)
         if not cache.path(sum).is_file():
-            raise UserError(f"{name}: {sum} is not in the cache {cache.folder}; run `dvc pull`")
+            raise UserError(f"{out}/{name}: {sum} is not in the cache {cache.folder}; run `dvc pull {out}`")
         shutil.copyfile(cache.path(sum), place)
         if md5_of(place) != sum:
-            raise UserError(f"{cache.path(sum)}: its bytes are not what its name says ({name}); delete it, `dvc pull`")
+            raise UserError(f"{cache.path(sum)}: its bytes are not what its name says ({out}/{name}); delete it, "
+                            f"`dvc pull {out}`")  # fmt: skip
 
 
-def damage(project: Path, record: Record, cache: Cache, workspace: Record | None) -> list[str]:
-    """Stored results whose bytes are not the recorded ones, one line each, naming the files.
+@dataclass(frozen=True)
+class Stored:
+    """How many recorded `outs` DVC keeps, of which of them bytes lie `here`, and what is `wrong`, one line each."""
+
+    outs: int
+    here: set[str]
+    wrong: list[str]
+
+
+def damage(project: Path, record: Record, cache: Cache, workspace: Record | None, kept: set[str]) -> Stored:
+    """Stored results whose bytes are not the recorded ones, naming the files.
 
     The cache is checked object by object; a folder of `project` only where `workspace` (its own dvc.lock, or the same
-    record) says that it holds this very out. What is not here is no damage.
+    record) says that it holds this very out. What is not here is no damage, and is not counted as checked; nor are outs
+    in `kept`, which every clone has from Git.
     """
-    lines = []
+    lines, seen = [], set()
     for out, md5 in track(record.paths().items(), "stored results"):
         if cache.damaged(md5):
             lines.append(f"{out}: {cache.path(md5)}: its bytes are not what its name says")
             continue
         files = cache.listing(md5)
+        if any(cache.path(sum).is_file() for sum in (files or {}).values()):
+            seen.add(out)
         lines += [f"{out}{'/' if name else ''}{name}: {cache.path(sum)}: its bytes are not what its name says"
                   for name, sum in (files or {}).items() if cache.damaged(sum)]  # fmt: skip
         here = listing(project / out) if workspace and workspace.paths().get(out) == md5 else None
+        if here:
+            seen.add(out)
         if here is not None and digest(here) != md5:
             names = changed(files, here) if files is not None else []
             shown = ", ".join(f"{out}/{name}" if name else out for name in names[:5]) or out
             lines.append(f"{shown}: not the bytes that {record.file} records ({md5})")
-    return lines
+    return Stored(len(set(record.paths()) - kept), seen - kept, lines)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.files import read_json
 from stages.params import Params
 from stages.reporting.bundle import GUIDE
+from stages.shapes import Metrics, read
 from stages.sums import Cache, changed, digest, listing, md5_of
 from stages.verification.expected import score
 from stages.verification.records import Record
@@ -79,7 +79,7 @@ def compare_metrics(root: Path, before: Path, params: Params, bits: bool) -> lis
     rows = []
     for phase in params.phases:
         file = f"metrics/{params.study}/{phase}.json"
-        old, new = read_json(before / file), read_json(root / file)
+        old, new = (read(folder / file, Metrics, f"`dvc repro evaluate@{phase}`", file) for folder in (before, root))
         rows += _headlines(params, phase, old, new, bits)
         mine, theirs = dict(_leaves(old)), dict(_leaves(new))
         names = sorted(key for key in {*mine, *theirs} if mine.get(key) != theirs.get(key))

@@ -14,9 +14,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from stages.errors import UserError
-from stages.files import read_json
 from stages.reporting.bundle import GUIDE
-from stages.reporting.numbers import Ledger, recheck, show
+from stages.reporting.numbers import Ledger, show
+from stages.shapes import AGAIN, Number, read
 
 NUMBER = re.compile(r"[-+−]?\d+(?:[.,]\d+)*")
 BLOCKS = ("p", "td", "th", "li", "h1", "h2", "h3", "figcaption", "tr", "div", "title")
@@ -28,8 +28,9 @@ Where = tuple[str, str, str]  # file, key, format
 
 @dataclass
 class Page:
-    """What stands in report.html: numbers with their sources, the text as lines, the tables as cells."""
+    """What stands in report.html (`name`): numbers with their sources, the text as lines, the tables as cells."""
 
+    name: str = "report.html"
     printed: list[tuple[Where, str]] = field(default_factory=list)
     unsourced: list[str] = field(default_factory=list)  # text that names no source
     lines: list[str] = field(default_factory=list)
@@ -81,19 +82,23 @@ class _Reader(HTMLParser):
             self._line = ""
 
 
-def read_page(path: Path) -> Page:
-    """Parse report.html; a missing file is a `UserError`."""
+def read_page(path: Path, again: str = AGAIN) -> Page:
+    """Parse report.html; a missing file is a `UserError`, which says that the command `again` writes it."""
     reader = _Reader()
-    reader.feed(_read(path))
+    reader.page.name = path.name
+    reader.feed(_read(path, again))
     reader.close()
     return reader.page
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, again: str) -> str:
+    name = "/".join(path.parts[-3:])  # reports/<study>/<file>; the folder above may be a copy
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `dvc repro report` and commit what it writes") from None
+        raise UserError(f"{name}: no such file; run {again} and commit what it writes") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name}: not UTF-8 ({error}); restore it (`git checkout -- {name}`), or run {again}") from None
 
 
 @dataclass
@@ -105,61 +110,73 @@ class Checked:
     unchecked: dict[str, int]  # file -> numbers that were read from it
 
 
-def check(root: Path, name: str, page_name: str = "report") -> Checked:
-    """Check the pages of reports/<name> against the files below `root`, a folder laid out like the project."""
+def check(root: Path, name: str, page_name: str = "report", again: str = AGAIN) -> Checked:
+    """Check the pages of reports/<name> against the files below `root`, a folder laid out like the project.
+
+    again: the command that writes these pages.
+    """
     folder = root / "reports" / name
-    page = read_page(folder / f"{page_name}.html")
-    listed = {(row["file"], row["key"], row["format"]): row["text"] for row in read_json(folder / "numbers.json")}
+    page = read_page(folder / f"{page_name}.html", again)
+    rows = read(folder / "numbers.json", list[Number], again, f"reports/{name}/numbers.json")
+    listed = {(row["file"], row["key"], row["format"]): row["text"] for row in rows}
     absent = sorted({file for file, _, _ in listed if not (root / file).is_file()})
     unchecked = {file: sum(key[0] == file for key in listed) for file in absent}
     guide = folder / GUIDE
-    told = NUMBER.findall(_plain(guide)) if guide.is_file() else []
-    wrong = [f"numbers.json: {line}" for line in recheck(folder / "numbers.json", root, skip=absent)]
-    wrong += _spans(root, page, listed, set(told))
+    told = NUMBER.findall(_bare(_read(guide, again))) if guide.is_file() else []
+    wrong = _spans(root, page, listed, set(told))
     wrong += _unsourced(folder, page)
-    wrong += _markdown(folder / f"{page_name}.md", page)
+    wrong += _markdown(_read(folder / f"{page_name}.md", again), f"{page_name}.md", page)
     wrong += _tables(folder / "tables", page)
     if told:
         wrong += _repeated(guide, page, folder, listed)
-    return Checked(len(listed) - sum(unchecked.values()), [f"{folder.name}/{line}" for line in wrong], unchecked)
+    return Checked(len(listed) - sum(unchecked.values()), [f"reports/{name}/{line}" for line in wrong], unchecked)
 
 
 def _spans(root: Path, page: Page, listed: dict[Where, str], told: set[str]) -> list[str]:
     ledger, wrong = Ledger(root), []
+    for (file, key, format), text in listed.items():
+        now = _now(root, ledger, (file, key, format), text)
+        if now != text:
+            wrong.append(f"numbers.json: {file}: {key}: printed {text}, the file says {now}")
     for (file, key, format), text in page.printed:
         if (file, key, format) not in listed:
-            wrong.append(f"report.html: {file}: {key} is printed ({text}), but numbers.json does not list it")
-        if not (root / file).is_file():
-            now = listed.get((file, key, format), text)
-        else:
-            try:
-                now = show(ledger.value(file, key), format)
-            except (KeyError, TypeError, ValueError, UserError):  # an edited key, format or value
-                now = "nothing"
+            wrong.append(f"{page.name}: {file}: {key} is printed ({text}), but numbers.json does not list it")
+        now = _now(root, ledger, (file, key, format), listed.get((file, key, format), text))
         if now != text:
-            wrong.append(f"report.html: {file}: {key}: printed {text}, the file says {now}")
+            wrong.append(f"{page.name}: {file}: {key}: printed {text}, the file says {now}")
     seen = {where for where, _ in page.printed}
     for (file, key, format), text in sorted(listed.items()):
         if (file, key, format) not in seen and not told.issuperset(NUMBER.findall(text)):
-            wrong.append(f"report.html: {file}: {key} is listed in numbers.json, but no number on the page names it")
+            wrong.append(f"{page.name}: {file}: {key} is listed in numbers.json, but no number on the page names it")
     return wrong
+
+
+def _now(root: Path, ledger: Ledger, where: Where, otherwise: str) -> str:
+    """What the file says today; `otherwise` where the file is not here."""
+    file, key, format = where
+    if not (root / file).is_file():
+        return otherwise
+    try:
+        return show(ledger.value(file, key), format)
+    except (KeyError, TypeError, ValueError, UserError):  # an edited key, format or value, or a damaged file
+        return "nothing"
 
 
 def _unsourced(folder: Path, page: Page) -> list[str]:
     """Scores on the page that name no source and are no parameter either."""
-    texts = [_read(folder / name) for name in DOCUMENTS if (folder / name).is_file()]
+    texts = [_read(folder / name, AGAIN) for name in DOCUMENTS if (folder / name).is_file()]
     known = {token for text in texts for token in SCORE.findall(text)}
     found = [token for text in page.unsourced for token in SCORE.findall(text)]
-    return [f"report.html: {token} is printed without a source" for token in found if token not in known]
+    return [f"{page.name}: {token} is printed without a source" for token in found if token not in known]
 
 
-def _markdown(path: Path, page: Page) -> list[str]:
+def _markdown(text: str, name: str, page: Page) -> list[str]:
     """Same numbers in the same order as on the page; captions stand twice where the page has an `alt` text too."""
     shown = [(token, "") for line in page.lines for token in NUMBER.findall(line)]
     written = []
-    for number, line in enumerate(_read(path).splitlines(), start=1):
-        written += [(token, f"{path.name} line {number}") for token in NUMBER.findall(_bare(line))]
-    return _unequal(written, shown, "report.html")
+    for number, line in enumerate(text.splitlines(), start=1):
+        written += [(token, f"{name} line {number}") for token in NUMBER.findall(_bare(line))]
+    return _unequal(written, shown, page.name)
 
 
 def _bare(text: str) -> str:
@@ -167,18 +184,14 @@ def _bare(text: str) -> str:
     return re.sub(r"\]\([^()]*\)", "]", re.sub(r"\\(.)", r"\1", text))
 
 
-def _plain(path: Path) -> str:
-    return _bare(_read(path))
-
-
 def _repeated(guide: Path, page: Page, folder: Path, listed: dict[Where, str]) -> list[str]:
     """Numbers of the guide that neither the page, numbers.json nor a document beside it holds."""
     sources = [*page.lines, *listed.values()]
-    sources += [_read(folder / name) for name in (*DOCUMENTS, "derived.json")]
+    sources += [_read(folder / name, AGAIN) for name in (*DOCUMENTS, "derived.json")]
     known = {token for text in sources for token in NUMBER.findall(text)}
     return [
-        f"{guide.name} line {number}: {token} stands neither in report.html nor in the documents beside it"
-        for number, line in enumerate(_plain(guide).splitlines(), start=1)
+        f"{guide.name} line {number}: {token} stands neither in {page.name} nor in the documents beside it"
+        for number, line in enumerate(_bare(_read(guide, AGAIN)).splitlines(), start=1)
         for token in NUMBER.findall(line)
         if token not in known and len(token) > 2  # one and two digits number steps and lists
     ]
@@ -211,17 +224,17 @@ def _tables(folder: Path, page: Page) -> list[str]:
         if grid in left:
             left.remove(grid)
         else:
-            wrong.append(f"tables/{path.name}: {_difference(grid, left)}")
+            wrong.append(f"tables/{path.name}: {_difference(grid, left, page.name)}")
     heads = [" | ".join(grid[0]) if grid else "without a row" for grid in left if not wrong]
-    return wrong + [f"report.html: the table {head} has no file in tables/" for head in heads]
+    return wrong + [f"{page.name}: the table {head} has no file in tables/" for head in heads]
 
 
-def _difference(grid: list[list[str]], tables: list[list[list[str]]]) -> str:
+def _difference(grid: list[list[str]], tables: list[list[list[str]]], other: str) -> str:
     """The first cell that differs from the page's table with the same header and number of rows."""
     for table in tables:
         if table and grid and table[0] == grid[0] and len(table) == len(grid):
             for row, (mine, theirs) in enumerate(zip(grid, table, strict=True), start=1):
                 for column, (a, b) in enumerate(zip(mine, theirs, strict=False)):
                     if a != b:
-                        return f"row {row}, {grid[0][column]}: {a!r}, where report.html has {b!r}"
-    return "report.html has no such table"
+                        return f"row {row}, {grid[0][column]}: {a!r}, where {other} has {b!r}"
+    return f"{other} has no such table"

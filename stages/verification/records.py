@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from stages.errors import UserError
-from stages.files import read_json
 from stages.params import Params, read_yaml
+from stages.shapes import Entry, Recorded, checked, read
 from stages.sums import digest, listing
 
 ONCE = ("collect", "rebalance", "pretrain")
+LOCK_AGAIN = "`dvc repro`"
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,14 @@ def chain(params: Params, phase: str) -> list[str]:
 def from_lock(root: Path, params: Params) -> Record | None:
     """The study's stages in dvc.lock; None where it holds another study (it holds one at a time)."""
     path = root / "dvc.lock"
-    listed = (read_yaml(path).get("stages") or {}) if path.is_file() else {}
+    try:
+        listed = (read_yaml(path).get("stages") or {}) if path.is_file() else {}
+    except UserError as error:
+        raise UserError(f"dvc.lock: {str(error).removeprefix(f'{path}: ')}; {LOCK_AGAIN}") from None
+    checked(listed, dict[str, dict[str, Any]], "dvc.lock", LOCK_AGAIN)
     record = Record("dvc.lock", {}, {})
     for name in stage_names(params):
-        entry = listed.get(name) or {}
+        entry = checked(listed.get(name) or {}, Entry, "dvc.lock", LOCK_AGAIN)
         outs = {row["path"]: row["md5"] for row in entry.get("outs") or ()}
         if any(out.split("/")[1:2] == [params.study] for out in outs):
             record.outs[name] = outs
@@ -59,7 +65,7 @@ def from_provenance(root: Path, params: Params) -> Record | None:
     file = f"reports/{params.study}/provenance.json"
     if not (root / file).is_file():
         return None
-    stages = read_json(root / file)["stages"]
+    stages = read(root / file, Recorded, name=file)["stages"]
     names = [name for name in stage_names(params) if name in stages]
     return Record(file, {n: stages[n]["outs"] for n in names}, {n: stages[n]["deps"] for n in names})
 
@@ -87,7 +93,8 @@ def committed(root: Path, params: Params) -> Record:
 def contradictions(root: Path, params: Params, record: Record) -> list[str]:
     """Where the commit disagrees with itself, one line each.
 
-    dvc.lock against provenance.json, and every recorded out that Git holds against the bytes in Git.
+    dvc.lock against provenance.json (outs and deps), and every recorded out that Git holds against the bytes in Git.
+    What the deps themselves name is compared in `deps.check`.
     """
     lines = []
     other = from_provenance(root, params)
@@ -96,8 +103,30 @@ def contradictions(root: Path, params: Params, record: Record) -> list[str]:
         for path, md5 in record.paths().items():
             if path in theirs and theirs[path] != md5:
                 lines.append(f"{path}: {record.file} says {md5}, {other.file} says {theirs[path]}")
+        for stage, deps in record.deps.items():
+            told = other.deps.get(stage, {})
+            lines += [f"{stage}: {path}: {record.file} says {md5}, {other.file} says {told[path]}"
+                      for path, md5 in deps.items() if told.get(path, md5) != md5]  # fmt: skip
+    kept = kept_by_git(root, params)
     for path, md5 in record.paths().items():
         files = listing(root / path)  # None: DVC keeps it, a clone does not have it
-        if files is not None and digest(files) != md5:
+        if files is None and path in kept:
+            lines.append(
+                f"{path}: {record.file} says {md5}, but the commit does not hold it; `git add {path}` and commit"
+            )
+        elif files is not None and digest(files) != md5:
             lines.append(f"{path}: {record.file} says {md5}, the committed file has {digest(files)}")
     return lines
+
+
+def kept_by_git(root: Path, params: Params) -> set[str]:
+    """Outs that dvc.yaml leaves to Git (`cache: false`): a clone must have them."""
+    found = set()
+    blocks = read_yaml(root / "dvc.yaml").get("stages") or {}
+    for block in checked(blocks, dict[str, dict[str, Any]], "dvc.yaml", "`git checkout HEAD~1 -- dvc.yaml`").values():
+        block = block.get("do", block)
+        for row in (row for kind in ("outs", "metrics", "plots") for row in block.get(kind) or ()):
+            named = row.items() if isinstance(row, dict) else ()
+            found |= {path for path, options in named if (options or {}).get("cache") is False}
+    values = [{"study": params.study, "key": phase} for phase in params.phases]
+    return {path.replace("${study}", row["study"]).replace("${key}", row["key"]) for path in found for row in values}
