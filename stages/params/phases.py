@@ -195,7 +195,9 @@ class Weights(Block):
     name: str | None = (
         None  # torchvision, timm or ultralytics checkpoint, e.g. DeepLabV3_MobileNet_V3_Large_Weights.DEFAULT
     )
-    sha256: Sha256 | None = None  # required with path; null with name: the hash in the published file name is checked
+    # required with path; null with name: the hash in the published file name is checked, and where that has none
+    # (timm, segmentation-models-pytorch, Ultralytics) `pretrain` says what it downloaded and stops until this is given
+    sha256: Sha256 | None = None
 
     @model_validator(mode="after")
     def _one_origin(self):
