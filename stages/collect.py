@@ -155,8 +155,9 @@ def _not_empty(records: Sequence[Record], params: Params) -> None:
 def _header(params: Params, items: Sequence[Item], records: Sequence[Record], problems: Problems) -> dict[str, Any]:
     """dataset.json: what was taken from where, and what was not."""
     origin = {item.name: item.source for item in items}
+    annotated = {item.name for item in items if item.labelled and item.split != "unlabeled"}
     images = Counter((origin[record.source], record.split) for record in records)
-    labelled = Counter((origin[record.source], record.split) for record in records if record.split != "unlabeled")
+    labelled = Counter((origin[record.source], record.split) for record in records if record.source in annotated)
     return {
         "study": params.study,
         "task": params.task,
