@@ -83,6 +83,22 @@ def test_yolo_paths_do_not_leave_the_root(tmp_path):
     assert [(row.kind, row.path) for row in problems.serious] == [("listed_missing", "list.txt")] * 3
 
 
+def test_names_longer_than_a_file_name_can_be_are_rows_like_others(tmp_path):
+    long = "n" * 300 + ".png"
+    made = coco(tmp_path, {"good.png": [(1, 1, 5, 5)]})
+    made["images"].append({"id": "long", "file_name": long, "width": 64, "height": 48})
+    coco_file(tmp_path, "train", made)
+    items, problems = read(tmp_path, params(ONE))
+    assert kinds(problems) == {("label_without_image", f"train/{long}")}
+    assert sorted(items) == ["train/good.png"]
+
+    root = yolo(tmp_path / "set", {"train/p": "", "valid/q": ""}, "train: list.txt\nval: valid/images\nnames: [a, b]\n")
+    (root / "list.txt").write_text(f"train/images/{long}\ntrain/images/p.png\n")
+    items, problems = read(root, params({"kind": "yolo"}))
+    assert kinds(problems) == {("listed_missing", "list.txt")}
+    assert sorted(items) == ["train/images/p.png", "valid/images/q.png"]
+
+
 def test_an_image_in_two_splits_is_named(tmp_path):
     root = yolo(tmp_path, {"train/p": ""}, "train: train/images\nval: train/images\nnames: [a, b]\n")
     _, problems = read(root, params({"kind": "yolo"}))

@@ -17,7 +17,7 @@ from stages.params import Params, read_yaml
 from stages.params.data import Split, YoloSource
 from stages.sources import Item
 from stages.sources.boxes import RawBox, check, class_table, note_left_out, read_annotations, stored_size
-from stages.sources.listing import below, holds, shown, usable, walk
+from stages.sources.listing import below, holds, shown, there, usable, walk
 from stages.sources.problems import Problems
 
 SPLIT_KEYS: dict[Split, tuple[str, ...]] = {
@@ -129,7 +129,7 @@ def _rooted(entry: str, base: str, folder: Path, root: Path) -> Path | None:
         for start in range(len(parts)):
             for place in roots:
                 path = place.joinpath(*parts[start:])
-                if path.exists() and path.resolve().is_relative_to(root.resolve()):
+                if there(path) and path.resolve().is_relative_to(root.resolve()):
                     return path
     return folder if not any(_parts(entry)) and not _absolute(entry) else None
 
