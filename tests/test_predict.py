@@ -1,6 +1,7 @@
 """`retrace predict` on images, folders and videos: four files per frame, honest about what could not be read."""
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -121,6 +122,19 @@ def test_unknown_phase_and_missing_source(project, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), picture(0))
     result = predict(project, tmp_path / "a.png", "--phase", "best", "-o", tmp_path / "out")
     assert result.returncode == 1 and "allowed: baseline, mae_ohem" in result.stderr
+
+
+def test_weights_for_other_classes_are_refused_before_anything_is_written(project, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), picture(0))
+    shutil.copytree(project, tmp_path / "project")
+    path = tmp_path / "project" / "models/lanes/mae_ohem/model.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"classes": ["Road", "White Solid", "White Dashed"]}))
+    result = predict(tmp_path / "project", tmp_path / "a.png", "-o", tmp_path / "out")
+    assert result.returncode == 1
+    assert "models/lanes/mae_ohem: was trained for other classes: Road, White Solid, White Dashed (3)" in result.stderr
+    assert "params.yaml has Background, White Solid, White Dashed (3)" in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

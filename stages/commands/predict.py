@@ -18,7 +18,7 @@ import numpy as np
 from stages.dataset.palette import paint, palette
 from stages.errors import UserError
 from stages.files import write_bytes, write_json
-from stages.models.predict import Detections, choose_device, load_predictor
+from stages.models.predict import Detections, choose_device, load_predictor, require_same_classes
 from stages.params import Params
 from stages.progress import bars
 
@@ -57,7 +57,9 @@ def predict(params: Params, source: Path, phase: str | None, every: int, limit: 
         raise UserError(f"{source}: no such file or folder; give an image, a folder of images or a video")
     if every < 1 or (limit is not None and limit < 1):
         raise UserError("--every and --max-frames must be 1 or more")
-    predictor = load_predictor(Path("models") / params.study / name, choose_device(params.machine.device))
+    shipped = Path("models") / params.study / name
+    predictor = load_predictor(shipped, choose_device(params.machine.device))
+    require_same_classes(predictor, params, shipped)
     out.mkdir(parents=True, exist_ok=True)
     run, video = Run(), None
     frames, total, rate = _open(source, every, run)
