@@ -212,7 +212,7 @@ def test_classes_are_selected_renamed_and_merged(tmp_path):
 @pytest.mark.parametrize(
     ("classes", "mapping", "message"),
     [
-        (["a", "z"], None, "'z', which data.yaml does not have; names there: 'a', 'b'"),
+        (["a", "z"], None, "'z', which is not among the names in data.yaml: 'a', 'b'"),
         (["a"], {"a": ["b"], "y": ["a"]}, "'y' is not in classes"),
         (["a", "b"], {"a": ["b"]}, "'b' has no entry"),
         (["a", "b"], {"a": ["b"], "b": ["b"]}, "'b' stands for both 'a' and 'b'"),

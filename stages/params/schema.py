@@ -46,7 +46,7 @@ class Report(Block):
     summary: str = ""
     data_needed: str = ""  # one line for `retrace studies`: where the real data comes from
     real_data: bool = True  # false: demo data; claims are then "not comparable"
-    headline: str = "mIoU"
+    headline: str = "mIoU"  # detection: AP50
     focus_classes: Items[str] = ()
     class_groups: dict[str, Items[str]] = Field(default_factory=dict)
     colors: dict[str, Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]] = Field(default_factory=dict)

@@ -48,7 +48,7 @@ def read(root: Path, params: Params, problems: Problems) -> list[Item]:
         detail = f"no such file; {shown(yaml.parent, root)} holds: {holds(yaml.parent)}"
         problems.stop("missing_file", shown(yaml, root), detail)
         return []
-    content = read_yaml(yaml)
+    content = read_yaml(yaml, source.data_yaml)
     names = _names(content, source.data_yaml)
     table = class_table(source.classes, params.classes, names.values(), source.data_yaml)
     rows = _Rows(names, table, source.polygons, source.missing_labels)
