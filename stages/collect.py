@@ -146,18 +146,24 @@ def _convert(jobs: Sequence[Job], problems: Problems) -> list[Record]:
 
 
 def _not_empty(records: Sequence[Record], params: Params) -> None:
+    where = LOGS / params.study / "problems.csv"
     if not any(record.split != "unlabeled" for record in records):
+        raise UserError(f"data: no usable labelled image in {params.data.root}; check data.source and {where}")
+    train = [record for record in records if record.split == "train"]
+    if train and not any(record.counts for record in train):
+        what = "an object" if params.task == "detection" else "a pixel"
         raise UserError(
-            f"data: no usable labelled image in {params.data.root}; check data.source and "
-            f"{LOGS / params.study / 'problems.csv'}"
+            f"data: none of the {len(train)} train images has {what} of a class ({', '.join(params.classes)}), so "
+            f"nothing could be learned; check data.source, the annotations of train and {where}"
         )
 
 
 def _header(params: Params, items: Sequence[Item], records: Sequence[Record], problems: Problems) -> dict[str, Any]:
     """dataset.json: what was taken from where, and what was not."""
     origin = {item.name: item.source for item in items}
+    annotated = {item.name for item in items if item.labelled and item.split != "unlabeled"}
     images = Counter((origin[record.source], record.split) for record in records)
-    labelled = Counter((origin[record.source], record.split) for record in records if record.split != "unlabeled")
+    labelled = Counter((origin[record.source], record.split) for record in records if record.source in annotated)
     return {
         "study": params.study,
         "task": params.task,

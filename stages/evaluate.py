@@ -16,7 +16,14 @@ from stages.metrics import speed
 from stages.metrics.boxes import score_boxes
 from stages.metrics.masks import score_masks
 from stages.metrics.work import Work
-from stages.models.predict import WEIGHTS, Predictor, choose_device, describe_device, load_predictor
+from stages.models.predict import (
+    WEIGHTS,
+    Predictor,
+    choose_device,
+    describe_device,
+    load_predictor,
+    require_same_classes,
+)
 from stages.params import Params, load
 from stages.seeds import make_deterministic
 
@@ -34,7 +41,7 @@ def main(*arguments: str) -> None:
     with journal(params.study, "evaluate", phase) as entry:
         shipped = Path("models", params.study, phase)
         predictor = load_predictor(shipped, device)
-        _check(predictor, params, shipped)
+        require_same_classes(predictor, params, shipped)
         manifest = read_manifest(Path("data", params.study, "raw"))
         lists: dict[str, list[str]] = {split: _labeled(manifest, params, split) for split in params.evaluate.splits}
         target = Path("metrics", params.study, phase)
@@ -67,12 +74,6 @@ def _phase(arguments: tuple[str, ...], params: Params) -> str:
         allowed = ", ".join(params.phases)
         raise UserError(f"stages.evaluate takes the name of one phase, not {given!r}; allowed: {allowed}")
     return arguments[0]
-
-
-def _check(predictor: Predictor, params: Params, shipped: Path) -> None:
-    config = predictor.config
-    if list(config["classes"]) != list(params.classes) or config["task"] != params.task:
-        raise UserError(f"{shipped}: was trained for other classes or another task than params.yaml's; run `dvc repro`")
 
 
 def _labeled(manifest: Manifest, params: Params, split: str) -> list[str]:

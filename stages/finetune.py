@@ -99,7 +99,8 @@ def ultralytics_engine(params: Params, name: str, phase: UltralyticsPhase, note:
     note |= describe_device(device)
     raw, splits = Path("data", params.study, "raw"), Path("data", params.study, "splits")
     manifest, lists = read_manifest(raw), _lists(splits)
-    files = _dependencies(manifest, splits, Path("models", params.study, phase.init), yolo.local_file(phase))
+    start = Path("models", params.study, phase.init)
+    files = _dependencies(manifest, splits, start, yolo.local_file(phase, name))
     scratch = Scratch(params.study, name, fingerprint(_identity(params, name, phase), files, f"{device.type} x1"))
     with Monitor(params.study, name) as monitor:
         result, counts = yolo.train(params, name, manifest, lists, device, scratch, monitor, note)

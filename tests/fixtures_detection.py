@@ -1,5 +1,6 @@
 """A finished `collect` and `rebalance` for detection in miniature: rectangles to find, and the parameters for them."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ backbone:
 head:
   - [[2, 3], 1, Detect, [nc]]
 """
+SMALL_SHA256 = hashlib.sha256(SMALL_YOLO.encode()).hexdigest()
 HYPERPARAMETERS = {
     "epochs": 4,
     "imgsz": 64,
@@ -94,7 +96,7 @@ def params(changes: dict[str, Any] | None = None) -> dict[str, Any]:
                 "resize_range": [56, 72],
                 "monitor": "AP50",
             },
-            "ultralytics": {"model": "small.yaml", "hyperparameters": HYPERPARAMETERS},
+            "ultralytics": {"model": "small.yaml", "model_sha256": SMALL_SHA256, "hyperparameters": HYPERPARAMETERS},
         },
         "phases": {"yolo": {"engine": "ultralytics", "init": "none"}, "light": {"init": "none"}},
         "evaluate": {"bootstrap": 100, "min_reliable": 1, "samples": 0},

@@ -140,16 +140,29 @@ def test_a_re_rooted_path_is_said(tmp_path):
     assert "'/home/x/train/images' read as train/images" in problems.rows[0].detail
 
 
-def test_missing_label_file_is_background_and_counted(tmp_path):
-    items, problems = read(yolo(tmp_path, {"train/p": "", "train/q": None, "valid/r": ""}), params({"kind": "yolo"}))
-    assert len(items) == 3
+def test_a_missing_label_file_is_a_problem_or_background_when_asked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    some = {"train/p": "0 .5 .5 .5 .5", "train/empty": "", "train/q": None, "train/r": None, "valid/s": "0 .5 .5 .5 .5"}
+    root = yolo(tmp_path / "source", some)
+    items, problems = read(root, params({"kind": "yolo"}))
+    assert kinds(problems) == {("image_without_label", f"train/images/{name}.png") for name in "qr"}
+    assert "set data.source.missing_labels: background" in problems.rows[0].detail
+    assert sorted(items) == ["train/images/empty.png", "train/images/p.png", "valid/images/s.png"]
+    assert collect.collect(params({"kind": "yolo"}, on_error="skip"))["quarantined"] == 2
+
+    source = {"kind": "yolo", "missing_labels": "background"}
+    items, problems = read(root, params(source))
+    assert len(items) == 5
     assert problems.serious == []
-    assert [(row.kind, row.path) for row in problems.rows] == [("background", "train/images/q.png")]
+    assert problems.counts() == {"background": 2}
+    header = collect.collect(params(source))
+    counts = {row["split"]: (row["images"], row["labelled"]) for row in header["sources"]}
+    assert counts == {"train": (4, 2), "val": (1, 1)}  # the two backgrounds were annotated by nobody
 
 
 def test_a_split_without_any_label_file_stops(tmp_path):
     _, problems = read(yolo(tmp_path, {"train/p": "", "valid/q": None}), params({"kind": "yolo"}))
-    assert ("missing_labels", "valid/labels") in kinds(problems)
+    assert kinds(problems) == {("missing_labels", "valid/labels")}
 
 
 def test_polygons_are_refused_or_read_as_boxes_aloud(tmp_path):
@@ -199,7 +212,7 @@ def test_classes_are_selected_renamed_and_merged(tmp_path):
 @pytest.mark.parametrize(
     ("classes", "mapping", "message"),
     [
-        (["a", "z"], None, "'z', which data.yaml does not have; names there: 'a', 'b'"),
+        (["a", "z"], None, "'z', which is not among the names in data.yaml: 'a', 'b'"),
         (["a"], {"a": ["b"], "y": ["a"]}, "'y' is not in classes"),
         (["a", "b"], {"a": ["b"]}, "'b' has no entry"),
         (["a", "b"], {"a": ["b"], "b": ["b"]}, "'b' stands for both 'a' and 'b'"),

@@ -83,6 +83,22 @@ def test_yolo_paths_do_not_leave_the_root(tmp_path):
     assert [(row.kind, row.path) for row in problems.serious] == [("listed_missing", "list.txt")] * 3
 
 
+def test_names_longer_than_a_file_name_can_be_are_rows_like_others(tmp_path):
+    long = "n" * 300 + ".png"
+    made = coco(tmp_path, {"good.png": [(1, 1, 5, 5)]})
+    made["images"].append({"id": "long", "file_name": long, "width": 64, "height": 48})
+    coco_file(tmp_path, "train", made)
+    items, problems = read(tmp_path, params(ONE))
+    assert kinds(problems) == {("label_without_image", f"train/{long}")}
+    assert sorted(items) == ["train/good.png"]
+
+    root = yolo(tmp_path / "set", {"train/p": "", "valid/q": ""}, "train: list.txt\nval: valid/images\nnames: [a, b]\n")
+    (root / "list.txt").write_text(f"train/images/{long}\ntrain/images/p.png\n")
+    items, problems = read(root, params({"kind": "yolo"}))
+    assert kinds(problems) == {("listed_missing", "list.txt")}
+    assert sorted(items) == ["train/images/p.png", "valid/images/q.png"]
+
+
 def test_an_image_in_two_splits_is_named(tmp_path):
     root = yolo(tmp_path, {"train/p": ""}, "train: train/images\nval: train/images\nnames: [a, b]\n")
     _, problems = read(root, params({"kind": "yolo"}))
@@ -219,6 +235,46 @@ def test_voc_files_all_in_one_pass(tmp_path):
     assert kinds(problems) == expected | {("label_without_image", "Annotations/orphan.xml")}
     assert sorted(items) == ["JPEGImages/good.png"]
     assert any("has a DOCTYPE" in row.detail for row in problems.rows)
+
+
+def test_a_voc_class_that_no_file_shows_is_named_with_a_way_on(tmp_path):
+    root = voc(tmp_path, {"p": voc_xml([("a", (1, 1, 9, 9))])})
+    with pytest.raises(UserError) as caught:
+        read(root, params(VOC))
+    assert "'b', which is not among the names in the XML files of Annotations: 'a'" in str(caught.value)
+    assert "with [] for a class that never occurs" in str(caught.value)
+    items, problems = read(root, params(VOC | {"classes": {"a": ["a"], "b": []}}))
+    assert len(items["JPEGImages/p.png"].boxes) == 1 and problems.serious == []
+
+
+def test_ids_are_said_to_be_whole_numbers_or_text(tmp_path):
+    made = coco(tmp_path, {"p.png": [(1, 1, 5, 5)]})
+    made["images"][0]["id"] = 1.0
+    coco_file(tmp_path, "train", made)
+    _, problems = read(tmp_path, params(ONE))
+    assert any("id 1.0; must be a whole number or text" in row.detail for row in problems.serious)
+
+
+@pytest.mark.parametrize(("content", "found"), [("", "is empty"), ("- a\n", "holds a list"), ("words", "holds a text")])
+def test_a_data_yaml_that_is_no_mapping_is_one_line_without_the_machines_paths(tmp_path, content, found):
+    root = yolo(tmp_path, {"train/p": ""}, content)
+    with pytest.raises(UserError) as caught:
+        read(root, params({"kind": "yolo"}))
+    assert str(caught.value) == (
+        f"data.yaml: {found}; it must hold a mapping of names to values, one `name: value` a line"
+    )
+
+
+def test_train_images_without_a_single_object_stop_collect(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for split, boxes in (("train", []), ("val", [(1, 1, 5, 5)])):
+        coco_file(tmp_path / "source", split, coco(tmp_path / "source", {f"{split}.png": boxes}, split))
+    source = {"kind": "coco"} | {
+        key: {split: COCO[key][split] for split in ("train", "val")} for key in ("annotations", "images")
+    }
+    with pytest.raises(UserError, match=r"none of the 1 train images has an object of a class \(a, b\)"):
+        collect(params(source))
+    assert not (tmp_path / "data/boxes/raw").exists()
 
 
 def test_collect_lists_all_faults_or_leaves_their_images_out(tmp_path, monkeypatch):

@@ -123,7 +123,6 @@ def test_classic_unet_has_no_encoder_to_freeze():
         ({"architecture": "unet", "encoder": "resnet18", "decoder_channels": [8] * 6}, "2 to 5 widths"),
         ({"architecture": "dpt", "encoder": "tu-resnet18"}, "needs a timm ViT"),
         ({"architecture": "dpt", "encoder": "tu-vit_tiny_patch16_224", "decoder_channels": [8]}, "takes 4 widths"),
-        ({"architecture": "deeplabv3", "encoder": "resnet18"}, "mobilenet_v3_large or resnet50"),
         ({"architecture": "fasterrcnn", "encoder": "resnet50_fpn"}, "allowed: unet, dpt, unet_classic, deeplabv3"),
     ],
 )

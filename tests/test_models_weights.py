@@ -1,9 +1,7 @@
-"""Weights in and out: round trips, strict transfers that name tensors, published checkpoints, and no trust in files."""
+"""Weights in and out: round trips, strict transfers that name tensors, and no trust in files."""
 
-import http.server
 import os
 import pickle
-import threading
 from pathlib import Path
 
 import pytest
@@ -17,10 +15,9 @@ from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
 from stages.errors import UserError
 from stages.files import sha256_of, write_json
-from stages.models import detection, published
+from stages.models import detection
 from stages.models.build import build
 from stages.models.mae import build_mae
-from stages.models.published import address, fetch
 from stages.models.segmentation import core, encoder_of
 from stages.models.weights import (
     load_encoder,
@@ -32,7 +29,7 @@ from stages.models.weights import (
     start_file,
     write_tensors,
 )
-from stages.params.phases import Mae, Model, Weights
+from stages.params.phases import Mae, Model
 
 CLASSES = ("a", "b", "c")
 UNET = Model(architecture="unet", encoder="tu-convnextv2_atto", decoder_channels=(8, 8))
@@ -242,88 +239,3 @@ def test_the_start_of_a_phase_is_its_own_file_before_the_common_one(tmp_path):
     write_json(tmp_path / "start.json", {"method": "weights", "files": {"one": files["one"]}})
     with pytest.raises(UserError, match="neither 'two' nor 'all'"):
         start_file(tmp_path, "two")
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        (
-            "DeepLabV3_MobileNet_V3_Large_Weights.COCO_WITH_VOC_LABELS_V1",
-            "https://download.pytorch.org/models/deeplabv3_mobilenet_v3_large-fc3c493d.pth",
-        ),
-        (
-            "FasterRCNN_MobileNet_V3_Large_FPN_Weights.DEFAULT",
-            "https://download.pytorch.org/models/fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth",
-        ),
-        ("yolo11s", "https://github.com/ultralytics/assets/releases/download/v8.4.0/yolo11s.pt"),
-        ("convnextv2_atto.fcmae", "https://huggingface.co/timm/convnextv2_atto.fcmae/resolve/main/model.safetensors"),
-        (
-            "vgg11.imagenet",
-            "https://huggingface.co/smp-hub/vgg11.imagenet/resolve/ad8b90e1051c38fdbf399cf5016886a1be357390/model.safetensors",
-        ),
-    ],
-)
-def test_named_checkpoints_have_an_address(name, expected, no_network):
-    assert address(name) == expected
-
-
-@pytest.mark.parametrize(
-    "name", ["yolo11x", "Nothing_Weights.DEFAULT", "convnextv2_atto.nope", "../yolo11s", "a.b.c", ""]
-)
-def test_unknown_names_are_refused(name, no_network):
-    with pytest.raises(UserError, match="no such checkpoint; allowed"):
-        address(name)
-
-
-def test_without_network_it_says_what_to_download_and_where_to_put_it(no_network, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError) as caught:
-        fetch(Weights(name="yolo11s", sha256="0" * 64), "toe_drain")
-    text = str(caught.value)
-    assert "download https://github.com/ultralytics/assets/releases/download/v8.4.0/yolo11s.pt" in text
-    assert "set pretrain.weights.toe_drain.path to the file" in text
-    assert "\n" not in text
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
-def test_a_local_file_is_read_only_with_the_right_hash(tmp_path):
-    (tmp_path / "a.pt").write_bytes(b"weights")
-    right = sha256_of(tmp_path / "a.pt")
-    path = str(tmp_path / "a.pt")
-    assert fetch(Weights(path=path, sha256=right)) == tmp_path / "a.pt"
-    with pytest.raises(UserError, match=rf"has sha256 {right}, not {'0' * 64}; it was not read"):
-        fetch(Weights(path=path, sha256="0" * 64))
-    with pytest.raises(UserError, match="no such file"):
-        fetch(Weights(path=path + "x", sha256=right))
-
-
-def test_a_download_is_kept_once_its_hash_is_right(tmp_path, monkeypatch):
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site/net.pth").write_bytes(b"published" * 1000)
-    right, asked = sha256_of(tmp_path / "site/net.pth"), []
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args):
-            super().__init__(*args, directory=str(tmp_path / "site"))
-
-        def log_message(self, *_):
-            asked.append(self.path)
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        monkeypatch.chdir(tmp_path)
-        url = f"http://127.0.0.1:{server.server_port}/net.pth"
-        monkeypatch.setattr(published, "address", lambda name, where: url)
-        with pytest.raises(UserError, match="it was not read"):
-            fetch(Weights(name="net", sha256="0" * 64))
-        assert not list((tmp_path / ".retrace").rglob("*.p*"))
-        path = fetch(Weights(name="net", sha256=right))
-        assert path.read_bytes() == b"published" * 1000
-        assert fetch(Weights(name="net", sha256=right)) == path
-        assert len(asked) == 2  # the third time nothing is asked for
-        path.write_bytes(b"spoiled")
-        assert sha256_of(fetch(Weights(name="net", sha256=right))) == right
-    finally:
-        server.shutdown()
-        server.server_close()

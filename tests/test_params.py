@@ -10,6 +10,8 @@ from stages.errors import UserError
 from stages.params import parse, read_yaml
 
 STUDY = Path(__file__).parent.parent / "studies" / "lanes.yaml"
+CLAIM = {"label": "x", "value": 0.5}
+EXPECTED = {"value": 0.5, "tolerance": 0.1}
 STUDIES = sorted(STUDY.parent.glob("*.yaml"))
 
 
@@ -48,6 +50,23 @@ def put(values, key, value):
         ("pretrain.method", "none", ["phases.mae_ohem.init = 'pretrain'", "mae, weights"]),
         ("pretrain.method", "weights", ["pretrain", "needs the block pretrain.weights"]),
         ("report.focus_classes", ["Kerb"], ["report.focus_classes", "'Kerb' is not a class"]),
+        (
+            "phase_defaults.fabric.monitor",
+            "miou",
+            ["phases.baseline.monitor = 'miou'", "mIoU, focus_mIoU", "IoU/<class>"],
+        ),
+        ("phase_defaults.fabric.monitor", "val_loss", ["phases.baseline.monitor = 'val_loss'", "no validation metric"]),
+        ("phase_defaults.fabric.monitor", "IoU/Kerb", ["phases.baseline.monitor = 'IoU/Kerb'"]),
+        ("report.headline", "AP50", ["report.headline = 'AP50'", "not a metric of segmentation", "mIoU"]),
+        ("report.claims", [CLAIM | {"metric": "AP5"}], ["report.claims.0.metric = 'AP5'", "group/<class group>"]),
+        ("report.claims", [CLAIM | {"metric": "val_loss", "split": "test"}], ["report.claims.0.split = 'test'", "val"]),
+        ("expected", [EXPECTED | {"metric": "AP5"}], ["expected.0.metric = 'AP5'", "mIoU", "IoU/<class>"]),
+        ("expected", [EXPECTED | {"metric": "latency_ms"}], ["expected.0.metric = 'latency_ms'"]),
+        (
+            "phase_defaults.fabric.model",
+            {"architecture": "deeplabv3", "encoder": "resnet101"},
+            ["phases.baseline.model", "encoder = 'resnet101'", "mobilenet_v3_large, resnet50"],
+        ),
         ("surprise", 1, ["surprise: unknown key", "rebalance"]),
         ("phase_defaults", {"keras": {}}, ["phase_defaults", "fabric, ultralytics"]),
     ],
@@ -60,6 +79,68 @@ def test_refusals_name_key_value_and_choices(values, key, value, expected):
     assert message.startswith("params.yaml: ")
     for part in expected:
         assert part in message, message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        (
+            "phase_defaults.ultralytics.hyperparameters.imgsz",
+            200,
+            "phases.yolo.hyperparameters.imgsz = 200: must be a multiple of 32, e.g. 192 or 224",
+        ),
+        (
+            "phase_defaults.fabric.resize_range",
+            [272, 240],
+            "phases.mobilenet.resize_range = [272, 240]: the first number",
+        ),
+        ("phase_defaults.fabric.monitor", "AP5", "phases.mobilenet.monitor = 'AP5': no validation metric of detection"),
+        (
+            "phases.mobilenet.model",
+            {"encoder": "resnet18"},
+            "encoder = 'resnet18': fasterrcnn takes mobilenet_v3_large_fpn",
+        ),
+        ("report.claims", [CLAIM | {"metric": "mIoU"}], "report.claims.0.metric = 'mIoU': not a metric of detection"),
+    ],
+)
+def test_detection_settings_that_cannot_train_are_refused_before_anything_runs(key, value, expected):
+    values = read_yaml(STUDY.with_name("plates.yaml"))
+    put(values, key, value)
+    with pytest.raises(UserError) as error:
+        parse(values)
+    assert expected in str(error.value)
+
+
+def test_a_focus_monitor_needs_focus_classes(values):
+    put(values, "phase_defaults.fabric.monitor", "focus_mIoU")
+    put(values, "report.claims", [])
+    parse(values)
+    put(values, "report.focus_classes", [])
+    with pytest.raises(UserError, match=r"monitor = 'focus_mIoU': is the mean over report.focus_classes"):
+        parse(values)
+
+
+def test_the_schema_knows_what_is_measured_and_what_the_libraries_have():
+    from stages.metrics import detection, segmentation
+    from stages.models.detection import FASTER_RCNN
+    from stages.models.segmentation import DEEPLABV3
+    from stages.params import metrics, phases
+    from stages.reporting import comparisons, inputs
+
+    assert {task: set(names) for task, names in inputs.OVERALL.items()} == {
+        task: set(names) for task, names in metrics.OVERALL.items()
+    }
+    measured = {*detection.COCO_SCORES, *detection.AT_CONFIDENCE, *detection.AT_BEST}
+    assert {*metrics.OVERALL["detection"], *metrics.DETAILS["detection"]} == measured
+    assert metrics.OVERALL["segmentation"] == segmentation.OVERALL
+    assert metrics.PER_CLASS == {"segmentation": segmentation.PER_CLASS, "detection": detection.PER_CLASS}
+    assert metrics.MONITORED["detection"][0] == detection.COCO_SCORES
+    assert (set(metrics.OF_THE_FILE), metrics.OF_THE_RUN) == (set(comparisons.OF_THE_FILE), comparisons.SPEED)
+    assert metrics.VAL_LOSS == comparisons.VAL_LOSS
+    assert {name: set(known) for name, known in phases.ENCODERS.items()} == {
+        "deeplabv3": set(DEEPLABV3),
+        "fasterrcnn": set(FASTER_RCNN),
+    }
 
 
 def test_a_cycle_of_phases_is_refused(values):

@@ -1,6 +1,8 @@
 """`retrace predict` on images, folders and videos: four files per frame, honest about what could not be read."""
 
 import json
+import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -100,6 +102,14 @@ def test_a_clip_that_breaks_off_keeps_its_frames(project, tmp_path):
     assert "cut off or damaged" in result.stderr
 
 
+def test_a_damaged_clip_is_said_by_us_alone(project, tmp_path):
+    content = bytearray(clip(tmp_path / "whole.mp4", 40).read_bytes())
+    content[2000:9000] = bytes(7000)
+    (tmp_path / "bad.mp4").write_bytes(content)
+    result = predict(project, tmp_path / "bad.mp4", "-o", tmp_path / "out")
+    assert not [line for line in result.stderr.splitlines() if " @ 0x" in line or line.startswith("[")]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "part"),
     [
@@ -121,6 +131,70 @@ def test_unknown_phase_and_missing_source(project, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), picture(0))
     result = predict(project, tmp_path / "a.png", "--phase", "best", "-o", tmp_path / "out")
     assert result.returncode == 1 and "allowed: baseline, mae_ohem" in result.stderr
+
+
+def test_pictures_of_one_name_keep_their_results_apart(project, tmp_path):
+    names = ("a.jpg", "a.png", "A.bmp", "sub/b.jpg", "sub__b.jpg", "c.jpg", "d" * 240 + ".png")
+    for seed, name in enumerate(names):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "in" / name), picture(seed))
+    result = predict(project, tmp_path / "in", "-o", tmp_path / "all")
+    assert result.returncode == 0, result.stderr
+    made = {path.name for path in (tmp_path / "all").glob("*_mask.png")}
+    assert len(made) == len(names)
+    assert "c_mask.png" in made
+    result = predict(project, tmp_path / "in", "--every", 2, "-o", tmp_path / "some")
+    assert result.returncode == 0, result.stderr
+    some = {path.name for path in (tmp_path / "some").glob("*_mask.png")}
+    assert len(some) == 4 and some < made  # the same names, whatever else is taken
+
+
+def test_a_second_run_replaces_the_first_and_nothing_else(project, tmp_path):
+    out = tmp_path / "out"
+    assert predict(project, clip(tmp_path / "drive.mp4"), "-o", out).returncode == 0
+    (out / "notes.txt").write_text("mine")
+    result = predict(project, tmp_path / "drive.mp4", "--max-frames", 2, "-o", out)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((out / "summary.json").read_text())["frames"] == 2
+    assert len(list(out.glob("*_mask.png"))) == len(list(out.glob("*_overlay.jpg"))) == 2
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_folders_that_cannot_take_results_are_one_line(project, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), picture(0))
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a_mask.png").write_bytes(b"mine")
+    cases = {
+        tmp_path / "file": "is a file; give a folder",
+        tmp_path / "file/below": "cannot be written",
+        Path("/proc/x"): "cannot be written",
+        tmp_path / "photos": "did not write (a_mask.png)",
+    }
+    for out, text in cases.items():
+        result = predict(project, tmp_path / "a.png", "-o", out)
+        assert result.returncode == 1
+        assert f"error: -o {out}: " in result.stderr and text in result.stderr
+        assert result.stderr.count("\n") == 1
+    assert (tmp_path / "photos/a_mask.png").read_bytes() == b"mine"
+    (tmp_path / "photos/summary.json").write_text("[3]")
+    assert predict(project, tmp_path / "a.png", "-o", tmp_path / "photos").returncode == 1
+    (tmp_path / "photos/summary.json").write_text('{"phase": "a", "frames": 1, "seconds": {}}')
+    result = predict(project, tmp_path / "photos/a_mask.png", "-o", tmp_path / "photos")
+    assert result.returncode == 1 and "earlier results there are replaced; give another folder" in result.stderr
+
+
+def test_weights_for_other_classes_are_refused_before_anything_is_written(project, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), picture(0))
+    shutil.copytree(project, tmp_path / "project")
+    path = tmp_path / "project" / "models/lanes/mae_ohem/model.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"classes": ["Road", "White Solid", "White Dashed"]}))
+    result = predict(tmp_path / "project", tmp_path / "a.png", "-o", tmp_path / "out")
+    assert result.returncode == 1
+    assert "models/lanes/mae_ohem: was trained for other classes: Road, White Solid, White Dashed (3)" in result.stderr
+    assert "params.yaml has Background, White Solid, White Dashed (3)" in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

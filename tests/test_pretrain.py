@@ -11,16 +11,20 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from stages import pretrain
+from stages.commands.use import use
 from stages.files import sha256_of
 from stages.models.build import build
 from stages.models.mae_images import MaskedImages
 from stages.models.segmentation import encoder_of
 from stages.models.weights import load_start
+from stages.params import load
 from stages.params.phases import Mae, Model
 from stages.training.checkpoints import Scratch
 from tests.helpers_models import MAE, study, write_images
+from tests.projects import ROOT
 
 PRETRAIN = Path("models/toy/pretrain")
+STUDY_NAMES = sorted(path.stem for path in (ROOT / "studies").glob("*.yaml") if "." not in path.stem)
 
 
 @pytest.fixture
@@ -169,3 +173,22 @@ def test_no_image_to_pretrain_on(project, capsys):
     with pytest.raises(SystemExit):
         run({"method": "mae", "mae": MAE})
     assert "no unlabeled and no training image" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("study_name", STUDY_NAMES)
+def test_every_study_at_full_scale_says_what_to_download_without_network(study_name, project, capsys, no_network):
+    Path("studies").symlink_to(ROOT / "studies")
+    use(study_name, demo=False, force=True)
+    chosen = load().pretrain
+    if chosen.method != "weights":
+        assert chosen.weights is None
+        return
+    with pytest.raises(SystemExit) as caught:
+        pretrain.main()
+    error = capsys.readouterr().err.strip()
+    assert caught.value.code == 1
+    assert error.count("\n") == 0 and "Traceback" not in error
+    first = min(chosen.weights)
+    assert f"error: pretrain.weights.{first}.name" in error
+    assert "could not be downloaded" in error and "download https://" in error
+    assert f"set pretrain.weights.{first}.path to the file" in error

@@ -1,5 +1,7 @@
 """The official BDD100K layout, and the two kinds of labels that must not be taken for train ids."""
 
+import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -80,13 +82,66 @@ def test_label_ids_are_refused_in_one_line(bdd, capsys):
     assert "value 23: a label-id mask, not train ids" in message
 
 
-def test_unpaired_files_and_an_archive_left_packed(bdd, capsys):
+def test_bitmasks_are_refused_in_one_line_but_one_stray_transparent_mask_is_a_row(bdd, capsys):
+    bits = Image.fromarray(np.full((16, 20, 4), (7, 0, 0, 3), np.uint8))
+    bdd.save(f"{MASKS}/train/00000000.png", bits)
+    message = refused(bdd, capsys)
+    assert "transparent: 1" in message
+    for split, count in (("train", 3), ("val", 2)):
+        for number in range(count):
+            bdd.save(f"{MASKS}/{split}/{number:08x}.png", bits)
+    message = refused(bdd, capsys)
+    assert message.count("\n") == 1
+    assert "an RGBA mask (bitmasks of instance or panoptic segmentation)" in message
+
+
+def test_unpaired_files(bdd, capsys):
     (bdd.root / MASKS / "train/00000001.png").unlink()
     bdd.mask(f"{MASKS}/val/ffffffff.png")
     message = refused(bdd, capsys)
     assert "missing_mask: 1" in message
     assert "mask_without_image: 1" in message
-    for path in sorted((bdd.root / MASKS).rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
+
+
+def pack(root, folder, name):
+    """Move a folder of the root into a zip there, under its official path."""
+    with zipfile.ZipFile(root / name, "w") as packed:
+        for path in sorted((root / folder).rglob("*.*")):
+            packed.write(path, path.relative_to(root))
+    shutil.rmtree(root / folder)
+
+
+@pytest.mark.parametrize("images_zip", ["bdd100k_images_10k.zip", "10k_images.zip"])
+def test_the_official_zips_give_the_same_data_set_as_their_content(bdd, images_zip):
+    run(bdd)
+    expected = (RAW / "manifest.jsonl").read_bytes()
+    pack(bdd.root, MASKS, "bdd100k_sem_seg_labels_trainval.zip")
+    run(bdd)  # one of them unpacked by hand
+    assert (RAW / "manifest.jsonl").read_bytes() == expected
+    pack(bdd.root, "bdd100k", images_zip)
+    assert sorted(path.name for path in bdd.root.iterdir()) == sorted(
+        [images_zip, "bdd100k_sem_seg_labels_trainval.zip"]
+    )
+    run(bdd)
+    assert (RAW / "manifest.jsonl").read_bytes() == expected
+
+
+def test_missing_zips_are_named_and_hostile_ones_refused(bdd, capsys):
+    shutil.rmtree(bdd.root / MASKS)
+    message = refused(bdd, capsys)
+    assert "missing_folder: 1" in message
+    assert "unpack bdd100k_sem_seg_labels_trainval.zip in data.root" in message
+    with zipfile.ZipFile(bdd.root / "bdd100k_sem_seg_labels_trainval.zip", "w") as packed:
+        packed.writestr("../../evil.png", b"x")
+    assert "leads out of the folder" in refused(bdd, capsys)
+    with zipfile.ZipFile(bdd.root / "bdd100k_sem_seg_labels_trainval.zip", "w") as packed:
+        packed.writestr("sem_seg/masks/train/a.png", b"x")
+    assert "masks/train: no such folder" in refused(bdd, capsys)
     (bdd.root / "bdd100k_sem_seg_labels_trainval.zip").write_bytes(b"PK")
-    assert "unpack bdd100k_sem_seg_labels_trainval.zip" in refused(bdd, capsys)
+    assert "cannot be unpacked" in refused(bdd, capsys)
+    pack(bdd.root, IMAGES, "10k_images_train.zip")
+    (bdd.root / "10k_images_val.zip").write_bytes(b"PK")
+    (bdd.root / "bdd100k_sem_seg_labels_trainval.zip").unlink()
+    message = refused(bdd, capsys)
+    assert "2 zips could hold it (10k_images_train.zip, 10k_images_val.zip): unpack bdd100k_images_10k.zip" in message
+    assert "missing_folder: 2" in message

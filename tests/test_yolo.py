@@ -361,19 +361,38 @@ def test_a_loss_that_is_not_finite_names_the_batch(here, tmp_path):
     assert not (project / "models/shapes/yolo").exists()
 
 
+def test_an_edited_model_file_is_refused_until_its_new_sha256_is_a_parameter(here, tmp_path):
+    project = make_shapes(tmp_path / "edited", hyper(epochs=1))
+    text = (project / "small.yaml").read_text() + "# wider\n"
+    (project / "small.yaml").write_text(text)
+    found = hashlib.sha256(text.encode()).hexdigest()
+    code, shown = here(project)
+    assert code == 1 and len(shown.splitlines()) == 1
+    assert f"small.yaml has sha256 {found}" in shown and f"set phases.yolo.model_sha256 to {found}" in shown
+    write_params(project, {"phases": {"yolo": {"model_sha256": found}}, **hyper(epochs=1)})
+    assert here(project)[0] == 0
+
+
+WORDS = hashlib.sha256(b"a: 1\n").hexdigest()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (hyper(lr0=2.0), "phases.yolo.hyperparameters: 'lr0=2.0' is an invalid value"),
         (hyper(imgsz=50), "imgsz = 50: must be a multiple of 32"),
         ({"phases": {"yolo": {"model": "yolo12x"}}}, "'yolo12x': allowed: yolo11n, yolo11s, yolo11m"),
-        ({"phases": {"yolo": {"model": "params.yaml"}}}, "does not describe a YOLO detector"),
+        ({"phases": {"yolo": {"model": "yolo11n"}}}, "model_sha256 is for a local file; set it to null"),
+        ({"phases": {"yolo": {"model": "words.yaml", "model_sha256": None}}}, "model_sha256 is required with a file"),
+        ({"phases": {"yolo": {"model": "words.yaml", "model_sha256": WORDS}}}, "does not describe a YOLO detector"),
+        ({"phases": {"yolo": {"model": "gone.yaml"}}}, "phases.yolo.model = 'gone.yaml': no such file"),
         ({"phases": {"yolo": {"model": "mine.pt"}}}, "with init: none would leave its weights unused"),
         ({"machine": {"devices": 2}}, "trains on one device"),
     ],
 )
 def test_wrong_input_is_one_line(here, tmp_path, changes, message):
     project = make_shapes(tmp_path / "wrong", changes)
+    (project / "words.yaml").write_text("a: 1\n")
     code, shown = here(project)
     assert code == 1 and message in shown, shown
     assert shown.startswith("error: ") and len(shown.splitlines()) == 1

@@ -3,10 +3,13 @@
 Frame by frame, so that a clip of any length fits in memory and an interruption keeps what is done:
 `<name>_original.jpg`, `<name>_mask.png` (8-bit class index), `<name>_visualization.jpg` (class colors) and
 `<name>_overlay.jpg`; for a detector `<name>_boxes.json` stands for the mask and both pictures show the boxes. A video
-also gives `annotated.mp4`.
+also gives `annotated.mp4`. A second run into the same folder replaces what the first one wrote.
 """
 
+import hashlib
+import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +20,17 @@ import numpy as np
 
 from stages.dataset.palette import paint, palette
 from stages.errors import UserError
-from stages.files import write_bytes, write_json
-from stages.models.predict import Detections, choose_device, load_predictor
+from stages.files import read_json, write_bytes, write_json
+from stages.models.predict import Detections, choose_device, load_predictor, require_same_classes
 from stages.params import Params
 from stages.progress import bars
+from stages.sources.unlabeled import quiet_videos
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".mpg", ".mpeg", ".webm"}
+OWN = ("*_original.jpg", "*_mask.png", "*_boxes.json", "*_visualization.jpg", "*_overlay.jpg", "annotated.mp4")
+SUMMARY = "summary.json"  # written first and last: it marks a folder as ours
+LONGEST = 200  # bytes of a frame's name: file systems stop at 255 with suffixes and temporary names
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92]
 
 
@@ -57,10 +64,13 @@ def predict(params: Params, source: Path, phase: str | None, every: int, limit: 
         raise UserError(f"{source}: no such file or folder; give an image, a folder of images or a video")
     if every < 1 or (limit is not None and limit < 1):
         raise UserError("--every and --max-frames must be 1 or more")
-    predictor = load_predictor(Path("models") / params.study / name, choose_device(params.machine.device))
-    out.mkdir(parents=True, exist_ok=True)
+    shipped = Path("models") / params.study / name
+    predictor = load_predictor(shipped, choose_device(params.machine.device))
+    require_same_classes(predictor, params, shipped)
     run, video = Run(), None
     frames, total, rate = _open(source, every, run)
+    _make_ready(out, source)
+    _summarize(out, name, run)
     total = min(total, limit) if limit is not None else total
     try:
         with bars() as progress:
@@ -80,10 +90,42 @@ def predict(params: Params, source: Path, phase: str | None, every: int, limit: 
     finally:
         if video is not None:
             video.release()
-    write_json(
-        out / "summary.json", {"phase": name, "frames": run.frames, "seconds": run.seconds, "problems": run.problems}
-    )
+        _summarize(out, name, run)
     return run
+
+
+def _make_ready(out: Path, source: Path) -> None:
+    """An empty folder: a new one, or one that `predict` filled before, without what it wrote there."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"-o {out}: is a file; give a folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        there = sorted(path.name for path in out.iterdir())
+        if there and not _is_ours(out):
+            shown = ", ".join(there[:3]) + ", ..." * (len(there) > 3)
+            raise UserError(
+                f"-o {out}: holds files that `retrace predict` did not write ({shown}); give a new or an empty folder"
+            )
+        if there and source.resolve().is_relative_to(out.resolve()):
+            raise UserError(f"-o {out}: holds {source}, and earlier results there are replaced; give another folder")
+        for pattern in OWN:
+            for path in out.glob(pattern):
+                path.unlink()
+    except OSError as error:
+        raise UserError(f"-o {out}: cannot be written ({error.strerror}); give a folder that can") from None
+
+
+def _is_ours(out: Path) -> bool:
+    path = out / SUMMARY
+    try:
+        return path.is_file() and {"phase", "frames", "seconds"} <= set(read_json(path))
+    except (UserError, TypeError):
+        return False
+
+
+def _summarize(out: Path, phase: str, run: Run) -> None:
+    facts = {"phase": phase, "frames": run.frames, "seconds": run.seconds, "problems": run.problems}
+    write_json(out / SUMMARY, facts)
 
 
 def _limited(frames: Iterator[tuple[str, np.ndarray]], limit: int | None, run: Run) -> Iterator[tuple[str, np.ndarray]]:
@@ -99,15 +141,17 @@ def _limited(frames: Iterator[tuple[str, np.ndarray]], limit: int | None, run: R
 def _open(source: Path, every: int, run: Run) -> tuple[Iterator[tuple[str, np.ndarray]], int, float | None]:
     """(frames as (name, RGB uint8 [H, W, 3]), how many are expected, frame rate of a video or None)."""
     if source.is_dir():
-        files = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGES)[::every]
+        files = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGES)
         if not files:
             raise UserError(f"{source}: no images in this folder; readable endings: {', '.join(sorted(IMAGES))}")
-        return _images(files, source, run), len(files), None
+        named = list(_names(files, source).items())[::every]
+        return _images(named, run), len(named), None
     if source.suffix.lower() in IMAGES:
-        return _images([source], source.parent, run), 1, None
+        return _images(list(_names([source], source.parent).items()), run), 1, None
     if source.suffix.lower() not in VIDEOS:
         allowed = ", ".join(sorted(IMAGES | VIDEOS))
         raise UserError(f"{source}: neither an image nor a video; readable endings: {allowed}")
+    quiet_videos()
     capture = cv2.VideoCapture(str(source))
     if not capture.isOpened():
         raise UserError(
@@ -117,14 +161,31 @@ def _open(source: Path, every: int, run: Run) -> tuple[Iterator[tuple[str, np.nd
     return _video(capture, source, every, count, run), -(-count // every), rate
 
 
-def _images(files: list[Path], folder: Path, run: Run) -> Iterator[tuple[str, np.ndarray]]:
-    for path in files:
+def _names(files: list[Path], folder: Path) -> dict[Path, str]:
+    """A name for each image: its path below `folder` with `__` for `/`, without suffix.
+
+    Where two end up alike (also where case does not count) or a name is too long, 8 hex digits of the path's sha256 are
+    appended. Every image of the folder counts, so that a name does not depend on --every.
+    """
+    below = {path: path.relative_to(folder) for path in files}
+    plain = {path: "__".join(part.with_suffix("").parts) for path, part in below.items()}
+    taken = Counter(name.lower() for name in plain.values())
+    names = {}
+    for path, name in plain.items():
+        if taken[name.lower()] > 1 or len(os.fsencode(name)) > LONGEST:
+            digest = hashlib.sha256(os.fsencode(below[path].as_posix())).hexdigest()[:8]
+            name = f"{os.fsencode(name)[:LONGEST].decode('utf-8', 'ignore')}__{digest}"
+        names[path] = name
+    return names
+
+
+def _images(named: list[tuple[Path, str]], run: Run) -> Iterator[tuple[str, np.ndarray]]:
+    for path, name in named:
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None:
             run.problems.append(f"{path}: not a readable image (empty, cut off or another format)")
             continue
-        stem = "__".join(path.relative_to(folder).with_suffix("").parts)
-        yield stem, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        yield name, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _video(capture, source: Path, every: int, count: int, run: Run) -> Iterator[tuple[str, np.ndarray]]:

@@ -35,12 +35,11 @@ def fasterrcnn(model: Model, classes: int) -> nn.Module:
 
     The 320 variant differs in keeping 150 proposals in evaluation; its usual sizes are min_size 320, max_size 640.
     """
-    if model.encoder not in FASTER_RCNN:
-        raise UserError(f"model.encoder = {model.encoder!r}: fasterrcnn takes {', '.join(FASTER_RCNN)}")
     if model.min_size > model.max_size:
         raise UserError(f"model.min_size = {model.min_size} is larger than model.max_size = {model.max_size}")
     proposals = model.rpn_post_nms_top_n_test
-    network = FASTER_RCNN[model.encoder](
+    encoder = str(model.encoder)  # one of FASTER_RCNN: the schema sees to it
+    network = FASTER_RCNN[encoder](
         weights=None,
         weights_backbone=None,
         num_classes=classes + 1,
@@ -52,7 +51,7 @@ def fasterrcnn(model: Model, classes: int) -> nn.Module:
         **({} if proposals is None else {"rpn_post_nms_top_n_test": proposals}),
     )
     if model.anchor_sizes is not None:
-        _set_anchors(network, model.encoder, model.anchor_sizes)
+        _set_anchors(network, encoder, model.anchor_sizes)
     _measure_strides(network)
     return network
 

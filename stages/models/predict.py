@@ -22,6 +22,7 @@ from stages.errors import UserError
 from stages.files import read_json
 from stages.models.weights import load_model
 from stages.models.yolo import ultralytics
+from stages.params import Params
 
 SCORE_FLOOR = 0.001  # every engine keeps detections down to this confidence, as COCO scoring of the whole curve needs
 WEIGHTS = {"fabric": "weights.safetensors", "ultralytics": "best.pt"}  # the shipped file of each engine
@@ -77,6 +78,22 @@ def load_predictor(folder: Path, device: torch.device) -> Predictor:
     network = network.eval().requires_grad_(False).to(device)
     kind = SegmentationPredictor if config["task"] == "segmentation" else TorchvisionPredictor
     return kind(network, device, config)
+
+
+def require_same_classes(predictor: Predictor, params: Params, folder: Path) -> None:
+    """Refuse weights whose class numbers mean something else than params.yaml's: names and colors would be wrong."""
+    config = predictor.config
+    for key, here in (("task", params.task), ("classes", list(params.classes))):
+        if config[key] != here:
+            raise UserError(
+                f"{folder}: was trained for other {key}: {_said(config[key])}; params.yaml has {_said(here)}: "
+                "put that back, or run `dvc repro`"
+            )
+
+
+def _said(value: str | list[str]) -> str:
+    text = value if isinstance(value, str) else f"{', '.join(value)} ({len(value)})"
+    return text if len(text) <= 200 else f"{text[:190]}... ({len(value)})"
 
 
 class SegmentationPredictor:

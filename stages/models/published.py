@@ -1,5 +1,6 @@
 """Starting weights from a local file or a named checkpoint, downloaded once and hashed before anything reads them."""
 
+import http.client
 import re
 import urllib.error
 import urllib.request
@@ -13,6 +14,7 @@ from stages.progress import bars
 DOWNLOADS = SCRATCH / "downloads"
 YOLO = re.compile(r"yolo11[nsm](\.pt)?")
 YOLO_RELEASE = "https://github.com/ultralytics/assets/releases/download/v8.4.0/"
+HASHED = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")  # PyTorch's rule: a file name ends in the first digits of its sha256
 HUB = "https://huggingface.co/{repo}/resolve/{revision}/model.safetensors"
 TIMEOUT = 30  # seconds without a byte
 CHUNK = 1 << 20
@@ -21,35 +23,58 @@ CHUNK = 1 << 20
 def fetch(weights: Weights, key: str = "all") -> Path:
     """The verified checkpoint file of `pretrain.weights.<key>`: a local path, or a named one in .retrace/downloads.
 
-    Raises `UserError` when the file is missing, the name unknown, the download fails, or the sha256 is another.
+    Without `sha256`, a download is checked against the digits in its published file name (torchvision's have 8); where
+    there are none it is not used until its sha256 is given. Raises `UserError` when the file is missing, the name
+    unknown, the download fails, or the sha256 is another.
     """
     where = f"pretrain.weights.{key}"
     if weights.path is not None:
         path = Path(weights.path)
         if not path.is_file():
             raise UserError(f"{where}.path = {weights.path!r}: no such file; put it there or change the path")
-        _check(path, weights, where)
+        _check(path, weights, where, weights.sha256 or "")
         return path
-    assert weights.name is not None and weights.sha256 is not None  # the schema sees to it
+    assert weights.name is not None  # the schema sees to it
     url = address(weights.name, where)
-    path = DOWNLOADS / f"{weights.sha256[:16]}-{url.rsplit('/', 1)[1]}"
-    if path.is_file() and sha256_of(path) == weights.sha256:
+    file = url.rsplit("/", 1)[1]
+    expected = weights.sha256 or _published_hash(url)
+    path = DOWNLOADS / f"{expected[:16]}-{file}"
+    if expected and path.is_file() and sha256_of(path).startswith(expected):
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     try:
         _download(url, partial, weights.name)
-        _check(partial, weights, where)
+        if not expected:
+            raise _unpinned(partial, file, weights.name, where)
+        _check(partial, weights, where, expected)
         partial.replace(path)
-    except (urllib.error.URLError, OSError) as error:
+    except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise UserError(
             f"{where}.name = {weights.name!r}: could not be downloaded ({reason}); download {url} on a machine with "
-            f"network and set {where}.path to the file (with name: null)"
+            f"network and set {where}.path to the file (with name: null and its sha256)"
         ) from None
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def _published_hash(url: str) -> str:
+    """The first hex digits of the sha256 that the file name carries; empty where it carries none."""
+    found = HASHED.search(url)
+    return found.group(1) if found else ""
+
+
+def _unpinned(partial: Path, file: str, name: str, where: str) -> UserError:
+    """Nothing vouches for this file, so a person must: it is kept, and used once its sha256 is in params.yaml."""
+    found = sha256_of(partial)
+    kept = partial.with_name(f"{found[:16]}-{file}")
+    partial.replace(kept)
+    return UserError(
+        f"{where}.sha256: missing, and the published name of {name!r} carries no hash to check; the download has "
+        f"sha256 {found} and waits unread in {kept}. If you trust it, set {where}.sha256 to that and run again"
+    )
 
 
 def address(name: str, where: str = "pretrain.weights.all") -> str:
@@ -109,12 +134,14 @@ def _timm(name: str) -> str | None:
     return HUB.format(repo=repo, revision="main")
 
 
-def _check(path: Path, weights: Weights, where: str) -> None:
+def _check(path: Path, weights: Weights, where: str, expected: str) -> None:
+    """expected: the sha256, or its first digits."""
     found = sha256_of(path)
-    if found != weights.sha256:
+    if not expected or not found.startswith(expected):
         what = weights.path or weights.name
+        wanted = expected if weights.sha256 else f"{expected}... as its published name says"
         raise UserError(
-            f"{where}: {what} has sha256 {found}, not {weights.sha256}; it was not read. Get the right file, or if you "
+            f"{where}: {what} has sha256 {found}, not {wanted}; it was not read. Get the right file, or if you "
             f"trust this one set {where}.sha256 to its hash"
         )
 

@@ -135,9 +135,8 @@ def _smp_name(model: Model) -> str:
 
 def deeplabv3(model: Model, classes: int) -> Segmenter:
     """DeepLabV3 (torchvision) on MobileNetV3-Large or ResNet-50, without the auxiliary classifier."""
-    if model.encoder not in DEEPLABV3:
-        raise UserError(f"model.encoder = {model.encoder!r}: deeplabv3 takes {' or '.join(DEEPLABV3)}")
-    network = DEEPLABV3[model.encoder](weights=None, weights_backbone=None, num_classes=classes, aux_loss=False)
+    encoder = str(model.encoder)  # one of DEEPLABV3: the schema sees to it
+    network = DEEPLABV3[encoder](weights=None, weights_backbone=None, num_classes=classes, aux_loss=False)
     return Segmenter(network, 1)
 
 

@@ -18,27 +18,29 @@ from stages.files import read_json
 from stages.models.starts import START
 from stages.models.weights import CONFIG, start_file
 from stages.models.yolo import ultralytics
+from stages.params.phases import YOLO_NAMES
 
 ultralytics()
 
 from ultralytics import __version__  # noqa: E402
 from ultralytics.nn.tasks import DetectionModel, torch_safe_load  # noqa: E402
 
-NAMES = ("yolo11n", "yolo11s", "yolo11m")
 BEST = "best.pt"
 
 
 def build_yolo(model: str, classes: Sequence[str], where: str = "model") -> nn.Module:
     """A detector with random weights from PyTorch's global generator, float32, on the CPU.
 
-    model: one of `NAMES`, or a local .yaml or .pt, of which only the architecture is taken. Raises `UserError`.
+    model: one of `YOLO_NAMES`, or a local .yaml or .pt, of which only the architecture is taken. Raises `UserError`.
     """
-    if model in NAMES:
+    if model in YOLO_NAMES:
         description: Any = f"{model}.yaml"
     else:
         path = Path(model)
         if path.suffix not in (".yaml", ".pt") or not path.is_file():
-            raise UserError(f"{where} = {model!r}: allowed: {', '.join(NAMES)}, or an existing local .yaml or .pt file")
+            raise UserError(
+                f"{where} = {model!r}: allowed: {', '.join(YOLO_NAMES)}, or an existing local .yaml or .pt file"
+            )
         description = copy.deepcopy(read_yolo(path).yaml) if path.suffix == ".pt" else str(path)
     try:
         network: Any = DetectionModel(description, ch=3, nc=len(classes), verbose=False)

@@ -70,6 +70,9 @@ class YoloSource(Block):
     kind: Literal["yolo"]
     data_yaml: str = "data.yaml"
     polygons: Literal["refuse", "to_boxes"] = "refuse"
+    missing_labels: Literal["refuse", "background"] = (
+        "refuse"  # an image without label file; an empty one is background
+    )
     classes: dict[str, Items[str]] | None = None  # class -> names in data.yaml; null: the same names
 
 

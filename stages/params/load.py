@@ -13,22 +13,27 @@ from stages.errors import UserError
 from stages.params.schema import Params
 
 PARAMS = Path("params.yaml")
+_KINDS: dict[type, str] = {list: "list", str: "text"}
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML 1.2 mapping (the dialect DVC writes: 1e-05 is a number)."""
+def read_yaml(path: Path, shown: str = "") -> dict[str, Any]:
+    """A YAML 1.2 mapping (the dialect DVC writes: 1e-05 is a number). shown: what messages call the file."""
+    name = shown or str(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `retrace use <study>` in the project's folder to make it") from None
+        raise UserError(f"{name}: no such file; run `retrace use <study>` in the project's folder to make it") from None
     try:
         value = YAML(typ="safe", pure=True).load(text)
+    except UnicodeDecodeError:
+        raise UserError(f"{name}: not a text file in UTF-8; save it as one") from None
     except YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}" if where else ""
-        raise UserError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', None) or error})") from None
+        raise UserError(f"{name}{line}: not valid YAML ({getattr(error, 'problem', None) or error})") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path}: must hold a mapping of parameter names to values")
+        found = "is empty" if value is None else f"holds a {_KINDS.get(type(value), 'single value')}"
+        raise UserError(f"{name}: {found}; it must hold a mapping of names to values, one `name: value` a line")
     return value
 
 
@@ -57,6 +62,9 @@ def parse(values: dict[str, Any], name: str = "params.yaml") -> Params:
                 phase = merge(defaults.get(phase["engine"]) or {}, phase)
             merged[key] = phase
         values["phases"] = merged
+    report = values.get("report")
+    if values.get("task") == "detection" and isinstance(report, dict):
+        values["report"] = {"headline": "AP50", **report}  # the default, mIoU, is for segmentation
     try:
         return Params.model_validate(values)
     except ValidationError as error:

@@ -2,11 +2,18 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stages.params.base import Block, Count, Fraction, Index, Items, NotNegative, Number, Positive, Size
 from stages.params.data import Sha256
 
+# architecture -> the encoders it comes with; the others take any name of their library
+ENCODERS = {
+    "deeplabv3": ("mobilenet_v3_large", "resnet50"),
+    "fasterrcnn": ("mobilenet_v3_large_fpn", "mobilenet_v3_large_320_fpn", "resnet50_fpn", "resnet50_fpn_v2"),
+}
+YOLO_NAMES = ("yolo11n", "yolo11s", "yolo11m")
+YOLO_STRIDE = 32  # pixels of the image per cell of the coarsest grid
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 
 
@@ -74,6 +81,9 @@ class Model(Block):
     def _encoder_named(self):
         if (self.encoder is None) != (self.architecture == "unet_classic"):
             raise ValueError("encoder is required by every architecture but unet_classic, which has none")
+        known = ENCODERS.get(self.architecture)
+        if known is not None and self.encoder not in known:
+            raise ValueError(f"encoder = {self.encoder!r}: {self.architecture} takes {', '.join(known)}")
         return self
 
 
@@ -101,6 +111,13 @@ class FabricPhase(Block):
     patience: Count | None = None  # epochs without a new best before stopping; null: never
     save_period: Count = 1  # epochs between checkpoints of the resumable state
     seed: Index | None = None  # of this phase's training alone; null: the top-level seed
+
+    @field_validator("resize_range")
+    @classmethod
+    def _rises(cls, value):
+        if value is not None and value[0] > value[1]:
+            raise ValueError(f"the first number must not be larger than the second, e.g. {sorted(value)}")
+        return value
 
     @model_validator(mode="after")
     def _crop_fits(self):
@@ -155,6 +172,15 @@ class Hyperparameters(Block):
     cache: bool
     freeze: Index
 
+    @field_validator("imgsz")
+    @classmethod
+    def _whole_cells(cls, value):
+        if value % YOLO_STRIDE:
+            low = value // YOLO_STRIDE * YOLO_STRIDE
+            near = " or ".join(str(size) for size in (low, low + YOLO_STRIDE) if size)
+            raise ValueError(f"must be a multiple of {YOLO_STRIDE}, e.g. {near}")
+        return value
+
 
 class UltralyticsPhase(Block):
     """One training phase of a YOLO detector on the Ultralytics engine."""
@@ -163,9 +189,29 @@ class UltralyticsPhase(Block):
     note: str = ""
     init: str  # none | pretrain | the name of another phase
     model: str  # yolo11n | yolo11s | yolo11m | a local .yaml or .pt
+    # of a local file: what DVC hashes for it, since dvc.yaml cannot name a dep that only some phases have
+    model_sha256: Sha256 | None = None
     monitor: Literal["AP50", "AP"] = "AP50"  # val metric that chooses the best epoch and stops early
     seed: Index | None = None  # of this phase's training alone; null: the top-level seed
     hyperparameters: Hyperparameters
+
+    @model_validator(mode="after")
+    def _file_has_hash(self):
+        named = self.model in YOLO_NAMES
+        if not named and not self.model.endswith((".yaml", ".pt")):
+            raise ValueError(f"model = {self.model!r}: allowed: {', '.join(YOLO_NAMES)}, or a local .yaml or .pt file")
+        if self.model.endswith(".pt") and self.init == "none":
+            raise ValueError(
+                f"model = {self.model!r} with init: none would leave its weights unused; set init: pretrain and "
+                "pretrain.weights.<phase>.path with its sha256, or give a .yaml"
+            )
+        if not named and self.model_sha256 is None:
+            raise ValueError(
+                f"model_sha256 is required with a file: the sha256 of {self.model}, 64 hex digits (`sha256sum`)"
+            )
+        if named and self.model_sha256 is not None:
+            raise ValueError(f"model_sha256 is for a local file; set it to null with model = {self.model!r}")
+        return self
 
 
 Phase = Annotated[FabricPhase | UltralyticsPhase, Field(discriminator="engine")]
@@ -195,7 +241,9 @@ class Weights(Block):
     name: str | None = (
         None  # torchvision, timm or ultralytics checkpoint, e.g. DeepLabV3_MobileNet_V3_Large_Weights.DEFAULT
     )
-    sha256: Sha256 | None = None  # required with path; null with name: the hash in the published file name is checked
+    # required with path; null with name: the hash in the published file name is checked, and where that has none
+    # (timm, segmentation-models-pytorch, Ultralytics) `pretrain` says what it downloaded and stops until this is given
+    sha256: Sha256 | None = None
 
     @model_validator(mode="after")
     def _one_origin(self):

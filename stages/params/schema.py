@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from stages.params.ablation import Ablation, check_levels
 from stages.params.base import Block, Count, Fraction, Index, Items, NotNegative, Number
 from stages.params.data import Data, MasksSource, Rebalance
+from stages.params.metrics import OVERALL, VAL_LOSS, check_metric, check_monitor
 from stages.params.phases import FabricPhase, Phase, Pretrain, UltralyticsPhase
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -45,7 +46,7 @@ class Report(Block):
     summary: str = ""
     data_needed: str = ""  # one line for `retrace studies`: where the real data comes from
     real_data: bool = True  # false: demo data; claims are then "not comparable"
-    headline: str = "mIoU"
+    headline: str = "mIoU"  # detection: AP50
     focus_classes: Items[str] = ()
     class_groups: dict[str, Items[str]] = Field(default_factory=dict)
     colors: dict[str, Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]] = Field(default_factory=dict)
@@ -151,6 +152,24 @@ class Params(Block):
         for index, claim in enumerate(self.report.claims):
             if claim.phase is not None and claim.phase not in self.phases:
                 raise ValueError(f"report.claims.{index}.phase = {claim.phase!r}: allowed: {', '.join(self.phases)}")
+        return self
+
+    @model_validator(mode="after")
+    def _metrics(self):
+        for name, phase in self.phases.items():
+            check_monitor(f"phases.{name}.monitor", phase.monitor, self.task, self.classes, self.report.focus_classes)
+        if "headline" in self.report.model_fields_set and self.report.headline not in OVERALL[self.task]:
+            allowed = ", ".join(OVERALL[self.task])
+            raise ValueError(
+                f"report.headline = {self.report.headline!r}: not a metric of {self.task}; allowed: {allowed}"
+            )
+        for index, claim in enumerate(self.report.claims):
+            key, groups = f"report.claims.{index}", tuple(self.report.class_groups)
+            check_metric(f"{key}.metric", claim.metric, self.task, self.classes, groups, claim=True)
+            if claim.metric == VAL_LOSS and claim.split != "val":
+                raise ValueError(f"{key}.split = {claim.split!r}: allowed with val_loss (val only): val")
+        for index, expected in enumerate(self.expected):
+            check_metric(f"expected.{index}.metric", expected.metric, self.task, self.classes)
         return self
 
     @model_validator(mode="after")

@@ -54,6 +54,7 @@ class Item:
     mask: Path | None = None
     codes: Codes | None = None  # with a mask
     boxes: tuple[Box, ...] = ()
+    labelled: bool = True  # False: a detection image that nobody annotated, taken as background
     size: tuple[int, int] | None = None  # (width, height) that the annotations state
     origin: str = ""  # which folder, archive part or video, for the counts by source; default: the folder in `name`
     group: str | None = None  # set by a source that knows better than `data.group`, e.g. the frames of one video

@@ -70,14 +70,23 @@ def _required(data: Data, name: str) -> str:
     return data.sha256
 
 
+def open_archive(archive: Path, name: str) -> Path:
+    """What an archive inside the data's root was unpacked into; DVC watches the root, so nobody need state a sha256."""
+    return _content(archive, name, sha256_of(archive))
+
+
 def _unpacked(archive: Path, name: str, sha256: str) -> Path:
-    target = DOWNLOADS / sha256 / "content"
     actual = sha256_of(archive)
     if actual != sha256:
         raise UserError(
             f"{name}: sha256 is {actual}, but data.sha256 says {sha256}; the file is damaged or another version: "
             "get it again, or correct data.sha256 if you trust it"
         )
+    return _content(archive, name, sha256)
+
+
+def _content(archive: Path, name: str, sha256: str) -> Path:
+    target = DOWNLOADS / sha256 / "content"
     if not target.is_dir():
         with whole_folder(target) as folder:
             unpack(archive, folder, name)

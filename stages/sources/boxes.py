@@ -51,8 +51,9 @@ def class_table(mapping: Classes | None, classes: Sequence[str], names: Iterable
             if name not in there:
                 listed = ", ".join(repr(other) for other in there[:30]) or "none"
                 raise UserError(
-                    f"params.yaml: data.source.classes: class {key!r} is read from the name {name!r}, "
-                    f"which {where} does not have; names there: {listed}"
+                    f"params.yaml: data.source.classes: class {key!r} is read from the name {name!r}, which is not "
+                    f"among the names in {where}: {listed}; correct it, or write out data.source.classes with [] for a "
+                    "class that never occurs"
                 )
             if table.setdefault(name, index) != index:
                 other = classes[table[name]]

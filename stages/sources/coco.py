@@ -16,7 +16,7 @@ from stages.params import Params
 from stages.params.data import CocoSource, Split
 from stages.sources import Item
 from stages.sources.boxes import RawBox, check, class_table, note_left_out, read_annotations, stored_size
-from stages.sources.listing import below, holds, shown, usable, walk
+from stages.sources.listing import below, holds, shown, there, usable, walk
 from stages.sources.problems import Problems
 
 LISTS = ("images", "annotations", "categories")
@@ -97,7 +97,9 @@ def _categories(file: _File, problems: Problems) -> dict[int | str, str]:
     for number, row in enumerate(file.content["categories"]):
         id, name = row.get("id"), row.get("name")
         if not _is_id(id) or not isinstance(name, str):
-            problems.stop("missing_id", file.shown, f"categories[{number}]: needs an id (number or text) and a name")
+            problems.stop(
+                "missing_id", file.shown, f"categories[{number}]: needs an id (a whole number or text) and a name"
+            )
         elif id in names:
             detail = f"categories[{number}]: id {id!r} is also {names[id]!r}; every category needs its own"
             problems.stop("repeated_id", file.shown, detail)
@@ -151,12 +153,12 @@ def _image_paths(
             continue
         name = shown(path, root)
         first = found.listed.setdefault(path, where)
-        if not path.exists():
+        if not there(path):
             problems.add("label_without_image", name, f"{where}: no such image file; add it or delete the entry")
         elif first != where:
             problems.add("listed_twice", name, f"{where}: already listed by {first}; keep one")
         elif not _is_id(id):
-            problems.add("missing_id", name, f"{where}: id {id!r:.80}; must be a number or text")
+            problems.add("missing_id", name, f"{where}: id {id!r:.80}; must be a whole number or text")
         elif counts[id] > 1:
             problems.add(
                 "repeated_id", name, f"{where}: id {id!r} belongs to {counts[id]} images; which boxes are whose?"
@@ -184,7 +186,7 @@ def _by_image(
         name = shown(paths[image][1], root) if image in paths else file.shown
         if not _is_id(id):
             problems.add(
-                "missing_id", name, f"{file.shown} annotations[{number}]: id {id!r:.80}; must be a number or text"
+                "missing_id", name, f"{file.shown} annotations[{number}]: id {id!r:.80}; must be a whole number or text"
             )
             damaged.add(image)
         elif counts[id] > 1:

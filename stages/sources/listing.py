@@ -82,6 +82,14 @@ def _files(base: Path, root: Path, problems: Problems) -> Iterable[Path]:
                 yield path
 
 
+def there(path: Path) -> bool:
+    """Whether anything has this path; a name longer than the file system allows is the name of nothing."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def usable(path: Path, root: Path, problems: Problems) -> bool:
     """Whether a path is a regular file inside `root` with a name that can be written; if not, a problem says why."""
     try:

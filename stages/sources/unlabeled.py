@@ -110,6 +110,15 @@ def _frames(path: Path, name: str, every: int, folder: Path, problems: Problems)
     return items
 
 
+def quiet_videos() -> None:
+    """Keep OpenCV's and FFmpeg's own lines off the terminal: what is wrong with a clip is said once, by us.
+
+    OpenCV reads its variable when it is loaded, FFmpeg's when the first video is opened.
+    """
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+
+
 def _is_video(path: Path) -> bool:
     with open(path, "rb") as stream:
         head = stream.read(12)
@@ -118,8 +127,7 @@ def _is_video(path: Path) -> bool:
 
 def _decode(path: Path, every: int) -> Iterator[tuple[int, bytes]]:
     """(frame number, JPEG bytes) of every k-th frame; one frame in memory at a time."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what is wrong is said once, by us
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    quiet_videos()
     import cv2
 
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)

@@ -53,7 +53,7 @@ def read(root: Path, params: Params, problems: Problems) -> list[Item]:
     names = {entry[0] for labels in parsed.values() if labels is not None for entry in labels.objects}
     if not any(parsed.values()):
         return []
-    table = class_table(source.classes, params.classes, names, f"the files in {source.annotations}")
+    table = class_table(source.classes, params.classes, names, f"the XML files of {source.annotations}")
     found, items = _Found(), []
     for name, (path, split, _) in pairs.items():
         labels = parsed[name]

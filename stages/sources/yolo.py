@@ -1,7 +1,8 @@
 """Source `yolo`: data.yaml, image folders or list files, and one label file per image.
 
 A row is `class x y width height`: box center and size as shares of the image. The label file of `a/images/b.jpg` is
-`a/labels/b.txt` (without a folder `images`: beside the image); an image without one is background, Ultralytics' rule.
+`a/labels/b.txt` (without a folder `images`: beside the image). An empty one says that the image shows no object; a
+missing one is a problem, unless `missing_labels: background` asks for Ultralytics' rule: no file, no object.
 """
 
 from collections import Counter
@@ -16,7 +17,7 @@ from stages.params import Params, read_yaml
 from stages.params.data import Split, YoloSource
 from stages.sources import Item
 from stages.sources.boxes import RawBox, check, class_table, note_left_out, read_annotations, stored_size
-from stages.sources.listing import below, holds, shown, usable, walk
+from stages.sources.listing import below, holds, shown, there, usable, walk
 from stages.sources.problems import Problems
 
 SPLIT_KEYS: dict[Split, tuple[str, ...]] = {
@@ -34,6 +35,7 @@ class _Rows:
     names: dict[int, str]  # class id -> name in data.yaml
     table: dict[str, int]  # name -> class index
     polygons: str
+    missing: str  # refuse | background: an image without label file
     left_out: Counter[str] = field(default_factory=Counter)
 
 
@@ -46,9 +48,10 @@ def read(root: Path, params: Params, problems: Problems) -> list[Item]:
         detail = f"no such file; {shown(yaml.parent, root)} holds: {holds(yaml.parent)}"
         problems.stop("missing_file", shown(yaml, root), detail)
         return []
-    content = read_yaml(yaml)
+    content = read_yaml(yaml, source.data_yaml)
     names = _names(content, source.data_yaml)
-    rows = _Rows(names, class_table(source.classes, params.classes, names.values(), source.data_yaml), source.polygons)
+    table = class_table(source.classes, params.classes, names.values(), source.data_yaml)
+    rows = _Rows(names, table, source.polygons, source.missing_labels)
     images: dict[Path, str] = {}  # in the order of the splits
     for split, paths in _splits(root, yaml, content, problems):
         for path in paths:
@@ -56,8 +59,9 @@ def read(root: Path, params: Params, problems: Problems) -> list[Item]:
                 problems.add("listed_twice", shown(path, root), f"an image of {images[path]} and again of {split}")
             else:
                 images[path] = split
-    items = [item for path, split in images.items() if (item := _item(path, split, root, rows, problems)) is not None]
-    _unlabeled_splits(images, root, problems)
+    bare = _unlabeled_splits(images, root, problems)
+    labelled = [(path, split) for path, split in images.items() if split not in bare]
+    items = [item for path, split in labelled if (item := _item(path, split, root, rows, problems)) is not None]
     _orphans(images, root, problems)
     note_left_out(rows.left_out, source.data_yaml, problems)
     return items
@@ -125,7 +129,7 @@ def _rooted(entry: str, base: str, folder: Path, root: Path) -> Path | None:
         for start in range(len(parts)):
             for place in roots:
                 path = place.joinpath(*parts[start:])
-                if path.exists() and path.resolve().is_relative_to(root.resolve()):
+                if there(path) and path.resolve().is_relative_to(root.resolve()):
                     return path
     return folder if not any(_parts(entry)) and not _absolute(entry) else None
 
@@ -180,8 +184,13 @@ def _item(path: Path, split: str, root: Path, rows: _Rows, problems: Problems) -
     if size is None:
         return None
     if not label_file.exists():
-        problems.note("background", name, f"no label file {shown(label_file, root)}: an image without objects")
-        return Item(path, name, split)
+        missing = f"no label file {shown(label_file, root)}"
+        if rows.missing == "background":
+            problems.note("background", name, f"{missing}: an image without objects")
+            return Item(path, name, split, labelled=False)
+        way_out = "add it (an empty file: no objects), or set data.source.missing_labels: background"
+        problems.add("image_without_label", name, f"{missing}; {way_out}")
+        return None
     if not usable(label_file, root, problems):
         return None
     before = len(problems.serious)
@@ -252,14 +261,17 @@ def _pixels(shares: list[float], size: tuple[int, int]) -> tuple[float, float, f
     return (x - w / 2) * size[0], (y - h / 2) * size[1], w * size[0], h * size[1]
 
 
-def _unlabeled_splits(images: dict[Path, str], root: Path, problems: Problems) -> None:
-    """A split without a single label file is a misplaced folder, not a thousand backgrounds."""
+def _unlabeled_splits(images: dict[Path, str], root: Path, problems: Problems) -> set[str]:
+    """The splits without a single label file: a misplaced folder, said once, not a thousand problems or backgrounds."""
+    bare = set()
     for split in sorted(set(images.values())):
         paths = [path for path, other in images.items() if other == split]
         if not any(label_path(path, root).exists() for path in paths):
             where = shown(label_path(paths[0], root).parent, root)
             detail = f"none of the {len(paths)} images of {split} has a label file; the labels belong in this folder"
             problems.stop("missing_labels", where, detail)
+            bare.add(split)
+    return bare
 
 
 def _orphans(images: dict[Path, str], root: Path, problems: Problems) -> None:

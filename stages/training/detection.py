@@ -83,9 +83,6 @@ def _check(params: Params, phase: FabricPhase, manifest: Manifest, lists: dict[s
     unused = [key for key in ("crop", "scale") if getattr(phase.augment, key) != Augment.model_fields[key].default]
     if unused:
         raise UserError(f"augment.{unused[0]}: not for detection, which has flip, color and resize_range; leave it out")
-    low, high = phase.resize_range or (1, 1)
-    if low > high:
-        raise UserError(f"resize_range = [{low}, {high}]: the first number must not be larger than the second")
     if not any(not box.crowd for id in lists["train"] for box in manifest.records[id].boxes):
         raise UserError(f"data/{params.study}/splits/train.txt: no image has an object to learn from")
 

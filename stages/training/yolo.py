@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stages.dataset.manifest import Manifest
 from stages.errors import UserError
-from stages.files import LOGS, write_bytes, write_json, write_text
+from stages.files import LOGS, sha256_of, write_bytes, write_json, write_text
 from stages.params import Params
 from stages.params.phases import UltralyticsPhase
 from stages.seeds import derive, seed_everything
@@ -22,7 +22,6 @@ from stages.training.loop import Result
 from stages.training.monitor import Monitor
 from stages.training.results import write_results
 
-STRIDE = 32
 # what Ultralytics would otherwise choose by itself, by version or by what is installed
 FIXED: dict[str, Any] = {
     "task": "detect",
@@ -45,9 +44,20 @@ FIXED: dict[str, Any] = {
 QUIET = {"plots": False, "verbose": False, "save_json": False, "profile": False, "resume": False, "exist_ok": True}
 
 
-def local_file(phase: UltralyticsPhase) -> list[Path]:
-    """The file that `model` names, if it is one: the outcome depends on it."""
-    return [Path(phase.model)] if Path(phase.model).is_file() else []
+def local_file(phase: UltralyticsPhase, name: str) -> list[Path]:
+    """The file that `model` of phase `name` names, if any, once its sha256 is right: the outcome depends on it."""
+    if phase.model_sha256 is None:
+        return []
+    path = Path(phase.model)
+    if not path.is_file():
+        raise UserError(f"phases.{name}.model = {phase.model!r}: no such file; put it there or change the path")
+    found = sha256_of(path)
+    if found != phase.model_sha256:
+        raise UserError(
+            f"phases.{name}.model: {path} has sha256 {found}, not {phase.model_sha256}; put that file back, or set "
+            f"phases.{name}.model_sha256 to {found} to train this one"
+        )
+    return [path]
 
 
 def train(
@@ -67,7 +77,7 @@ def train(
     """
     phase = params.phases[name]
     assert isinstance(phase, UltralyticsPhase)
-    _check(params, name, phase, manifest, lists)
+    _check(params, manifest, lists)
     # these load Ultralytics
     from stages.models.yolo_network import build_yolo, start_yolo
     from stages.training.yolo_trainer import Run, Trainer
@@ -130,15 +140,7 @@ def _dump(params: Params, phase: UltralyticsPhase, state: dict[str, Tensor], his
     )
 
 
-def _check(params: Params, name: str, phase: UltralyticsPhase, manifest: Manifest, lists: dict[str, list[str]]) -> None:
-    size = phase.hyperparameters.imgsz
-    if size % STRIDE:
-        raise UserError(f"phases.{name}.hyperparameters.imgsz = {size}: must be a multiple of {STRIDE}")
-    if phase.model.endswith(".pt") and phase.init == "none":
-        raise UserError(
-            f"phases.{name}.model = {phase.model!r} with init: none would leave its weights unused; set init: pretrain "
-            f"and pretrain.weights.{name}.path with its sha256, or give a .yaml"
-        )
+def _check(params: Params, manifest: Manifest, lists: dict[str, list[str]]) -> None:
     if not any(not box.crowd for id in lists["train"] for box in manifest.records[id].boxes):
         raise UserError(f"data/{params.study}/splits/train.txt: no image has an object to learn from")
 
