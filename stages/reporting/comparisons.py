@@ -103,13 +103,16 @@ def statistic(inputs: Inputs, phase: str, split: str) -> Statistic:
             f"run `dvc repro evaluate@{phase}` (or `dvc pull`)"
         ) from None
     main, groups = inputs.per_class[0], inputs.params.report.class_groups
+    whole = scores(np.ones((1, inputs.metrics[phase]["splits"][split]["images"])))
+    defined = {group: [not np.isnan(whole[f"{main}/{name}"][0]) for name in names] for group, names in groups.items()}
     wanted = (*inputs.overall, *(f"{main}/{name}" for name in inputs.params.classes))
 
     def chosen(weights: np.ndarray) -> dict[str, np.ndarray]:
         found = scores(weights)
         result = {name: found[name] for name in wanted}
         for group, names in groups.items():
-            result[f"group/{group}"] = _mean_of(np.stack([found[f"{main}/{name}"] for name in names], axis=-1))
+            members = np.stack([found[f"{main}/{name}"] for name in names], axis=-1)
+            result[f"group/{group}"] = _mean_of(members, np.array(defined[group]))
         return result
 
     return chosen
@@ -128,20 +131,21 @@ def per_image(folder: Path, split: str, document: dict[str, Any], focus: Sequenc
         row = document["splits"][split]
         return BoxScores(load_matches(folder, split), classes, row["confidence"], row["best_F1_confidence"])
     indices = [classes.index(name) for name in focus]
+    counts = np.load(folder / f"confusion_{split}.npy", allow_pickle=False)
+    whole = counts.sum(0)
 
     def scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
-        found = segmentation.scores(confusion, indices)
+        found = segmentation.scores(confusion, indices, whole)
         return found | {f"IoU/{name}": found["IoU"][..., index] for index, name in enumerate(classes)}
 
-    return of_totals(scores, np.load(folder / f"confusion_{split}.npy", allow_pickle=False))
+    return of_totals(scores, counts)
 
 
-def _mean_of(chosen: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is defined."""
-    defined = ~np.isnan(chosen)
-    count = defined.sum(-1)
-    total = np.where(defined, chosen, 0.0).sum(-1)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+def _mean_of(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """[b, C] -> [b]: mean over the chosen classes (bool [C]), NaN without any or where one of them is NaN."""
+    if not chosen.any():
+        return np.full(len(values), np.nan)
+    return np.where(chosen, values, 0.0).sum(-1) / chosen.sum()
 
 
 def _against_start(inputs: Inputs, resamples: Resamples, phase: str) -> dict[str, Any]:

@@ -28,7 +28,10 @@ TONES = {
     "no measurable difference": "quiet",
     "not comparable": "quiet",
 }
-BRACKETS = "Brackets: 95 % bootstrap interval over images."
+BRACKETS = (
+    "Brackets: 95 % bootstrap interval over images; resamples that lack a class of the score, or of the classes it is "
+    "the mean of, are left out."
+)
 
 
 def label(inputs: Inputs, metric: str) -> str:
