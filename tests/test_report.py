@@ -451,6 +451,15 @@ def test_the_best_validation_loss_is_quoted_from_the_training_history(tmp_path, 
     assert recheck(Path("reports/lanes/numbers.json")) == []
 
 
+def test_published_values_are_printed_as_they_were_given(tmp_path, monkeypatch):
+    given = {"images_per_second": (0.14, "0.14"), "parameters": (4.1e7, "41,000,000"), "mIoU": (0.8, "0.8")}
+    given |= {"focus_mIoU": (0.3846, "0.3846"), "latency_ms": (60, "60")}
+    claims = [{"metric": name, "label": name, "value": value} for name, (value, _) in given.items()]
+    made(tmp_path, monkeypatch, "segmentation", changed(LANES, report={"claims": claims}))
+    assert {row["Figure"]: row["Claimed"] for row in table("lanes", "claims")} == {n: t for n, (_, t) in given.items()}
+    assert recheck(Path("reports/lanes/numbers.json")) == []
+
+
 def test_models_are_compared_by_what_their_masks_weigh_and_use(lanes):
     row = table("lanes", "models")[0]
     assert row["Mask file, mean"] == "1.2 kB [1.1 kB, 1.4 kB]"

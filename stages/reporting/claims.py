@@ -24,7 +24,7 @@ def claims(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | N
                 cell(claim.kind),
                 cell(found["phase"]),
                 cell(claim.split),
-                cell(claimed(inputs, ledger, index, format)),
+                cell(claimed(inputs, ledger, index)),
                 cell(measured),
                 cell(status, tone=TONES[found["status"]]),
             )
@@ -44,9 +44,10 @@ def _measured(ledger: Ledger, file: str, key: str, format: str) -> Inline:
         return (ABSENT,)
 
 
-def claimed(inputs: Inputs, ledger: Ledger, index: int, format: str) -> Inline:
-    """`0.796`, `0.80 to 0.85`, `at least 0.75` or `at most 60.0`, quoted from the parameters."""
+def claimed(inputs: Inputs, ledger: Ledger, index: int) -> Inline:
+    """`0.796`, `0.8 to 0.85`, `at least 0.75` or `at most 60`, as the parameters give them."""
     claim: Claim = inputs.params.report.claims[index]
+    format = "size" if claim.metric == "bytes" else "given"
     file = inputs.file_own("parameters.json")
     ends = {
         name: ledger.num(file, f"report.claims.{index}.{name}", format)
@@ -109,5 +110,5 @@ def _final_row(
     if target is not None:
         word = derived["claims"][target]["status"]
         status = cell(word, tone=TONES[word])
-    goal = cell(claimed(inputs, ledger, target, format)) if target is not None else cell(ABSENT)
+    goal = cell(claimed(inputs, ledger, target)) if target is not None else cell(ABSENT)
     return cell(f"{label(inputs, metric)}, {split}"), cell(before), goal, cell(after), change, status

@@ -59,6 +59,11 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
+def _given(value: float) -> str:
+    """As it was written down: no digit more or less, thousands apart."""
+    return f"{value:,.12g}"
+
+
 FORMATS: dict[str, Callable[[Any], str]] = {
     "fraction": lambda value: f"{value:.3f}",
     "fraction4": lambda value: f"{value:.4f}",
@@ -71,6 +76,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "duration": _duration,
     "size": _size,
     "plain": _plain,
+    "given": _given,
 }
 
 
