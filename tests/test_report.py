@@ -15,6 +15,7 @@ from PIL import Image
 from stages import report as stage
 from stages.errors import UserError
 from stages.params import load
+from stages.reporting.checks import _counts
 from stages.reporting.comparisons import judge
 from stages.reporting.inputs import read_inputs
 from stages.reporting.numbers import Ledger, recheck, show
@@ -449,6 +450,25 @@ def test_the_best_validation_loss_is_quoted_from_the_training_history(tmp_path, 
     key = ("models/lanes/baseline/history.csv", "val_loss[epoch=4]", "loss", "1.3")
     assert key in page("lanes").numbers
     assert recheck(Path("reports/lanes/numbers.json")) == []
+
+
+def test_given_images_without_masks_are_counted_where_they_went(lanes):
+    """BDD100K's test images have no masks and join the unlabelled pool: as given all the same."""
+    params = changed(LANES, data={"source": {"kind": "bdd100k"}}, report={"published_images": {"val": 10, "test": 64}})
+    dataset, splits = Path("data/lanes/raw/dataset.json"), Path("data/lanes/splits/summary.json")
+    Path("params.yaml").write_text(json.dumps(params))
+    document, counts = json.loads(dataset.read_text()), json.loads(splits.read_text())
+    document["sources"][-1]["name"] = "bdd100k/images/10k/test"  # 64 unlabelled images
+    del counts["counts"]["before"]["test"]
+    write(dataset, document)
+    write(splits, counts)
+    box = _counts(read_inputs(load()))
+    assert box.what == "images as given: val / test (without masks: unlabelled)"
+    assert (box.wanted, box.found, box.passed) == ("10 / 64", "10 / 64", True)
+    document["sources"][-1]["images"] = 63
+    write(dataset, document)
+    box = _counts(read_inputs(load()))
+    assert (box.found, box.passed) == ("10 / 63", False)
 
 
 def test_published_values_are_printed_as_they_were_given(tmp_path, monkeypatch):
