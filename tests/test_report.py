@@ -428,9 +428,17 @@ def test_claims_on_what_is_not_measured_are_refused(lanes, claim, words):
         ({"kind": "published", "value": 0.45}, "not met"),
         ({"metric": "latency_ms", "kind": "baseline", "value": 60.0}, "met"),  # smaller is better
         ({"metric": "latency_ms", "kind": "baseline", "value": 30.0}, "not met"),
-        ({"metric": "parameters", "kind": "baseline", "value": 5e6}, "met"),
+        ({"metric": "parameters", "kind": "baseline", "value": 5e6}, "not met below the claim"),  # nothing to beat
+        ({"metric": "parameters", "kind": "baseline", "value": 4e6}, "met"),  # one digit: 3.5 to 4.5 million
+        ({"metric": "parameters", "kind": "published", "value": 3.6e6}, "not met above the claim"),
+        ({"metric": "parameters", "kind": "target", "high": 5e6}, "met"),
+        ({"metric": "parameters", "kind": "target", "value": 5e6}, "met"),
+        ({"metric": "parameters", "kind": "published", "low": 3.05e7, "high": 3.15e7}, "not met below the claim"),
+        ({"kind": "published", "low": 0.14, "high": 0.27}, "not met above the claim"),
+        ({"kind": "published", "low": 0.39, "high": 0.45}, "met"),  # the interval meets the range
+        ({"kind": "published", "low": 0.40, "high": 0.45}, "not met below the claim"),
         ({"metric": "parameters", "kind": "published", "low": 3.6e6, "high": 3.8e6}, "met"),
-        ({"metric": "parameters", "kind": "published", "low": 3.5e6, "high": 3.6e6}, "not met"),
+        ({"metric": "parameters", "kind": "published", "low": 3.5e6, "high": 3.6e6}, "not met above the claim"),
         ({"metric": "val_loss", "split": "val", "kind": "published", "value": 1.43}, "met"),  # lowest 1.3, epoch 4
         ({"metric": "val_loss", "split": "val", "kind": "published", "value": 1.2}, "not met"),
         ({"metric": "IoU/St. Andrew's cross", "kind": "target", "value": 0.1}, "not comparable not measured"),

@@ -32,7 +32,9 @@ def claims(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | N
     columns = ("Figure", "Kind", "Phase", "Split", "Claimed", "Measured", "Status")
     note = (
         "A target is met when the measured value reaches it; a published or baseline value is met when the measured "
-        f"interval reaches it. {BRACKETS}"
+        "interval reaches it, a published range when the interval meets it. Parameters and file sizes are facts of a "
+        "model: met within the range given, else within half a unit of the last digit given (other than 0). "
+        f"{BRACKETS}"
     )
     return Table("claims", "Claimed and measured", columns, tuple(rows), (note,)) if rows else None
 

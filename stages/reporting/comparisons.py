@@ -3,7 +3,9 @@
 They are written to `reports/<study>/derived.json`, from which the report quotes them like any other number.
 """
 
+import math
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ GROUP = "group/"  # the mean main score of a group of classes (report.class_grou
 VAL_LOSS = "val_loss"  # the lowest validation loss of a training, from its history
 SMALLER_IS_BETTER = ("latency_ms", "parameters", "bytes", VAL_LOSS)
 SPEED = ("latency_ms", "images_per_second")
+FACTS = ("parameters", "bytes")  # of a named model: more is as wrong as less
 OF_THE_FILE = {  # metrics without a split
     "parameters": ("parameters", "count"),
     "bytes": ("weights.bytes", "size"),
@@ -271,8 +274,9 @@ def judge(inputs: Inputs, index: int) -> dict[str, Any]:
     """`{"phase", "split", "status": met | not met | not comparable, "why"}` of one claim.
 
     A target is met when the measured value lies at or above `low` (or `value`), or at or below a `high` that stands
-    alone. A published or baseline value is met when the upper end of the measured interval reaches it. Only a run on
-    the study's own real data can be compared.
+    alone. A published or baseline value is met when the upper end of the measured interval reaches it, a published
+    range when the interval meets it; parameter counts and file sizes must lie in the range, or within half a unit of
+    the last digit of a single value. Only a run on the study's own real data can be compared.
     """
     claim = inputs.params.report.claims[index]
     node = _claimed(inputs, index, claim)
@@ -282,9 +286,34 @@ def judge(inputs: Inputs, index: int) -> dict[str, Any]:
         return result | {"status": "not comparable", "why": "demo data"}
     if measured is None:
         return result | {"status": "not comparable", "why": "not measured"}
-    reached = node.get("high") if isinstance(node, dict) and claim.kind != "target" else None
-    met = _reaches(claim, measured, measured if reached is None else reached)
+    ends = [node.get(end) for end in ("low", "high")] if isinstance(node, dict) else [None, None]
+    low, high = (measured if end is None else end for end in ends)
+    bounds = _range(claim)
+    if bounds is not None:
+        why = "above the claim" if low > bounds[1] else "below the claim" if high < bounds[0] else ""
+        return result | {"status": "not met" if why else "met", "why": why}
+    met = _reaches(claim, measured, high if claim.kind != "target" else measured)
     return result | {"status": "met" if met else "not met", "why": ""}
+
+
+def _range(claim: Claim) -> tuple[float, float] | None:
+    """What a published or baseline figure allows, where it is a range or a fact about a model; else None."""
+    if claim.kind == "target":
+        return None
+    if claim.value is not None:
+        half = _last_digit(claim.value) / 2
+        return (claim.value - half, claim.value + half) if claim.metric in FACTS else None
+    if claim.low is not None and claim.high is not None:
+        return claim.low, claim.high
+    if claim.metric in FACTS and (claim.low is not None or claim.high is not None):
+        return -math.inf if claim.low is None else claim.low, math.inf if claim.high is None else claim.high
+    return None
+
+
+def _last_digit(value: float) -> float:
+    """The unit of the last digit that is not 0: 1e6 of 41,000,000."""
+    sign = Decimal(repr(value)).normalize().as_tuple()
+    return float(10.0 ** int(sign.exponent))
 
 
 def _reaches(claim: Claim, measured: float, reached: float) -> bool:
