@@ -14,6 +14,7 @@ from stages.ablation.design import Experiment, experiments
 from stages.ablation.estimate import announce, seconds_each
 from stages.ablation.results import Results
 from stages.commands import ablate as command
+from stages.commands.use import render
 from stages.errors import UserError
 from stages.files import write_json
 from stages.params import load, parse, read_yaml
