@@ -488,6 +488,20 @@ def test_published_values_are_printed_as_they_were_given(tmp_path, monkeypatch):
     assert recheck(Path("reports/lanes/numbers.json")) == []
 
 
+def test_video_inference_is_not_compared_with_the_speed_of_the_model_alone(tmp_path, monkeypatch):
+    """`images_per_second` leaves out reading, drawing and writing, in batches: another quantity."""
+    claim = {"metric": "video_frames_per_second", "label": "frames/s of a video", "value": 0.14}
+    made(tmp_path, monkeypatch, "segmentation", changed(LANES, report={"claims": [claim]}))
+    (row,) = table("lanes", "claims")
+    assert (row["Claimed"], row["Measured"]) == ("0.14", "–")
+    assert row["Status"].startswith("not comparable (retrace predict times reading and writing too")
+
+
+def test_no_study_compares_a_video_with_images_in_memory():
+    claims = load(Path("studies/bdd100k.yaml")).report.claims
+    assert {claim.metric for claim in claims if "video" in claim.label} == {"video_frames_per_second"}
+
+
 def test_models_are_compared_by_what_their_masks_weigh_and_use(lanes):
     row = table("lanes", "models")[0]
     assert row["Mask file, mean"] == "1.2 kB [1.1 kB, 1.4 kB]"

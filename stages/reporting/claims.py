@@ -4,7 +4,7 @@ from typing import Any
 
 from stages.params.schema import Claim
 from stages.reporting.blocks import Cell, Table, cell, run
-from stages.reporting.comparisons import claim_source, metric_key
+from stages.reporting.comparisons import NOT_RECORDED, claim_source, metric_key
 from stages.reporting.inputs import Inputs
 from stages.reporting.numbers import ABSENT, Inline, Ledger
 from stages.reporting.tables import BRACKETS, TONES, judged, label
@@ -14,9 +14,10 @@ def claims(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | N
     """Published, baseline and target figures beside the measured ones, judged."""
     rows = []
     for index, claim in enumerate(inputs.params.report.claims):
-        file, key, format = claim_source(inputs, claim)
         found = derived["claims"][index]
-        measured: Inline = (ABSENT,) if found["why"] == "not measured" else _measured(ledger, file, key, format)
+        measured: Inline = (ABSENT,)
+        if found["why"] != "not measured" and claim.metric not in NOT_RECORDED:
+            measured = _measured(ledger, *claim_source(inputs, claim))
         status = found["status"] + (f" ({found['why']})" if found["why"] else "")
         rows.append(
             (

@@ -25,6 +25,10 @@ GROUP = "group/"  # the mean main score of a group of classes (report.class_grou
 VAL_LOSS = "val_loss"  # the lowest validation loss of a training, from its history
 SMALLER_IS_BETTER = ("latency_ms", "parameters", "bytes", VAL_LOSS)
 SPEED = ("latency_ms", "images_per_second")
+NOT_RECORDED = {  # figures that a write-up may give and no stage measures -> why
+    "video_frames_per_second": "retrace predict times reading and writing too, but keeps no record; images/s is the "
+    "model alone, in batches from memory",
+}
 FACTS = ("parameters", "bytes")  # of a named model: more is as wrong as less
 OF_THE_FILE = {  # metrics without a split
     "parameters": ("parameters", "count"),
@@ -213,7 +217,8 @@ def claim_source(inputs: Inputs, claim: Claim) -> tuple[str, str, str]:
     """(file, key, format) of the measured value that a claim speaks of; the key names an interval or a number.
 
     `metric` is an overall metric (`mIoU`, `AP50`), `<metric>/<class>`, `parameters`, `bytes`, `best_value`,
-    `group/<group of classes>`, `val_loss` (the lowest of the training's history), `latency_ms` or `images_per_second`.
+    `group/<group of classes>`, `val_loss` (the lowest of the training's history), `latency_ms` or `images_per_second`;
+    not one of `NOT_RECORDED`.
     """
     phase = claim.phase or inputs.params.phase
     if claim.metric.startswith(GROUP):
@@ -264,7 +269,7 @@ def _claimed(inputs: Inputs, index: int, claim: Claim) -> Any:
         classes = ", ".join(f"{name}/<class>" for name in inputs.per_class)
         raise UserError(
             f"params.yaml: report.claims.{index}.metric = {claim.metric!r}: not measured; "
-            f"allowed: {overall}, {classes}, {GROUP}<class group>, {', '.join((*OF_THE_FILE, *SPEED))}, "
+            f"allowed: {overall}, {classes}, {GROUP}<class group>, {', '.join((*OF_THE_FILE, *SPEED, *NOT_RECORDED))}, "
             f"{VAL_LOSS} (val only)"
         ) from None
     return node
@@ -279,6 +284,12 @@ def judge(inputs: Inputs, index: int) -> dict[str, Any]:
     the last digit of a single value. Only a run on the study's own real data can be compared.
     """
     claim = inputs.params.report.claims[index]
+    if claim.metric in NOT_RECORDED:
+        why = NOT_RECORDED[claim.metric]
+        return {"phase": claim.phase or inputs.params.phase, "split": claim.split} | {
+            "status": "not comparable",
+            "why": why,
+        }
     node = _claimed(inputs, index, claim)
     measured = node.get("value") if isinstance(node, dict) else node
     result: dict[str, Any] = {"phase": claim.phase or inputs.params.phase, "split": claim.split}
