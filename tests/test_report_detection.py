@@ -74,6 +74,32 @@ def test_both_models_stand_on_both_lists_with_counts_and_marks(slopes):
             assert overall[f"n, {title}"] == f"{images} images"
 
 
+def test_every_place_that_rests_on_three_objects_says_so(slopes, monkeypatch):
+    rare = "truck n = 3, ghost n = 0"
+    text = (slopes / "report.md").read_text()
+    (bullets,) = re.findall(r"^- truck mAP@0.5, tuned against first: (.*)$", text, re.MULTILINE)
+    assert bullets.count("(n = 3: not reliable)") == 2
+    (overall,) = re.findall(r"^- mAP@0.5, tuned against first: (.*)$", text, re.MULTILINE)
+    assert overall.count(f"({rare}: not reliable)") == 2
+    for title in ("Scores and verdicts", "Every metric, val_as_given", "Operating points, val_as_given"):
+        below = text.split(f"### {title}\n")[1].split("### ")[0]
+        assert f"behind the means: val: {rare}" in below or f"behind the means: val_as_given: {rare}." in below, title
+
+
+def test_claims_say_how_many_images_and_objects_they_rest_on(slopes):
+    params = read_yaml(Path("params.yaml"))
+    claims = [{"metric": name, "label": name, "value": 0.5} for name in ("AP50", "AP50/plate", "AP50/truck")]
+    params["report"]["claims"] = [*claims, {"metric": "parameters", "label": "parameters", "value": 5e6}]
+    write(Path("params.yaml"), params)
+    stage.report(load())
+    assert {row["Figure"]: row["n"] for row in table("claims")} == {
+        "AP50": "12 images; truck n = 3, ghost n = 0: not reliable",
+        "AP50/plate": "12 images",
+        "AP50/truck": "12 images; n = 3: not reliable",
+        "parameters": "–",
+    }
+
+
 def test_the_change_across_lists_is_the_lists_part_and_the_models_part(slopes):
     found = derived()["lists"]
     assert (found["from"], found["to"], found["same"]) == ("first", "tuned", False)

@@ -4,10 +4,10 @@ from typing import Any
 
 from stages.params.schema import Claim
 from stages.reporting.blocks import Cell, Table, cell, run
-from stages.reporting.comparisons import NOT_RECORDED, claim_source, metric_key
+from stages.reporting.comparisons import FACTS, NOT_RECORDED, SPEED, VAL_LOSS, claim_source, metric_key
 from stages.reporting.inputs import Inputs
 from stages.reporting.numbers import ABSENT, Inline, Ledger
-from stages.reporting.tables import BRACKETS, TONES, judged, label
+from stages.reporting.tables import BRACKETS, TONES, averaged, judged, label, rare, unreliable
 
 
 def claims(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | None:
@@ -27,10 +27,11 @@ def claims(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | N
                 cell(claim.split),
                 cell(claimed(inputs, ledger, index)),
                 cell(measured),
+                _basis(inputs, ledger, claim),
                 cell(status, tone=TONES[found["status"]]),
             )
         )
-    columns = ("Figure", "Kind", "Phase", "Split", "Claimed", "Measured", "Status")
+    columns = ("Figure", "Kind", "Phase", "Split", "Claimed", "Measured", "n", "Status")
     note = (
         "A target is met when the measured value reaches it; a published or baseline value is met when the measured "
         "interval reaches it, a published range when the interval meets it. Parameters and file sizes are facts of a "
@@ -38,6 +39,19 @@ def claims(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | N
         f"{BRACKETS}"
     )
     return Table("claims", "Claimed and measured", columns, tuple(rows), (note,)) if rows else None
+
+
+def _basis(inputs: Inputs, ledger: Ledger, claim: Claim) -> Cell:
+    """How many images a measured score rests on, and which of its classes are too seldom there."""
+    phase = claim.phase or inputs.params.phase
+    if claim.metric in (*FACTS, *SPEED, *NOT_RECORDED) or claim.split not in inputs.metrics[phase]["splits"]:
+        return cell(ABSENT)
+    images = ledger.num(inputs.file_metrics(phase), f"splits.{claim.split}.images", "count")
+    if claim.metric == VAL_LOSS:
+        return cell(images, " images")
+    metric = inputs.metrics[phase]["training"]["monitor"] if claim.metric == "best_value" else claim.metric
+    few = rare(inputs, ledger, phase, claim.split, averaged(inputs, metric or ""), named="/" not in claim.metric)
+    return cell(images, " images", *(("; ", few, ": not reliable") if few else ()), tone="warn" if few else "")
 
 
 def _measured(ledger: Ledger, file: str, key: str, format: str) -> Inline:
@@ -95,7 +109,8 @@ def final(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
         images = ledger.num(inputs.file_metrics(active), f"splits.{name}.images", "count")
         counts += ["; " if counts else "", f"{name} n = ", images]
     note = "Change: the difference on the same images. Status: the target where there is one, else the verdict."
-    return Table("final", "Baseline and final", columns, tuple(rows), run(*counts, f" images. {BRACKETS} {note}"))
+    few = unreliable(inputs, ledger, active, [name for _, name in wanted if name in inputs.active["splits"]])
+    return Table("final", "Baseline and final", columns, tuple(rows), run(*counts, f" images. {BRACKETS} {note}", few))
 
 
 def _final_row(

@@ -1,5 +1,6 @@
 """Tables of results: phases side by side, per class, groups of classes and the models compared."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from stages.reporting.blocks import Cell, Table, Text, cell, run
@@ -46,6 +47,43 @@ def caption_of(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> Inline
     """`test, n = 48 images. Brackets: ...`"""
     images = ledger.num(inputs.file_metrics(phase), f"splits.{split}.images", "count")
     return run(f"{split}, n = ", images, f" images. {BRACKETS}")
+
+
+def unit(inputs: Inputs) -> str:
+    """What `min_reliable` counts."""
+    return "objects" if inputs.params.task == "detection" else "images with the class"
+
+
+def rare(inputs: Inputs, ledger: Ledger, phase: str, split: str, classes: Sequence[str], named: bool = True) -> Inline:
+    """`toe_drain n = 3, Logs n = 0`: those of `classes` that are too seldom on a split to be reliable; () without any."""
+    least, parts = inputs.metrics[phase]["min_reliable"], []
+    for name in classes:
+        if inputs.seen(phase, split, name) < least:
+            key = f"splits.{split}.per_class.{name}.{inputs.seen_key}"
+            parts += [", " if parts else "", f"{name} " if named else "", "n = "]
+            parts.append(ledger.num(inputs.file_metrics(phase), key, "count"))
+    return run(*parts)
+
+
+def averaged(inputs: Inputs, metric: str) -> tuple[str, ...]:
+    """The classes that a metric is of or the mean of."""
+    groups, focus = inputs.params.report.class_groups, inputs.params.report.focus_classes
+    name, _, of = metric.partition("/")
+    if of:
+        return tuple(groups[of]) if name == "group" else (of,)
+    if metric == "pixel_accuracy":
+        return ()
+    return tuple(focus) if metric == "focus_mIoU" else tuple(inputs.params.classes)
+
+
+def unreliable(inputs: Inputs, ledger: Ledger, phase: str, splits: Sequence[str]) -> Inline:
+    """` Not reliable, too few objects behind the means: val: toe_drain n = 3.`, or nothing."""
+    parts: list[Any] = []
+    for split in dict.fromkeys(splits):
+        if found := rare(inputs, ledger, phase, split, inputs.params.classes):
+            parts += ["; " if parts else "", f"{split}: ", *found]
+    few = "objects" if inputs.params.task == "detection" else "images"
+    return run(f" Not reliable, too few {few} of a class behind the means: ", *parts, ".") if parts else ()
 
 
 def headline(inputs: Inputs, ledger: Ledger) -> Text:
@@ -133,7 +171,11 @@ def phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str)
             "Verdict",
         ),
         tuple(rows),
-        run(*counts, f" images. {BRACKETS} The difference is paired: both phases on the same resampled images."),
+        run(
+            *counts,
+            f" images. {BRACKETS} The difference is paired: both phases on the same resampled images.",
+            unreliable(inputs, ledger, inputs.params.phase, splits),
+        ),
     )
 
 
@@ -248,7 +290,11 @@ def overall(inputs: Inputs, ledger: Ledger, split: str) -> Table:
         f"Every metric, {split}",
         ("Metric", *inputs.metrics),
         tuple(rows),
-        run(caption_of(inputs, ledger, inputs.params.phase, split), operating_point(inputs, ledger, split)),
+        run(
+            caption_of(inputs, ledger, inputs.params.phase, split),
+            operating_point(inputs, ledger, split),
+            unreliable(inputs, ledger, inputs.params.phase, [split]),
+        ),
     )
 
 
