@@ -290,6 +290,17 @@ def test_what_changed_lists_exactly_the_parameters_that_differ(lanes):
     )
 
 
+def test_a_change_that_the_network_ignores_is_none(tmp_path, monkeypatch):
+    params = changed(LANES)
+    params["phases"]["colder"]["model"] = {"width": 16}  # of unet_classic
+    params["phases"]["colder"]["loss"] = {"name": "ohem", "max_class_weight": 3.0}  # of class_weights
+    params["phases"]["mae_ohem"]["optimizer"]["momentum"] = 0.5  # of SGD
+    made(tmp_path, monkeypatch, "segmentation", params)
+    rows = {(row["Phase"], row["Parameter"]) for row in table("lanes", "changes")}
+    assert {name for phase, name in rows if phase == "colder"} == {"init", "optimizer.lr", "optimizer.encoder_lr"}
+    assert {name for phase, name in rows if phase == "mae_ohem"} == {"init", "loss.name", "optimizer.encoder_lr"}
+
+
 def test_published_epochs_stand_beside_the_log(lanes):
     rows = [tuple(row.values()) for row in table("lanes", "published_epochs")]
     assert rows == [

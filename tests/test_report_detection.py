@@ -346,6 +346,55 @@ def test_every_field_that_was_left_open_is_filled(plates):
     assert recheck(plates / "numbers.json") == []
 
 
+def three_detectors(folder, monkeypatch):
+    """Two networks of one engine and a YOLO, the first phase active."""
+    monkeypatch.chdir(folder)
+    params = json.loads(json.dumps(PLATES))
+    params["phase"] = "mobilenet"
+    params["phase_defaults"]["ultralytics"] = SLOPES["phase_defaults"]["ultralytics"]
+    params["phases"]["yolo"] = {"engine": "ultralytics", "init": "none", "note": "fast"}
+    params["report"]["claims"][0]["phase"] = "mobilenet"
+    build(folder, params=params)
+    stage.report(load())
+
+
+def test_only_settings_that_a_phase_uses_are_shown(tmp_path, monkeypatch):
+    three_detectors(tmp_path, monkeypatch)
+    rows = {row["Setting"]: row for row in table("configuration", "plates")}
+    assert "loss" not in rows
+    assert (rows["schedule"]["yolo"], rows["precision"]["yolo"], rows["frozen"]["yolo"]) == (
+        "cosine",
+        "32-true",
+        "none",
+    )
+    assert rows["monitored metric"]["yolo"] == "AP50"
+    changes = [row for row in table("changes", "plates") if row["Phase"] == "resnet50"]
+    assert [row["Parameter"] for row in changes] == ["model.encoder"]
+    changes = {row["Parameter"]: (row["Before"], row["After"]) for row in table("changes", "plates")[1:]}
+    assert changes["model"] == ("fasterrcnn, mobilenet_v3_large", "yolo11n")
+    assert changes["engine"] == ("fabric", "ultralytics")
+    assert changes["batch size"] == ("4", "8") and changes["optimizer"] == ("sgd", "AdamW")
+    assert len(changes) < 12 and "every other setting" in changes
+    assert recheck(Path("reports/plates/numbers.json")) == []
+
+
+def test_the_first_phase_is_compared_with_the_others_and_not_with_itself(tmp_path, monkeypatch):
+    three_detectors(tmp_path, monkeypatch)
+    row = table("final", "plates")[0]
+    columns = ["Metric", "Target", "Final (mobilenet)", "Baseline (resnet50)", "Baseline (yolo)", "Status"]
+    assert list(row) == columns
+    for column, phase in zip(columns[2:5], ("mobilenet", "resnet50", "yolo"), strict=True):
+        value = read_json(Path(f"metrics/plates/{phase}.json"))["splits"]["test"]["AP50"]["value"]
+        assert row[column].startswith(f"{value:.3f} [")
+    assert (row["Target"], row["Status"]) == ("at least 0.85", "not comparable")
+
+
+def test_the_table_of_verdicts_says_what_each_phase_is(tmp_path, monkeypatch):
+    three_detectors(tmp_path, monkeypatch)
+    rows = {row["Phase"]: row["What it is"] for row in table("phases_AP50", "plates")}
+    assert rows == {"mobilenet (active)": "small", "resnet50": "large", "yolo": "fast"}
+
+
 def test_a_field_that_nothing_recorded_says_so(plates):
     shutil.rmtree("logs")
     stage.report(load())

@@ -81,7 +81,10 @@ def claimed(inputs: Inputs, ledger: Ledger, index: int) -> Inline:
 
 
 def final(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
-    """Metric | Baseline | Target | Final | Change | Status: the first phase against the active one."""
+    """Metric | Baseline | Target | Final | Change | Status: the first phase against the active one.
+
+    Where the active phase is the first, the other phases are the baselines: Metric | Target | Final | them | Status.
+    """
     active, split = inputs.params.phase, inputs.headline_split
     first = next(iter(inputs.metrics))
     targets: dict[tuple[str, str], int] = {
@@ -96,6 +99,23 @@ def final(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
         if on not in inputs.metrics[first]["splits"] or on not in inputs.metrics[active]["splits"]:
             continue
         rows.append(_final_row(inputs, ledger, derived, metric, on, targets.get((metric, on))))
+    counts: list[Any] = []
+    for name in dict.fromkeys(name for _, name in wanted if name in inputs.active["splits"]):
+        images = ledger.num(inputs.file_metrics(active), f"splits.{name}.images", "count")
+        counts += ["; " if counts else "", f"{name} n = ", images]
+    few = unreliable(inputs, ledger, active, [name for _, name in wanted if name in inputs.active["splits"]])
+    if active == first:
+        others = [phase for phase in inputs.metrics if phase != active]
+        columns: tuple[str, ...] = (
+            "Metric",
+            "Target",
+            f"Final ({active})",
+            *(f"Baseline ({n})" for n in others),
+            "Status",
+        )
+        title = "Final and baselines" if others else "Final"
+        note = "Paired differences with verdicts: Scores and verdicts." if others else ""
+        return Table("final", title, columns, tuple(rows), run(*counts, f" images. {BRACKETS} {note}".rstrip(), few))
     columns = (
         "Metric",
         "Baseline" if first == "baseline" else f"Baseline ({first})",
@@ -104,12 +124,7 @@ def final(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
         "Change",
         "Status",
     )
-    counts: list[Any] = []
-    for name in dict.fromkeys(name for _, name in wanted if name in inputs.active["splits"]):
-        images = ledger.num(inputs.file_metrics(active), f"splits.{name}.images", "count")
-        counts += ["; " if counts else "", f"{name} n = ", images]
     note = "Change: the difference on the same images. Status: the target where there is one, else the verdict."
-    few = unreliable(inputs, ledger, active, [name for _, name in wanted if name in inputs.active["splits"]])
     return Table("final", "Baseline and final", columns, tuple(rows), run(*counts, f" images. {BRACKETS} {note}", few))
 
 
@@ -118,6 +133,11 @@ def _final_row(
 ) -> tuple[Cell, ...]:
     active, first = inputs.params.phase, next(iter(inputs.metrics))
     key, format = metric_key(metric, split)
+    goal = cell(claimed(inputs, ledger, target)) if target is not None else cell(ABSENT)
+    if active == first:
+        scores = [cell(_measured(ledger, inputs.file_metrics(phase), key, format)) for phase in inputs.metrics]
+        word = "no target" if target is None else derived["claims"][target]["status"]
+        return cell(f"{label(inputs, metric)}, {split}"), goal, *scores, cell(word, tone=TONES.get(word, "quiet"))
     before = _measured(ledger, inputs.file_metrics(first), key, format)
     after = _measured(ledger, inputs.file_metrics(active), key, format)
     change, status = cell(ABSENT), cell("no target", tone="quiet")
@@ -128,5 +148,4 @@ def _final_row(
     if target is not None:
         word = derived["claims"][target]["status"]
         status = cell(word, tone=TONES[word])
-    goal = cell(claimed(inputs, ledger, target)) if target is not None else cell(ABSENT)
     return cell(f"{label(inputs, metric)}, {split}"), cell(before), goal, cell(after), change, status

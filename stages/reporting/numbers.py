@@ -77,6 +77,9 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "size": _size,
     "plain": _plain,
     "given": _given,
+    "cosine": lambda value: "cosine" if value else "linear",  # Ultralytics' cos_lr
+    "mixed": lambda value: "16-mixed" if value else "32-true",  # Ultralytics' amp
+    "layers": lambda value: f"first {value} layers" if value else "none",  # Ultralytics' freeze
 }
 
 

@@ -55,8 +55,9 @@ def unit(inputs: Inputs) -> str:
 
 
 def rare(inputs: Inputs, ledger: Ledger, phase: str, split: str, classes: Sequence[str], named: bool = True) -> Inline:
-    """`toe_drain n = 3, Logs n = 0`: those of `classes` that are too seldom on a split to be reliable; () without any."""
-    least, parts = inputs.metrics[phase]["min_reliable"], []
+    """`toe_drain n = 3, Logs n = 0`: those of `classes` that are too seldom on a split to be reliable, or nothing."""
+    least = inputs.metrics[phase]["min_reliable"]
+    parts: list[Any] = []
     for name in classes:
         if inputs.seen(phase, split, name) < least:
             key = f"splits.{split}.per_class.{name}.{inputs.seen_key}"
@@ -146,7 +147,7 @@ def judged(row: dict[str, Any] | None) -> Cell:
 def phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str) -> Table:
     """One row a phase: the metric on every split, the paired difference to the phase it starts from and the verdict."""
     splits = list(inputs.active["splits"])
-    shown = inputs.headline_split
+    shown, noted = inputs.headline_split, any(inputs.params.phases[phase].note for phase in inputs.metrics)
     rows = []
     for phase in inputs.metrics:
         measured = inputs.metrics[phase]["splits"]
@@ -155,7 +156,9 @@ def phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str)
         scores = [cell(ledger.interval(file, f"splits.{s}.{metric}") if s in measured else (ABSENT,)) for s in splits]
         difference = cell(_difference(inputs, ledger, phase, shown, metric))
         origin = derived["comparisons"][phase]["from"] or ABSENT
-        rows.append((name, *scores, cell(origin), difference, verdict(inputs, derived, phase, shown, metric)))
+        word = verdict(inputs, derived, phase, shown, metric)
+        note = [cell(inputs.params.phases[phase].note)] if noted else []
+        rows.append((name, *scores, cell(origin), difference, word, *note))
     counts: list[Any] = []
     for split in splits:
         counts += ["; " if counts else "", f"{split} n = "]
@@ -169,6 +172,7 @@ def phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str)
             "Compared with",
             f"Difference, {shown}",
             "Verdict",
+            *(("What it is",) if noted else ()),
         ),
         tuple(rows),
         run(
