@@ -381,6 +381,22 @@ def test_names_from_the_data_cannot_break_the_pages(tmp_path, monkeypatch):
     assert cells == {8}
 
 
+def test_code_in_the_words_of_the_parameters_is_code_on_both_pages(tmp_path, monkeypatch):
+    step = "Run `retrace ablate <phase_a>` *soon*, not `a|b`."
+    made(tmp_path, monkeypatch, "segmentation", changed(LANES, report={"next_steps": [step]}))
+    text = Path("reports/lanes/report.md").read_text()
+    assert "- Run `retrace ablate <phase_a>` \\*soon\\*, not \\`a\\|b\\`." in text
+    assert "Run <code>retrace ablate &lt;phase_a&gt;</code> *soon*" in Path("reports/lanes/report.html").read_text()
+
+
+def test_wide_tables_wrap_before_the_brackets_and_show_that_they_scroll(lanes):
+    text = Path("reports/lanes/report.html").read_text()
+    assert not re.search(r"td\.num[^}]*nowrap", text)
+    assert re.search(r"\[<span[^>]*>[^<]*</span>,\u00a0<span", text)  # the bracket itself stays whole
+    assert "background:" in text.split(".wide {")[1].split("}")[0]
+    assert text.count('<div class="wide" tabindex="0"') == text.count("<table>")
+
+
 def no_metrics():
     for path in Path("metrics/lanes").glob("*.json"):
         path.unlink()
