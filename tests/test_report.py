@@ -188,7 +188,7 @@ def test_report_is_the_same_twice_but_for_what_tells_of_the_run(lanes):
 def test_dvc_metrics_are_a_few_flat_scalars_of_the_active_phase(project):
     scalars = json.loads(Path("metrics.json").read_text())
     metrics = json.loads(Path("metrics", project["study"], f"{project['phase']}.json").read_text())
-    assert 0 < len(scalars) <= 8
+    assert 0 < len(scalars) <= 3  # more do not fit beside DVC's own columns
     for name, value in scalars.items():
         split, metric = name.split("_", 1)
         assert metrics["splits"][split][metric]["value"] == value
