@@ -529,6 +529,11 @@ def test_no_study_compares_a_video_with_images_in_memory():
     assert {claim.metric for claim in claims if "video" in claim.label} == {"video_frames_per_second"}
 
 
+def test_the_camvid_example_does_not_say_more_of_published_figures_than_is_known():
+    claims = load(Path("docs/examples/camvid_unets.yaml")).report.claims
+    assert all("not known here" in claim.label and "complete set" not in claim.label for claim in claims)
+
+
 def test_models_are_compared_by_what_their_masks_weigh_and_use(lanes):
     row = table("lanes", "models")[0]
     assert row["Mask file, mean"] == "1.2 kB [1.1 kB, 1.4 kB]"
