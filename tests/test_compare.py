@@ -55,7 +55,8 @@ def paired_by_hand(study, phase, other, split, params):
     mine, theirs = (np.load(f"metrics/{study}/{name}/confusion_{split}.npy").astype(float) for name in (phase, other))
 
     def score(matrices, weights):
-        return segmentation.scores(np.tensordot(weights, matrices, 1))["mIoU"]
+        found, whole = segmentation.scores(np.tensordot(weights, matrices, 1))["IoU"], matrices.sum((0, 2)) > 0
+        return found[..., whole].mean(-1)  # NaN without one of the classes
 
     draws = []
     for weights in resample_weights(
@@ -63,7 +64,7 @@ def paired_by_hand(study, phase, other, split, params):
     ):
         draws.append(score(mine, weights) - score(theirs, weights))
     ones = np.ones(len(mine))
-    return score(mine, ones) - score(theirs, ones), *np.percentile(np.concatenate(draws), [2.5, 97.5])
+    return score(mine, ones) - score(theirs, ones), *np.nanpercentile(np.concatenate(draws), [2.5, 97.5])
 
 
 def test_difference_is_that_of_the_report_and_of_a_plain_calculation(lanes):

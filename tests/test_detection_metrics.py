@@ -87,14 +87,17 @@ def test_reweighted_matches_equal_scoring_the_resampled_images():
     distinct = np.random.default_rng(1).permutation(5000) / 5000  # ties between images would have an order
     offset = np.cumsum([0, *(len(found.scores) for found in founds)])
     founds = [Found(f.boxes, f.labels, distinct[o : o + len(f.labels)]) for f, o in zip(founds, offset, strict=False)]
-    statistic = BoxScores(match(truths, founds, 4, 0.5), CLASSES, 0.25, 0.5)
-    drawn = bootstrap(statistic, 12, 100, seed=4)
+    matches = match(truths, founds, 4, 0.5)
+    drawn = bootstrap(BoxScores(matches, CLASSES, 0.25, 0.5), 12, 100, seed=4)
     weights = np.concatenate(list(resample_weights(12, 100, seed=4))).astype(int)
     for row in range(12):
         chosen = np.repeat(np.arange(12), weights[row])
         expected = official([truths[i] for i in chosen], [founds[i] for i in chosen])
+        missing = (matches.objects[chosen].sum(0) == 0) & (matches.objects.sum(0) > 0)  # [C, A]
         for name, value in expected.items():
-            np.testing.assert_allclose(drawn[name][row], value, rtol=0, atol=1e-9, err_msg=name)
+            area = ("AP_small", "AP_medium", "AP_large").index(name) + 1 if name.startswith("AP_") else 0
+            wanted = np.nan if missing[:, area].any() and "/" not in name else value  # the mean of other classes
+            np.testing.assert_allclose(drawn[name][row], wanted, rtol=0, atol=1e-9, err_msg=name)
 
 
 def test_precision_recall_f1_at_a_confidence_by_hand():
@@ -188,6 +191,27 @@ def test_kept_matches_give_the_same_after_reading_back_and_pair_two_phases(tmp_p
     assert found["AP"]["verdict"] == "better" and found["AP"]["value"] > found["AP"]["low"] > 0
     assert found["AP/never"] == {"value": None, "low": None, "high": None, "verdict": None}
     assert paired_difference(*statistics[::-1], 30, 200, seed=2)["AP"]["verdict"] == "worse"
+
+
+def test_no_draw_of_a_mean_is_over_other_classes_than_the_value():
+    """Two classes are found without fault, the third, in 3 of 36 images, never: no resample may leave it out."""
+    near, far = [10.0, 10.0, 50.0, 50.0], [100.0, 100.0, 150.0, 150.0]
+    truths, founds = [], []
+    for image in range(36):
+        labels = np.array([0, 1] + [3] * (image < 3))
+        boxes = np.array([near, far, [200.0, 10.0, 20.0, 20.0]])[: len(labels)]
+        truths.append(Truth(boxes, labels, np.zeros(len(labels), bool)))
+        wrong = boxes + [0, 200, 0, 0]  # of the third class
+        founds.append(Found(np.concatenate([boxes[:2], wrong[2:]]), labels, np.full(len(labels), 0.9)))
+    matches = match(truths, founds, 4, 0.5)
+    found = summarize(truths, founds, matches, CLASSES, Evaluate(bootstrap=1000), seed=1)
+    for name in ("AP50", "AP", "AR", "precision", "recall", "F1", "best_F1", "best_F1_precision"):
+        assert found[name] == {end: pytest.approx(2 / 3) for end in ("value", "low", "high")}, name
+    assert found["AP_small"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    blind = match(truths, [Found(*nothing())] * 36, 4, 0.5)
+    statistics = [BoxScores(kept, CLASSES, 0.25, 0.25) for kept in (matches, blind)]
+    pair = paired_difference(*statistics, 36, 1000, seed=1)["AP50"]
+    assert [pair["value"], pair["low"], pair["high"]] == pytest.approx([2 / 3] * 3)
 
 
 def test_the_order_of_images_does_not_matter():

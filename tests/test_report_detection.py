@@ -74,6 +74,32 @@ def test_both_models_stand_on_both_lists_with_counts_and_marks(slopes):
             assert overall[f"n, {title}"] == f"{images} images"
 
 
+def test_every_place_that_rests_on_three_objects_says_so(slopes, monkeypatch):
+    rare = "truck n = 3, ghost n = 0"
+    text = (slopes / "report.md").read_text()
+    (bullets,) = re.findall(r"^- truck mAP@0.5, tuned against first: (.*)$", text, re.MULTILINE)
+    assert bullets.count("(n = 3: not reliable)") == 2
+    (overall,) = re.findall(r"^- mAP@0.5, tuned against first: (.*)$", text, re.MULTILINE)
+    assert overall.count(f"({rare}: not reliable)") == 2
+    for title in ("Scores and verdicts", "Every metric, val_as_given", "Operating points, val_as_given"):
+        below = text.split(f"### {title}\n")[1].split("### ")[0]
+        assert f"behind the means: val: {rare}" in below or f"behind the means: val_as_given: {rare}." in below, title
+
+
+def test_claims_say_how_many_images_and_objects_they_rest_on(slopes):
+    params = read_yaml(Path("params.yaml"))
+    claims = [{"metric": name, "label": name, "value": 0.5} for name in ("AP50", "AP50/plate", "AP50/truck")]
+    params["report"]["claims"] = [*claims, {"metric": "parameters", "label": "parameters", "value": 5e6}]
+    write(Path("params.yaml"), params)
+    stage.report(load())
+    assert {row["Figure"]: row["n"] for row in table("claims")} == {
+        "AP50": "12 images; truck n = 3, ghost n = 0: not reliable",
+        "AP50/plate": "12 images",
+        "AP50/truck": "12 images; n = 3: not reliable",
+        "parameters": "–",
+    }
+
+
 def test_the_change_across_lists_is_the_lists_part_and_the_models_part(slopes):
     found = derived()["lists"]
     assert (found["from"], found["to"], found["same"]) == ("first", "tuned", False)
@@ -311,13 +337,62 @@ def test_every_field_that_was_left_open_is_filled(plates):
     assert rows["TensorBoard logs"].count("(3 points)") == 4
     assert rows["duration of the training"] == "2 min 10 s" and rows["date"] == "2031-05-06 07:10 UTC"
     assert rows["inference time"].startswith("41.5 ms/image [quartiles 40.0, 44.0], 25.5 FPS in batches of 8, on cpu")
-    assert rows["test mAP@0.5"].endswith("on test, n = 20 images; target at least 0.850: not comparable")
+    assert rows["test mAP@0.5"].endswith("on test, n = 20 images; target at least 0.85: not comparable")
     assert rows["test precision"].endswith("at confidence 0.25")
     assert "ground truth 2, predicted 3, mean IoU 0.700, mean confidence 0.900" in rows["sample predictions, good"]
     assert rows["initial loss"] == "1" and rows["total epochs"] == "6 of 6, completed"
     assert [row["Epoch"] for row in table("training_curve", "plates")] == list("123456")
     assert table("training_curve", "plates")[4]["Note"].startswith("best")
     assert recheck(plates / "numbers.json") == []
+
+
+def three_detectors(folder, monkeypatch):
+    """Two networks of one engine and a YOLO, the first phase active."""
+    monkeypatch.chdir(folder)
+    params = json.loads(json.dumps(PLATES))
+    params["phase"] = "mobilenet"
+    params["phase_defaults"]["ultralytics"] = SLOPES["phase_defaults"]["ultralytics"]
+    params["phases"]["yolo"] = {"engine": "ultralytics", "init": "none", "note": "fast"}
+    params["report"]["claims"][0]["phase"] = "mobilenet"
+    build(folder, params=params)
+    stage.report(load())
+
+
+def test_only_settings_that_a_phase_uses_are_shown(tmp_path, monkeypatch):
+    three_detectors(tmp_path, monkeypatch)
+    rows = {row["Setting"]: row for row in table("configuration", "plates")}
+    assert "loss" not in rows
+    assert (rows["schedule"]["yolo"], rows["precision"]["yolo"], rows["frozen"]["yolo"]) == (
+        "cosine",
+        "32-true",
+        "none",
+    )
+    assert rows["monitored metric"]["yolo"] == "AP50"
+    changes = [row for row in table("changes", "plates") if row["Phase"] == "resnet50"]
+    assert [row["Parameter"] for row in changes] == ["model.encoder"]
+    changes = {row["Parameter"]: (row["Before"], row["After"]) for row in table("changes", "plates")[1:]}
+    assert changes["model"] == ("fasterrcnn, mobilenet_v3_large", "yolo11n")
+    assert changes["engine"] == ("fabric", "ultralytics")
+    assert changes["batch size"] == ("4", "8") and changes["optimizer"] == ("sgd", "AdamW")
+    assert len(changes) < 12 and "every other setting" in changes
+    assert recheck(Path("reports/plates/numbers.json")) == []
+
+
+def test_the_first_phase_is_compared_with_the_others_and_not_with_itself(tmp_path, monkeypatch):
+    three_detectors(tmp_path, monkeypatch)
+    row = table("final", "plates")[0]
+    columns = ["Metric", "Target", "Final (mobilenet)", "Baseline (resnet50)", "Baseline (yolo)", "Status"]
+    assert list(row) == columns
+    for column, phase in zip(columns[2:5], ("mobilenet", "resnet50", "yolo"), strict=True):
+        value = read_json(Path(f"metrics/plates/{phase}.json"))["splits"]["test"]["AP50"]["value"]
+        assert row[column].startswith(f"{value:.3f} [")
+    assert (row["Target"], row["Status"]) == ("at least 0.85", "not comparable")
+
+
+def test_the_table_of_verdicts_says_what_each_phase_is(tmp_path, monkeypatch):
+    three_detectors(tmp_path, monkeypatch)
+    rows = {row["Phase"]: row["What it is"] for row in table("phases_AP50", "plates")}
+    assert rows == {"mobilenet (active)": "small", "resnet50": "large", "yolo": "fast"}
 
 
 def test_a_field_that_nothing_recorded_says_so(plates):

@@ -140,7 +140,7 @@ def _targets(result: Kept) -> tuple[list[Inline], list[str]]:
     for index in targets or headline:
         claim = params.report.claims[index]
         named = "" if claim.kind == "target" else f"{claim.kind} "
-        value = claims.claimed(inputs, result.ledger, index, "fraction")
+        value = claims.claimed(inputs, result.ledger, index)
         parts.append(
             ("; " if parts else "", f"{named}{tables.label(inputs, claim.metric)} ", *value, f", {claim.split}")
         )

@@ -13,6 +13,7 @@ import numpy as np
 
 BLOCK = 64  # resamples held at once: 10,000 images x 64 x 8 bytes = 5 MB
 LEVEL = 95.0  # per cent
+FEWEST = 40  # draws an interval takes: one beyond either end
 VERDICTS = ("better", "no measurable difference", "worse")
 
 Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -52,10 +53,11 @@ def of_totals(scores: Statistic, per_image: np.ndarray) -> Statistic:
 def interval(value: float, draws: np.ndarray) -> dict[str, float | None]:
     """`{"value", "low", "high"}` of one number and its draws [B]; undefined (NaN) is None.
 
-    Draws in which the score is undefined (its class was not drawn) are left out.
+    Draws in which the score is undefined (its class, or one of the classes it is the mean of, was not drawn) are left
+    out. Where fewer than `FEWEST` remain there is no interval.
     """
     defined = draws[~np.isnan(draws)]
-    if np.isnan(value) or not defined.size:
+    if np.isnan(value) or defined.size < FEWEST:
         return {"value": None if np.isnan(value) else float(value), "low": None, "high": None}
     low, high = np.percentile(defined, [50 - LEVEL / 2, 50 + LEVEL / 2])
     return {"value": float(value), "low": float(low), "high": float(high)}

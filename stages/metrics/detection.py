@@ -2,7 +2,8 @@
 
 AP50, AP (mAP@[.5:.95]), AR and AP by object size are computed by faster-coco-eval; their bootstrap intervals by
 `BoxScores`, which re-weights matches kept per image and is checked against faster-coco-eval on every call. Precision,
-recall and F1 are taken at one confidence and `evaluate.iou_threshold`, and averaged over the classes in the truth.
+recall and F1 are taken at one confidence and `evaluate.iou_threshold`, and averaged over the classes in the truth. A
+resample without one of the classes that a mean is taken over gives no draw of that mean: it would be another mean.
 """
 
 from collections.abc import Sequence
@@ -63,7 +64,8 @@ class BoxScores:
 
     Names: `COCO_SCORES`, `AT_CONFIDENCE`, `AT_BEST` and, per class, `<PER_CLASS>/<class>`. The best-F1 confidence is
     the one of all images and is not chosen again in a resample. NaN: no object of that class (or size), or, for
-    precision, no detection of it.
+    precision, no detection of it. A mean is over the classes where all images together define the score, and NaN where
+    one of them is undefined in the resample.
     """
 
     def __init__(self, matches: Matches, classes: Sequence[str], confidence: float, best_confidence: float):
@@ -77,12 +79,22 @@ class BoxScores:
         self._objects = matches.objects.astype(np.float64)
         self._counts = [_counts(matches, score) for score in (confidence, best_confidence)]
         self._rows = max(1, CELLS // max(1, *(part[0].images.size for part in self._parts)))
+        whole, _ = self._per_class(np.ones((1, len(self._objects))))
+        self._averaged = {name: ~np.isnan(values[:, 0]) for name, values in whole.items()}
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         blocks = [self._block(weights[start : start + self._rows]) for start in range(0, len(weights), self._rows)]
         return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
     def _block(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        averaged, shown = self._per_class(weights)
+        scores = {name: _mean_of(values, self._averaged[name]) for name, values in averaged.items()}
+        for key, values in shown.items():
+            scores |= {f"{key}/{name}": values[index] for index, name in enumerate(self.classes)}
+        return scores
+
+    def _per_class(self, weights: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Values [C, b] by the name of their mean, and those of `PER_CLASS`."""
         objects = np.einsum("bn,nca->bca", weights, self._objects, optimize=True)
         found = np.full((len(AREAS), len(self.classes), len(weights), len(THRESHOLDS)), np.nan)
         recall = np.full(found.shape[1:], np.nan)
@@ -91,18 +103,16 @@ class BoxScores:
                 found[area, index], reached = part.average_precision(weights, objects[:, index, area])
                 if area == 0:
                     recall[index] = reached
-        per_class = {"AP50": found[0, :, :, 0], "AP": found[0].mean(-1)}  # [C, b]
-        scores = {key: _mean(value) for key, value in per_class.items()} | {"AR": _mean(recall.mean(-1))}
-        scores |= {f"AP_{name}": _mean(found[area].mean(-1)) for area, name in enumerate(AREAS) if area}
+        shown = {"AP50": found[0, :, :, 0], "AP": found[0].mean(-1)}
+        averaged = shown | {"AR": recall.mean(-1)}
+        averaged |= {f"AP_{name}": found[area].mean(-1) for area, name in enumerate(AREAS) if area}
         for names, counts in zip((AT_CONFIDENCE, AT_BEST), self._counts, strict=True):
             hits, made = (np.einsum("bn,nc->cb", weights, count, optimize=True) for count in counts)
-            values = _rates(hits, made, objects[:, :, 0].T)
-            scores |= {name: _mean(value) for name, value in zip(names, values, strict=True)}
+            rates = dict(zip(names, _rates(hits, made, objects[:, :, 0].T), strict=True))
+            averaged |= rates
             if names is AT_CONFIDENCE:
-                per_class |= dict(zip(names, values, strict=True))
-        for key, value in per_class.items():
-            scores |= {f"{key}/{name}": value[index] for index, name in enumerate(self.classes)}
-        return scores
+                shown |= rates
+        return averaged, shown
 
 
 class _Part:
@@ -175,11 +185,11 @@ def _rates(hits: np.ndarray, made: np.ndarray, objects: np.ndarray) -> tuple[np.
     return precision, recall, np.divide(2 * hits, made + objects, out=nan.copy(), where=present)
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
-    """[C, b] -> [b]: mean over the classes where it is defined."""
-    known = ~np.isnan(values)
-    count = known.sum(0)
-    return np.divide(np.where(known, values, 0).sum(0), count, out=np.full(count.shape, np.nan), where=count > 0)
+def _mean_of(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """[C, b] -> [b]: mean over the chosen classes (bool [C]), NaN without any or where one of them is NaN."""
+    if not classes.any():
+        return np.full(values.shape[1], np.nan)
+    return np.where(classes[:, None], values, 0).sum(0) / classes.sum()
 
 
 def curves(matches: Matches, classes: Sequence[str]) -> dict[str, Any]:

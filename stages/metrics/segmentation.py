@@ -46,18 +46,23 @@ def confusion_matrix_torch(
     return torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def scores(confusion: np.ndarray, focus: Sequence[int] = ()) -> dict[str, np.ndarray]:
+def scores(confusion: np.ndarray, focus: Sequence[int] = (), whole: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """All scores of confusion matrices [..., C, C] (counts, rows = truth), as float64 in [0, 1].
 
     Returns `IoU`, `precision`, `recall`, `F1` [..., C] and `mIoU`, `focus_mIoU`, `pixel_accuracy`, `balanced_accuracy`
     [...]. NaN means undefined: every score of a class that is absent from the truth, the precision of a class that is
     never predicted, `focus_mIoU` without `focus` (class indices). The means run over the classes present in the truth;
     balanced accuracy is the mean per-class recall.
+
+    `whole` [C, C]: the confusion matrix of all images, where `confusion` are resamples of them. The means then run over
+    the classes present in the whole and are undefined where one of those is missing, so that no draw is the mean of
+    other classes than the value is.
     """
     counts = np.asarray(confusion, dtype=np.float64)
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
     true, guessed = counts.sum(-1), counts.sum(-2)
     present = true > 0
+    averaged = present if whole is None else np.broadcast_to(np.asarray(whole).sum(-1) > 0, present.shape)
     iou = _ratio(hits, np.where(present, true + guessed - hits, 0))
     recall = _ratio(hits, true)
     listed = np.zeros(counts.shape[-1], dtype=bool)
@@ -67,10 +72,10 @@ def scores(confusion: np.ndarray, focus: Sequence[int] = ()) -> dict[str, np.nda
         "precision": _ratio(hits, np.where(present, guessed, 0)),
         "recall": recall,
         "F1": _ratio(2 * hits, np.where(present, true + guessed, 0)),
-        "mIoU": _mean(iou, present),
-        "focus_mIoU": _mean(iou, present & listed),
+        "mIoU": _mean(iou, averaged),
+        "focus_mIoU": _mean(iou, averaged & listed),
         "pixel_accuracy": _ratio(hits.sum(-1), true.sum(-1)),
-        "balanced_accuracy": _mean(recall, present),
+        "balanced_accuracy": _mean(recall, averaged),
     }
 
 
@@ -81,8 +86,9 @@ def summarize(
 
     per_image: int64 [N, C, C], rows = truth. A class seen in fewer than `min_reliable` images is not `reliable`.
     """
-    found = intervals(of_totals(lambda totals: scores(totals, focus), per_image), len(per_image), resamples, seed)
     total = per_image.sum(0)
+    statistic = of_totals(lambda totals: scores(totals, focus, total), per_image)
+    found = intervals(statistic, len(per_image), resamples, seed)
     images = (per_image.sum(2) > 0).sum(0)  # [C]
     per_class = {
         name: {key: found[key][index] for key in PER_CLASS}
@@ -113,5 +119,5 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _mean(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of the chosen values, NaN where none is chosen."""
+    """Mean over the last axis of the chosen values, NaN where none is chosen or a chosen one is NaN."""
     return _ratio(np.where(chosen, values, 0.0).sum(-1), chosen.sum(-1))

@@ -4,19 +4,20 @@ from typing import Any
 
 from stages.params.schema import Claim
 from stages.reporting.blocks import Cell, Table, cell, run
-from stages.reporting.comparisons import claim_source, metric_key
+from stages.reporting.comparisons import FACTS, NOT_RECORDED, SPEED, VAL_LOSS, claim_source, metric_key
 from stages.reporting.inputs import Inputs
 from stages.reporting.numbers import ABSENT, Inline, Ledger
-from stages.reporting.tables import BRACKETS, TONES, judged, label
+from stages.reporting.tables import BRACKETS, TONES, averaged, judged, label, rare, unreliable
 
 
 def claims(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | None:
     """Published, baseline and target figures beside the measured ones, judged."""
     rows = []
     for index, claim in enumerate(inputs.params.report.claims):
-        file, key, format = claim_source(inputs, claim)
         found = derived["claims"][index]
-        measured: Inline = (ABSENT,) if found["why"] == "not measured" else _measured(ledger, file, key, format)
+        measured: Inline = (ABSENT,)
+        if found["why"] != "not measured" and claim.metric not in NOT_RECORDED:
+            measured = _measured(ledger, *claim_source(inputs, claim))
         status = found["status"] + (f" ({found['why']})" if found["why"] else "")
         rows.append(
             (
@@ -24,17 +25,33 @@ def claims(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | N
                 cell(claim.kind),
                 cell(found["phase"]),
                 cell(claim.split),
-                cell(claimed(inputs, ledger, index, format)),
+                cell(claimed(inputs, ledger, index)),
                 cell(measured),
+                _basis(inputs, ledger, claim),
                 cell(status, tone=TONES[found["status"]]),
             )
         )
-    columns = ("Figure", "Kind", "Phase", "Split", "Claimed", "Measured", "Status")
+    columns = ("Figure", "Kind", "Phase", "Split", "Claimed", "Measured", "n", "Status")
     note = (
         "A target is met when the measured value reaches it; a published or baseline value is met when the measured "
-        f"interval reaches it. {BRACKETS}"
+        "interval reaches it, a published range when the interval meets it. Parameters and file sizes are facts of a "
+        "model: met within the range given, else within half a unit of the last digit given (other than 0). "
+        f"{BRACKETS}"
     )
     return Table("claims", "Claimed and measured", columns, tuple(rows), (note,)) if rows else None
+
+
+def _basis(inputs: Inputs, ledger: Ledger, claim: Claim) -> Cell:
+    """How many images a measured score rests on, and which of its classes are too seldom there."""
+    phase = claim.phase or inputs.params.phase
+    if claim.metric in (*FACTS, *SPEED, *NOT_RECORDED) or claim.split not in inputs.metrics[phase]["splits"]:
+        return cell(ABSENT)
+    images = ledger.num(inputs.file_metrics(phase), f"splits.{claim.split}.images", "count")
+    if claim.metric == VAL_LOSS:
+        return cell(images, " images")
+    metric = inputs.metrics[phase]["training"]["monitor"] if claim.metric == "best_value" else claim.metric
+    few = rare(inputs, ledger, phase, claim.split, averaged(inputs, metric or ""), named="/" not in claim.metric)
+    return cell(images, " images", *(("; ", few, ": not reliable") if few else ()), tone="warn" if few else "")
 
 
 def _measured(ledger: Ledger, file: str, key: str, format: str) -> Inline:
@@ -44,9 +61,10 @@ def _measured(ledger: Ledger, file: str, key: str, format: str) -> Inline:
         return (ABSENT,)
 
 
-def claimed(inputs: Inputs, ledger: Ledger, index: int, format: str) -> Inline:
-    """`0.796`, `0.80 to 0.85`, `at least 0.75` or `at most 60.0`, quoted from the parameters."""
+def claimed(inputs: Inputs, ledger: Ledger, index: int) -> Inline:
+    """`0.796`, `0.8 to 0.85`, `at least 0.75` or `at most 60`, as the parameters give them."""
     claim: Claim = inputs.params.report.claims[index]
+    format = "size" if claim.metric == "bytes" else "given"
     file = inputs.file_own("parameters.json")
     ends = {
         name: ledger.num(file, f"report.claims.{index}.{name}", format)
@@ -63,7 +81,10 @@ def claimed(inputs: Inputs, ledger: Ledger, index: int, format: str) -> Inline:
 
 
 def final(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
-    """Metric | Baseline | Target | Final | Change | Status: the first phase against the active one."""
+    """Metric | Baseline | Target | Final | Change | Status: the first phase against the active one.
+
+    Where the active phase is the first, the other phases are the baselines: Metric | Target | Final | them | Status.
+    """
     active, split = inputs.params.phase, inputs.headline_split
     first = next(iter(inputs.metrics))
     targets: dict[tuple[str, str], int] = {
@@ -78,6 +99,23 @@ def final(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
         if on not in inputs.metrics[first]["splits"] or on not in inputs.metrics[active]["splits"]:
             continue
         rows.append(_final_row(inputs, ledger, derived, metric, on, targets.get((metric, on))))
+    counts: list[Any] = []
+    for name in dict.fromkeys(name for _, name in wanted if name in inputs.active["splits"]):
+        images = ledger.num(inputs.file_metrics(active), f"splits.{name}.images", "count")
+        counts += ["; " if counts else "", f"{name} n = ", images]
+    few = unreliable(inputs, ledger, active, [name for _, name in wanted if name in inputs.active["splits"]])
+    if active == first:
+        others = [phase for phase in inputs.metrics if phase != active]
+        columns: tuple[str, ...] = (
+            "Metric",
+            "Target",
+            f"Final ({active})",
+            *(f"Baseline ({n})" for n in others),
+            "Status",
+        )
+        title = "Final and baselines" if others else "Final"
+        note = "Paired differences with verdicts: Scores and verdicts." if others else ""
+        return Table("final", title, columns, tuple(rows), run(*counts, f" images. {BRACKETS} {note}".rstrip(), few))
     columns = (
         "Metric",
         "Baseline" if first == "baseline" else f"Baseline ({first})",
@@ -86,12 +124,8 @@ def final(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
         "Change",
         "Status",
     )
-    counts: list[Any] = []
-    for name in dict.fromkeys(name for _, name in wanted if name in inputs.active["splits"]):
-        images = ledger.num(inputs.file_metrics(active), f"splits.{name}.images", "count")
-        counts += ["; " if counts else "", f"{name} n = ", images]
     note = "Change: the difference on the same images. Status: the target where there is one, else the verdict."
-    return Table("final", "Baseline and final", columns, tuple(rows), run(*counts, f" images. {BRACKETS} {note}"))
+    return Table("final", "Baseline and final", columns, tuple(rows), run(*counts, f" images. {BRACKETS} {note}", few))
 
 
 def _final_row(
@@ -99,6 +133,11 @@ def _final_row(
 ) -> tuple[Cell, ...]:
     active, first = inputs.params.phase, next(iter(inputs.metrics))
     key, format = metric_key(metric, split)
+    goal = cell(claimed(inputs, ledger, target)) if target is not None else cell(ABSENT)
+    if active == first:
+        scores = [cell(_measured(ledger, inputs.file_metrics(phase), key, format)) for phase in inputs.metrics]
+        word = "no target" if target is None else derived["claims"][target]["status"]
+        return cell(f"{label(inputs, metric)}, {split}"), goal, *scores, cell(word, tone=TONES.get(word, "quiet"))
     before = _measured(ledger, inputs.file_metrics(first), key, format)
     after = _measured(ledger, inputs.file_metrics(active), key, format)
     change, status = cell(ABSENT), cell("no target", tone="quiet")
@@ -109,5 +148,4 @@ def _final_row(
     if target is not None:
         word = derived["claims"][target]["status"]
         status = cell(word, tone=TONES[word])
-    goal = cell(claimed(inputs, ledger, target, format)) if target is not None else cell(ABSENT)
     return cell(f"{label(inputs, metric)}, {split}"), cell(before), goal, cell(after), change, status

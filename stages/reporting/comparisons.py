@@ -3,7 +3,9 @@
 They are written to `reports/<study>/derived.json`, from which the report quotes them like any other number.
 """
 
+import math
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,11 @@ GROUP = "group/"  # the mean main score of a group of classes (report.class_grou
 VAL_LOSS = "val_loss"  # the lowest validation loss of a training, from its history
 SMALLER_IS_BETTER = ("latency_ms", "parameters", "bytes", VAL_LOSS)
 SPEED = ("latency_ms", "images_per_second")
+NOT_RECORDED = {  # figures that a write-up may give and no stage measures -> why
+    "video_frames_per_second": "retrace predict times reading and writing too, but keeps no record; images/s is the "
+    "model alone, in batches from memory",
+}
+FACTS = ("parameters", "bytes")  # of a named model: more is as wrong as less
 OF_THE_FILE = {  # metrics without a split
     "parameters": ("parameters", "count"),
     "bytes": ("weights.bytes", "size"),
@@ -103,13 +110,16 @@ def statistic(inputs: Inputs, phase: str, split: str) -> Statistic:
             f"run `dvc repro evaluate@{phase}` (or `dvc pull`)"
         ) from None
     main, groups = inputs.per_class[0], inputs.params.report.class_groups
+    whole = scores(np.ones((1, inputs.metrics[phase]["splits"][split]["images"])))
+    defined = {group: [not np.isnan(whole[f"{main}/{name}"][0]) for name in names] for group, names in groups.items()}
     wanted = (*inputs.overall, *(f"{main}/{name}" for name in inputs.params.classes))
 
     def chosen(weights: np.ndarray) -> dict[str, np.ndarray]:
         found = scores(weights)
         result = {name: found[name] for name in wanted}
         for group, names in groups.items():
-            result[f"group/{group}"] = _mean_of(np.stack([found[f"{main}/{name}"] for name in names], axis=-1))
+            members = np.stack([found[f"{main}/{name}"] for name in names], axis=-1)
+            result[f"group/{group}"] = _mean_of(members, np.array(defined[group]))
         return result
 
     return chosen
@@ -128,20 +138,21 @@ def per_image(folder: Path, split: str, document: dict[str, Any], focus: Sequenc
         row = document["splits"][split]
         return BoxScores(load_matches(folder, split), classes, row["confidence"], row["best_F1_confidence"])
     indices = [classes.index(name) for name in focus]
+    counts = np.load(folder / f"confusion_{split}.npy", allow_pickle=False)
+    whole = counts.sum(0)
 
     def scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
-        found = segmentation.scores(confusion, indices)
+        found = segmentation.scores(confusion, indices, whole)
         return found | {f"IoU/{name}": found["IoU"][..., index] for index, name in enumerate(classes)}
 
-    return of_totals(scores, np.load(folder / f"confusion_{split}.npy", allow_pickle=False))
+    return of_totals(scores, counts)
 
 
-def _mean_of(chosen: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is defined."""
-    defined = ~np.isnan(chosen)
-    count = defined.sum(-1)
-    total = np.where(defined, chosen, 0.0).sum(-1)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+def _mean_of(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """[b, C] -> [b]: mean over the chosen classes (bool [C]), NaN without any or where one of them is NaN."""
+    if not chosen.any():
+        return np.full(len(values), np.nan)
+    return np.where(chosen, values, 0.0).sum(-1) / chosen.sum()
 
 
 def _against_start(inputs: Inputs, resamples: Resamples, phase: str) -> dict[str, Any]:
@@ -206,7 +217,8 @@ def claim_source(inputs: Inputs, claim: Claim) -> tuple[str, str, str]:
     """(file, key, format) of the measured value that a claim speaks of; the key names an interval or a number.
 
     `metric` is an overall metric (`mIoU`, `AP50`), `<metric>/<class>`, `parameters`, `bytes`, `best_value`,
-    `group/<group of classes>`, `val_loss` (the lowest of the training's history), `latency_ms` or `images_per_second`.
+    `group/<group of classes>`, `val_loss` (the lowest of the training's history), `latency_ms` or `images_per_second`;
+    not one of `NOT_RECORDED`.
     """
     phase = claim.phase or inputs.params.phase
     if claim.metric.startswith(GROUP):
@@ -257,7 +269,7 @@ def _claimed(inputs: Inputs, index: int, claim: Claim) -> Any:
         classes = ", ".join(f"{name}/<class>" for name in inputs.per_class)
         raise UserError(
             f"params.yaml: report.claims.{index}.metric = {claim.metric!r}: not measured; "
-            f"allowed: {overall}, {classes}, {GROUP}<class group>, {', '.join((*OF_THE_FILE, *SPEED))}, "
+            f"allowed: {overall}, {classes}, {GROUP}<class group>, {', '.join((*OF_THE_FILE, *SPEED, *NOT_RECORDED))}, "
             f"{VAL_LOSS} (val only)"
         ) from None
     return node
@@ -267,10 +279,17 @@ def judge(inputs: Inputs, index: int) -> dict[str, Any]:
     """`{"phase", "split", "status": met | not met | not comparable, "why"}` of one claim.
 
     A target is met when the measured value lies at or above `low` (or `value`), or at or below a `high` that stands
-    alone. A published or baseline value is met when the upper end of the measured interval reaches it. Only a run on
-    the study's own real data can be compared.
+    alone. A published or baseline value is met when the upper end of the measured interval reaches it, a published
+    range when the interval meets it; parameter counts and file sizes must lie in the range, or within half a unit of
+    the last digit of a single value. Only a run on the study's own real data can be compared.
     """
     claim = inputs.params.report.claims[index]
+    if claim.metric in NOT_RECORDED:
+        why = NOT_RECORDED[claim.metric]
+        return {"phase": claim.phase or inputs.params.phase, "split": claim.split} | {
+            "status": "not comparable",
+            "why": why,
+        }
     node = _claimed(inputs, index, claim)
     measured = node.get("value") if isinstance(node, dict) else node
     result: dict[str, Any] = {"phase": claim.phase or inputs.params.phase, "split": claim.split}
@@ -278,9 +297,34 @@ def judge(inputs: Inputs, index: int) -> dict[str, Any]:
         return result | {"status": "not comparable", "why": "demo data"}
     if measured is None:
         return result | {"status": "not comparable", "why": "not measured"}
-    reached = node.get("high") if isinstance(node, dict) and claim.kind != "target" else None
-    met = _reaches(claim, measured, measured if reached is None else reached)
+    ends = [node.get(end) for end in ("low", "high")] if isinstance(node, dict) else [None, None]
+    low, high = (measured if end is None else end for end in ends)
+    bounds = _range(claim)
+    if bounds is not None:
+        why = "above the claim" if low > bounds[1] else "below the claim" if high < bounds[0] else ""
+        return result | {"status": "not met" if why else "met", "why": why}
+    met = _reaches(claim, measured, high if claim.kind != "target" else measured)
     return result | {"status": "met" if met else "not met", "why": ""}
+
+
+def _range(claim: Claim) -> tuple[float, float] | None:
+    """What a published or baseline figure allows, where it is a range or a fact about a model; else None."""
+    if claim.kind == "target":
+        return None
+    if claim.value is not None:
+        half = _last_digit(claim.value) / 2
+        return (claim.value - half, claim.value + half) if claim.metric in FACTS else None
+    if claim.low is not None and claim.high is not None:
+        return claim.low, claim.high
+    if claim.metric in FACTS and (claim.low is not None or claim.high is not None):
+        return -math.inf if claim.low is None else claim.low, math.inf if claim.high is None else claim.high
+    return None
+
+
+def _last_digit(value: float) -> float:
+    """The unit of the last digit that is not 0: 1e6 of 41,000,000."""
+    sign = Decimal(repr(value)).normalize().as_tuple()
+    return float(10.0 ** int(sign.exponent))
 
 
 def _reaches(claim: Claim, measured: float, reached: float) -> bool:

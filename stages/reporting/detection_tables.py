@@ -3,7 +3,7 @@
 from stages.reporting.blocks import Table, cell, run
 from stages.reporting.inputs import Inputs
 from stages.reporting.numbers import ABSENT, Ledger
-from stages.reporting.tables import caption_of, label
+from stages.reporting.tables import caption_of, label, unreliable
 
 POINTS = {  # confidence -> precision, recall and F1 there, as keys of a split
     "confidence": ("precision", "recall", "F1"),
@@ -34,7 +34,11 @@ def operating_points(inputs: Inputs, ledger: Ledger, split: str) -> Table | None
     )
     columns = ("Phase", "Confidence chosen", "Confidence", "Precision", "Recall", "F1")
     return Table(
-        f"operating_points_{split}", f"Operating points, {split}", columns, tuple(rows), run(note, " optimistic.")
+        f"operating_points_{split}",
+        f"Operating points, {split}",
+        columns,
+        tuple(rows),
+        run(note, " optimistic.", unreliable(inputs, ledger, inputs.params.phase, [split])),
     )
 
 

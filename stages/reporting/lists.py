@@ -15,7 +15,7 @@ from stages.reporting.blocks import Bullets, Cell, Table, cell, run
 from stages.reporting.comparisons import image_ids, metric_key, statistic
 from stages.reporting.inputs import Inputs
 from stages.reporting.numbers import Inline, Ledger
-from stages.reporting.tables import BRACKETS, label
+from stages.reporting.tables import BRACKETS, averaged, label, rare, unit
 
 GIVEN, USED = "val_as_given", "val"
 NAMES = {GIVEN: "val as given", USED: "val rebalanced"}
@@ -96,7 +96,7 @@ def table(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | No
             cells = [part for name in NAMES for part in _score(inputs, ledger, phase, name, metric)]
             rows.append((cell(label(inputs, metric)), cell(phase), *cells))
     file, least = inputs.file_metrics(inputs.params.phase), "min_reliable"
-    note = run(f"{BRACKETS} Not reliable: fewer than ", ledger.num(file, least, "count"), f" {_unit(inputs)}. ")
+    note = run(f"{BRACKETS} Not reliable: fewer than ", ledger.num(file, least, "count"), f" {unit(inputs)}. ")
     moved = ledger.num(inputs.file_own("derived.json"), "lists.in_train", "count")
     note = run(
         note, "Every model was trained on the train list in use; ", moved, " images of the list as given are now"
@@ -105,30 +105,23 @@ def table(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | No
     return Table("both_lists", "Both models on both validation lists", columns, tuple(rows), run(note, " in it."))
 
 
-def _unit(inputs: Inputs) -> str:
-    return "objects" if inputs.params.task == "detection" else "images with the class"
-
-
 def _score(inputs: Inputs, ledger: Ledger, phase: str, split: str, metric: str) -> tuple[Cell, Cell]:
     """The score with its interval, and what it rests on."""
     file = inputs.file_metrics(phase)
     value = ledger.interval(file, metric_key(metric, split)[0])
     images = ledger.num(file, f"splits.{split}.images", "count")
-    least = inputs.metrics[phase]["min_reliable"]
-    of = metric.partition("/")[2]
-    names = [of] if of else list(inputs.params.classes)
-    rare: list[Any] = []
-    for name in names:
-        if inputs.seen(phase, split, name) < least:
-            seen = ledger.num(file, f"splits.{split}.per_class.{name}.{inputs.seen_key}", "count")
-            rare += [", " if rare else "", "" if of else f"{name} ", "n = ", seen]
+    of, few = metric.partition("/")[2], _rare(inputs, ledger, phase, split, metric)
     if of:
         seen = ledger.num(file, f"splits.{split}.per_class.{of}.{inputs.seen_key}", "count")
-        counted: Inline = run(images, " images, ", seen, f" {_unit(inputs)}")
+        counted: Inline = run(images, " images, ", seen, f" {unit(inputs)}")
     else:
         counted = run(images, " images")
-    mark = run("; ", *rare, ": not reliable") if rare else ()
-    return cell(value, mark, tone="warn" if rare else ""), cell(counted)
+    mark = run("; ", few, ": not reliable") if few else ()
+    return cell(value, mark, tone="warn" if few else ""), cell(counted)
+
+
+def _rare(inputs: Inputs, ledger: Ledger, phase: str, split: str, metric: str) -> Inline:
+    return rare(inputs, ledger, phase, split, averaged(inputs, metric), named="/" not in metric)
 
 
 def sentences(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Bullets | None:
@@ -151,7 +144,7 @@ def _sentence(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: s
     same = f"the same verdict on both ({used})" if given == used else f"{given} as given, {used} rebalanced"
     return run(
         f"{label(inputs, metric)}, {after} against {before}: ",
-        *(part for name in NAMES for part in (*model[name], f" on {NAMES[name]}{', ' if name == GIVEN else ': '}")),
+        *(part for name in NAMES for part in (*model[name], ", " if name == GIVEN else ": ")),
         f"{same}. Setting {before} on the list as given against {after} on the rebalanced one would claim ",
         *ledger.interval(file, f"lists.effects.{metric}.apart", "signed"),
         ", of which ",
@@ -161,5 +154,7 @@ def _sentence(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: s
 
 
 def _model_effect(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], split: str, metric: str) -> Inline:
-    key = f"comparisons.{derived['lists']['to']}.{split}.{metric}"
-    return ledger.interval(inputs.file_own("derived.json"), key, "signed")
+    after = derived["lists"]["to"]
+    found = ledger.interval(inputs.file_own("derived.json"), f"comparisons.{after}.{split}.{metric}", "signed")
+    few = _rare(inputs, ledger, after, split, metric)
+    return run(found, f" on {NAMES[split]}", *((" (", few, ": not reliable)") if few else ()))

@@ -63,6 +63,11 @@ def _points(decimals: int) -> Callable[[Any], str]:
     return lambda value: f"{round(100 * value, decimals) + 0.0:+.{decimals}f}"  # + 0.0: no negative zero
 
 
+def _given(value: float) -> str:
+    """As it was written down: no digit more or less, thousands apart."""
+    return f"{value:,.12g}"
+
+
 FORMATS: dict[str, Callable[[Any], str]] = {
     "fraction": lambda value: f"{value:.3f}",
     "fraction4": lambda value: f"{value:.4f}",
@@ -77,6 +82,10 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "duration": _duration,
     "size": _size,
     "plain": _plain,
+    "given": _given,
+    "cosine": lambda value: "cosine" if value else "linear",  # Ultralytics' cos_lr
+    "mixed": lambda value: "16-mixed" if value else "32-true",  # Ultralytics' amp
+    "layers": lambda value: f"first {value} layers" if value else "none",  # Ultralytics' freeze
 }
 
 

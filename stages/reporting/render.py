@@ -17,6 +17,8 @@ from stages.reporting.blocks import Block, Cell, Figure, Gallery, Section, Table
 from stages.reporting.figures import adapt
 from stages.reporting.numbers import ABSENT, Inline, plain
 
+CODE = re.compile(r"(`[^`|\n]+`)")  # in the words of params.yaml, e.g. a next step
+
 
 def write_pages(folder: Path, sections: Sequence[Section], name: str = "report", **context: Any) -> None:
     """<name>.md, <name>.html (by the templates of that name), tables/*.csv and figures/* into `folder`."""
@@ -73,11 +75,16 @@ def table_csv(table: Table) -> str:
 
 
 def markdown(inline: Inline) -> str:
-    """Text for Markdown; what the data's names bring along (|, *, <, ...) is escaped."""
+    """Text for Markdown; what the data's names bring along (|, *, <, ...) is escaped, `code` stays code."""
     return "".join(_escape(part if isinstance(part, str) else part.text) for part in inline)
 
 
 def _escape(text: str) -> str:
+    # odd parts are code, in which nothing has a meaning (but | in a table: such a part is not taken for code)
+    return "".join(part if odd % 2 else _literal(part) for odd, part in enumerate(CODE.split(text)))
+
+
+def _literal(text: str) -> str:
     for sign in "\\`*<>|":
         text = text.replace(sign, f"\\{sign}")
     return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text).replace("\n", " ")
@@ -98,11 +105,12 @@ def _md_cell(cell: Cell) -> str:
 
 
 def html(inline: Inline) -> Markup:
-    """Text for HTML; every number is a span that names its file and key."""
+    """Text for HTML; every number is a span that names its file and key. Brackets stay on one line."""
     parts = []
     for part in inline:
         if isinstance(part, str):
-            parts.append(escape(part))
+            text = escape(",\N{NO-BREAK SPACE}" if part == ", " else part)
+            parts.append(Markup(CODE.sub(lambda found: f"<code>{found[0][1:-1]}</code>", text)))
         else:
             span = '<span class="n" data-source="{}" data-key="{}" data-format="{}" title="{}">{}</span>'
             where = f"{part.file}: {part.key}"
@@ -111,9 +119,8 @@ def html(inline: Inline) -> Markup:
 
 
 def tone(cell: Cell) -> str:
-    """CSS classes of a cell: its tone, and `num` for numbers, which must not be broken over lines."""
-    starts = cell.parts[:1]
-    return " ".join(filter(None, (cell.tone, "num" if starts and not isinstance(starts[0], str) else "")))
+    """CSS class of a cell."""
+    return cell.tone
 
 
 def data_uri(content: bytes, mime: str) -> str:

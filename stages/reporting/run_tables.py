@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from stages.reporting.blocks import Cell, Table, Text, cell, run
-from stages.reporting.changes import changed, flat_block
+from stages.reporting.changes import changed, flat_block, used
 from stages.reporting.inputs import Inputs, values
 from stages.reporting.numbers import ABSENT, Ledger
-from stages.reporting.tables import label, weights_path
+from stages.reporting.tables import architecture, label, weights_path
 
 CONFIGURATION = (  # (name in the report, parameter of a fabric phase and of pretrain.mae, Ultralytics' parameter)
     ("starts from", "init", "init"),
@@ -25,8 +25,13 @@ CONFIGURATION = (  # (name in the report, parameter of a fabric phase and of pre
     ("frozen", "freeze", "hyperparameters.freeze"),
     ("precision", "precision", "hyperparameters.amp"),
     ("patience", "patience", "hyperparameters.patience"),
-    ("monitored metric", "monitor", None),
+    ("monitored metric", "monitor", "monitor"),
 )
+WORDS = {  # Ultralytics' switches in the words that the other engine has for them
+    "hyperparameters.cos_lr": "cosine",
+    "hyperparameters.amp": "mixed",
+    "hyperparameters.freeze": "layers",
+}
 
 
 def summary(inputs: Inputs, ledger: Ledger, document: dict[str, Any]) -> Text:
@@ -96,9 +101,7 @@ def configuration(inputs: Inputs, ledger: Ledger) -> Table:
     rows = []
     for name, fabric, other in CONFIGURATION:
         cells = [_setting(ledger, file, "pretrain.mae", fabric)] if mae else []
-        for phase, block in params.phases.items():
-            key = fabric if block.engine == "fabric" else other
-            cells.append(_setting(ledger, file, f"phases.{phase}", key))
+        cells += [_of_phase(inputs, ledger, phase, fabric, other) for phase in params.phases]
         if any(part.text != ABSENT for part in cells):
             rows.append((cell(name), *cells))
     folders = [code(f"models/{params.study}/pretrain")] if mae else []
@@ -110,23 +113,37 @@ def configuration(inputs: Inputs, ledger: Ledger) -> Table:
         "Configuration",
         columns,
         tuple(rows),
-        ("All parameters, defaults filled in: parameters.json.",),
+        (f"{ABSENT}: not set, or without effect in this phase. All parameters, defaults filled in: parameters.json.",),
     )
 
 
-def _setting(ledger: Ledger, file: str, block: str, key: str | None) -> Cell:
+def _of_phase(inputs: Inputs, ledger: Ledger, phase: str, fabric: str, other: str | None) -> Cell:
+    """A setting by its name in either engine; absent where the phase does not use it."""
+    block = inputs.params.phases[phase]
+    key = fabric if block.engine == "fabric" else other
+    if key is None or not used(block, key):
+        return cell(ABSENT)
+    return _setting(ledger, inputs.file_own("parameters.json"), f"phases.{phase}", key)
+
+
+def _setting(ledger: Ledger, file: str, block: str, key: str) -> Cell:
     try:
-        return cell(ledger.num(file, f"{block}.{key}", "plain")) if key else cell(ABSENT)
+        return cell(ledger.num(file, f"{block}.{key}", WORDS.get(key, "plain")))
     except KeyError:
         return cell(ABSENT)
 
 
 def changes(inputs: Inputs, ledger: Ledger) -> Table | None:
     """Parameter by parameter, what each phase changes against the phase it is compared with."""
-    file, rows, several = inputs.file_own("parameters.json"), [], []
+    file, several = inputs.file_own("parameters.json"), []
+    rows: list[tuple[Cell, ...]] = []
     for phase in inputs.metrics:
         other, names = inputs.compared_with(phase), changed(inputs, phase)
         if other is None:
+            continue
+        if inputs.params.phases[phase].engine != inputs.params.phases[other].engine:
+            several.append(phase)
+            rows += _other_engine(inputs, ledger, phase, other)
             continue
         if len([name for name in names if name != "init"]) > 1:
             several.append(phase)
@@ -146,15 +163,29 @@ def changes(inputs: Inputs, ledger: Ledger) -> Table | None:
         )
     columns = ("Phase", "Compared with", "Parameter", "Before", "After")
     return (
-        Table("changes", "What each phase changes", columns, tuple(rows), (f"{ABSENT}: not set. {note}",))
+        Table(
+            "changes",
+            "What each phase changes",
+            columns,
+            tuple(rows),
+            (f"{ABSENT}: not set or without effect. {note}",),
+        )
         if rows
         else None
     )
 
 
-def notes(inputs: Inputs) -> tuple[tuple[str, ...], ...]:
-    """What each phase is for, in the words of params.yaml."""
-    return tuple((f"{name}: {block.note}",) for name, block in inputs.params.phases.items() if block.note)
+def _other_engine(inputs: Inputs, ledger: Ledger, phase: str, other: str) -> list[tuple[Cell, ...]]:
+    """Two engines have few parameters in common: network and the settings that both know, where they differ."""
+    file, sides = inputs.file_own("parameters.json"), (other, phase)
+    engines = [cell(ledger.num(file, f"phases.{side}.engine", "plain")) for side in sides]
+    rows = [(code("engine"), *engines), (code("model"), *(cell(architecture(inputs, side)) for side in sides))]
+    for name, fabric, ultralytics in CONFIGURATION:
+        before, after = (_of_phase(inputs, ledger, side, fabric, ultralytics) for side in sides)
+        if ABSENT not in (before.text, after.text) and before.text.lower() != after.text.lower():
+            rows.append((cell(name), before, after))
+    rest = cell("each engine has its own: parameters.json", tone="quiet")
+    return [(cell(phase), cell(other), *row) for row in [*rows, (cell("every other setting"), rest, rest)]]
 
 
 def pretraining(inputs: Inputs, ledger: Ledger) -> Text | None:

@@ -71,7 +71,6 @@ def _phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section 
     return section(
         "phases",
         "Phases side by side",
-        _bullets(run_tables.notes(inputs)),
         tables.phases(inputs, ledger, derived, metric),
         run_tables.changes(inputs, ledger),
         *(tables.overall(inputs, ledger, split) for split in others),

@@ -47,7 +47,7 @@ class Sheet:
         for index, claim in enumerate(self.inputs.params.report.claims):
             mine = (claim.phase or self.phase) == self.phase and claim.kind == "target"
             if mine and (claim.metric, claim.split) == (metric, split) and claim.low is not None:
-                low = self.ledger.num(self.inputs.file_own("parameters.json"), f"report.claims.{index}.low")
+                low = self.ledger.num(self.inputs.file_own("parameters.json"), f"report.claims.{index}.low", "given")
                 return ("; target at least ", low, f": {self.derived['claims'][index]['status']}")
         return ()
 

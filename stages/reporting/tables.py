@@ -1,5 +1,6 @@
 """Tables of results: phases side by side, per class, groups of classes and the models compared."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from stages.reporting.blocks import Cell, Table, Text, cell, run
@@ -28,7 +29,10 @@ TONES = {
     "no measurable difference": "quiet",
     "not comparable": "quiet",
 }
-BRACKETS = "Brackets: 95 % bootstrap interval over images."
+BRACKETS = (
+    "Brackets: 95 % bootstrap interval over images; resamples that lack a class of the score, or of the classes it is "
+    "the mean of, are left out."
+)
 
 
 def label(inputs: Inputs, metric: str) -> str:
@@ -43,6 +47,44 @@ def caption_of(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> Inline
     """`test, n = 48 images. Brackets: ...`"""
     images = ledger.num(inputs.file_metrics(phase), f"splits.{split}.images", "count")
     return run(f"{split}, n = ", images, f" images. {BRACKETS}")
+
+
+def unit(inputs: Inputs) -> str:
+    """What `min_reliable` counts."""
+    return "objects" if inputs.params.task == "detection" else "images with the class"
+
+
+def rare(inputs: Inputs, ledger: Ledger, phase: str, split: str, classes: Sequence[str], named: bool = True) -> Inline:
+    """`toe_drain n = 3, Logs n = 0`: those of `classes` that are too seldom on a split to be reliable, or nothing."""
+    least = inputs.metrics[phase]["min_reliable"]
+    parts: list[Any] = []
+    for name in classes:
+        if inputs.seen(phase, split, name) < least:
+            key = f"splits.{split}.per_class.{name}.{inputs.seen_key}"
+            parts += [", " if parts else "", f"{name} " if named else "", "n = "]
+            parts.append(ledger.num(inputs.file_metrics(phase), key, "count"))
+    return run(*parts)
+
+
+def averaged(inputs: Inputs, metric: str) -> tuple[str, ...]:
+    """The classes that a metric is of or the mean of."""
+    groups, focus = inputs.params.report.class_groups, inputs.params.report.focus_classes
+    name, _, of = metric.partition("/")
+    if of:
+        return tuple(groups[of]) if name == "group" else (of,)
+    if metric == "pixel_accuracy":
+        return ()
+    return tuple(focus) if metric == "focus_mIoU" else tuple(inputs.params.classes)
+
+
+def unreliable(inputs: Inputs, ledger: Ledger, phase: str, splits: Sequence[str]) -> Inline:
+    """` Not reliable, too few objects behind the means: val: toe_drain n = 3.`, or nothing."""
+    parts: list[Any] = []
+    for split in dict.fromkeys(splits):
+        if found := rare(inputs, ledger, phase, split, inputs.params.classes):
+            parts += ["; " if parts else "", f"{split}: ", *found]
+    few = "objects" if inputs.params.task == "detection" else "images"
+    return run(f" Not reliable, too few {few} of a class behind the means: ", *parts, ".") if parts else ()
 
 
 def headline(inputs: Inputs, ledger: Ledger) -> Text:
@@ -105,7 +147,7 @@ def judged(row: dict[str, Any] | None) -> Cell:
 def phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str) -> Table:
     """One row a phase: the metric on every split, the paired difference to the phase it starts from and the verdict."""
     splits = list(inputs.active["splits"])
-    shown = inputs.headline_split
+    shown, noted = inputs.headline_split, any(inputs.params.phases[phase].note for phase in inputs.metrics)
     rows = []
     for phase in inputs.metrics:
         measured = inputs.metrics[phase]["splits"]
@@ -114,7 +156,9 @@ def phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str)
         scores = [cell(ledger.interval(file, f"splits.{s}.{metric}") if s in measured else (ABSENT,)) for s in splits]
         difference = cell(_difference(inputs, ledger, phase, shown, metric))
         origin = derived["comparisons"][phase]["from"] or ABSENT
-        rows.append((name, *scores, cell(origin), difference, verdict(inputs, derived, phase, shown, metric)))
+        word = verdict(inputs, derived, phase, shown, metric)
+        note = [cell(inputs.params.phases[phase].note)] if noted else []
+        rows.append((name, *scores, cell(origin), difference, word, *note))
     counts: list[Any] = []
     for split in splits:
         counts += ["; " if counts else "", f"{split} n = "]
@@ -128,9 +172,14 @@ def phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str)
             "Compared with",
             f"Difference, {shown}",
             "Verdict",
+            *(("What it is",) if noted else ()),
         ),
         tuple(rows),
-        run(*counts, f" images. {BRACKETS} The difference is paired: both phases on the same resampled images."),
+        run(
+            *counts,
+            f" images. {BRACKETS} The difference is paired: both phases on the same resampled images.",
+            unreliable(inputs, ledger, inputs.params.phase, splits),
+        ),
     )
 
 
@@ -245,7 +294,11 @@ def overall(inputs: Inputs, ledger: Ledger, split: str) -> Table:
         f"Every metric, {split}",
         ("Metric", *inputs.metrics),
         tuple(rows),
-        run(caption_of(inputs, ledger, inputs.params.phase, split), operating_point(inputs, ledger, split)),
+        run(
+            caption_of(inputs, ledger, inputs.params.phase, split),
+            operating_point(inputs, ledger, split),
+            unreliable(inputs, ledger, inputs.params.phase, [split]),
+        ),
     )
 
 
