@@ -132,9 +132,7 @@ def test_no_class_is_blamed_without_cause_and_the_right_one_with():
     contrast, names = main_effects(runs, "full")[0], [f"IoU/{letter}" for letter in "abcdefgh"]
     blamed, right = 0, 0
     for _ in range(150):
-        both = {
-            name: world.draw(random, np.full(len(runs.cells), 50.0)) for name in names
-        }  # points, far from the floor
+        both = {name: world.draw(random, np.full(len(runs.cells), 50.0)) for name in names}
         scores, draws = ({name: pair[index] for name, pair in both.items()} for index in (0, 1))
         blamed += bool(costliest(runs, contrast, scores, draws, names, 40))
         scores["IoU/c"] = scores["IoU/c"] - 6.0 * runs.levels[:, 0]
