@@ -47,7 +47,7 @@ class Standing:
         lost = sum(found.unchecked.values())
         yield (
             f"{name}: {found.numbers} of {found.numbers + lost} printed numbers compared with the files they were read "
-            "from, all the same"
+            "from, none differs"
         )
         if lost:
             files = ", ".join(f"{file} ({count})" for file, count in sorted(found.unchecked.items()))
