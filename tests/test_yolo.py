@@ -369,7 +369,6 @@ def test_a_loss_that_is_not_finite_names_the_batch(here, tmp_path):
         ({"phases": {"yolo": {"model": "yolo12x"}}}, "'yolo12x': allowed: yolo11n, yolo11s, yolo11m"),
         ({"phases": {"yolo": {"model": "params.yaml"}}}, "does not describe a YOLO detector"),
         ({"phases": {"yolo": {"model": "mine.pt"}}}, "with init: none would leave its weights unused"),
-        ({"machine": {"devices": 2}}, "trains on one device"),
     ],
 )
 def test_wrong_input_is_one_line(here, tmp_path, changes, message):
