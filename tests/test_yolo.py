@@ -387,7 +387,6 @@ WORDS = hashlib.sha256(b"a: 1\n").hexdigest()
         ({"phases": {"yolo": {"model": "words.yaml", "model_sha256": WORDS}}}, "does not describe a YOLO detector"),
         ({"phases": {"yolo": {"model": "gone.yaml"}}}, "phases.yolo.model = 'gone.yaml': no such file"),
         ({"phases": {"yolo": {"model": "mine.pt"}}}, "with init: none would leave its weights unused"),
-        ({"machine": {"devices": 2}}, "trains on one device"),
     ],
 )
 def test_wrong_input_is_one_line(here, tmp_path, changes, message):
