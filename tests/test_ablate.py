@@ -106,8 +106,8 @@ def test_the_values_reach_params_yaml_as_they_are(project):
     original = (project / "params.yaml").read_text()
     values = yaml.safe_load(original)
     values["ablation"]["factors"]["dice"] = {
-        "off": {"monitor": "it's, [off]: a=b", "loss.dice": 0.0, "patience": None, "sync_batchnorm": False},
-        "on": {"monitor": "null", "loss.dice": 1e-05, "patience": 3, "sync_batchnorm": True},
+        "off": {"monitor": "mIoU", "loss.dice": 0.0, "patience": None, "sync_batchnorm": False},
+        "on": {"monitor": "IoU/Dry Grass", "loss.dice": 1e-05, "patience": 3, "sync_batchnorm": True},
     }
     write_params(project, values)
     base = (project / "params.yaml").read_text()
@@ -117,6 +117,9 @@ def test_the_values_reach_params_yaml_as_they_are(project):
         now = read_yaml(Path("params.yaml"))
         assert now == changed(values, experiment.changes)
         assert parse(now).phases["aggressive"].seed == experiment.training_seed
+    for text in ("it's, [off]: a=b", "null", "1e-05", " {x}: 'y' \\ #"):
+        apply_overrides("params.yaml", Experiment("x", (0,), 1, 1, {"report.title": text}).overrides())
+        assert read_yaml(Path("params.yaml"))["report"]["title"] == text
 
 
 @pytest.mark.parametrize(

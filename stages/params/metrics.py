@@ -20,7 +20,7 @@ MONITORED = {
     "detection": (("AP50", "AP", "AR", "AP_small", "AP_medium", "AP_large"), ("AP50", "AP")),
 }
 OF_THE_FILE = ("parameters", "bytes", "best_value")
-OF_THE_RUN = ("latency_ms", "images_per_second")
+OF_THE_RUN = ("latency_ms", "images_per_second", "video_frames_per_second")
 VAL_LOSS = "val_loss"
 
 
