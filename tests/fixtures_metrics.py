@@ -99,7 +99,7 @@ PLATES = {
     "pretrain": {"method": "none"},
     "phase_defaults": {
         "fabric": {
-            "model": {"architecture": "fasterrcnn", "encoder": "mobilenet_v3_large"},
+            "model": {"architecture": "fasterrcnn", "encoder": "mobilenet_v3_large_fpn"},
             "input_size": [64, 96],
             "epochs": 6,
             "batch_size": 4,
@@ -109,7 +109,7 @@ PLATES = {
     },
     "phases": {
         "mobilenet": {"note": "small", "init": "none"},
-        "resnet50": {"note": "large", "init": "none", "model": {"encoder": "resnet50"}},
+        "resnet50": {"note": "large", "init": "none", "model": {"encoder": "resnet50_fpn"}},
     },
     "evaluate": {"splits": ["val", "test"], "bootstrap": 200, "min_reliable": 5, "samples": 2},
     "report": {
