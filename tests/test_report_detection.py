@@ -25,7 +25,7 @@ TO_BE_FILLED = (  # what the published write-up of `plates` left open
     *("training curve", "initial loss", "final loss", "convergence"),
     *("test mAP@0.5", "test precision", "test recall", "inference time"),
     *("sample predictions, good", "sample predictions, challenging", "checkpoint sizes", "TensorBoard logs"),
-    *("comparison: mobilenet (fasterrcnn, mobilenet_v3_large)", "comparison: resnet50 (fasterrcnn, resnet50)"),
+    *("comparison: mobilenet (fasterrcnn, mobilenet_v3_large_fpn)", "comparison: resnet50 (fasterrcnn, resnet50_fpn)"),
 )
 
 
