@@ -112,7 +112,7 @@ def test_targets_are_shown_with_their_verdict(lanes, finished):
     cells = {row[0].text: [cell.text for cell in row] for row in table.rows}
     assert cells["lanes"][5] == "not met, met"
     assert cells["plates (demo)"][5] == "not comparable (demo data)"
-    assert cells["plates (demo)"][4] == "mAP@0.5 at least 0.850, test"
+    assert cells["plates (demo)"][4] == "mAP@0.5 at least 0.85, test"
     assert set(cells) == {"lanes", "offroad", "plates (demo)"} and PLATES["phase"] in cells["plates (demo)"][1]
 
 

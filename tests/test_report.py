@@ -392,7 +392,8 @@ def test_code_in_the_words_of_the_parameters_is_code_on_both_pages(tmp_path, mon
 def test_wide_tables_wrap_before_the_brackets_and_show_that_they_scroll(lanes):
     text = Path("reports/lanes/report.html").read_text()
     assert not re.search(r"td\.num[^}]*nowrap", text)
-    assert re.search(r"\[<span[^>]*>[^<]*</span>,\u00a0<span", text)  # the bracket itself stays whole
+    assert re.search(r' <span class="whole">\[<span[^>]*>[^<]*</span>, <span[^>]*>[^<]*</span>\]</span>', text)
+    assert text.count("<span") == text.count("</span>")
     assert "background:" in text.split(".wide {")[1].split("}")[0]
     assert text.count('<div class="wide" tabindex="0"') == text.count("<table>")
 

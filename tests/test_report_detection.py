@@ -371,7 +371,7 @@ def test_only_settings_that_a_phase_uses_are_shown(tmp_path, monkeypatch):
     changes = [row for row in table("changes", "plates") if row["Phase"] == "resnet50"]
     assert [row["Parameter"] for row in changes] == ["model.encoder"]
     changes = {row["Parameter"]: (row["Before"], row["After"]) for row in table("changes", "plates")[1:]}
-    assert changes["model"] == ("fasterrcnn, mobilenet_v3_large", "yolo11n")
+    assert changes["model"] == ("fasterrcnn, mobilenet_v3_large_fpn", "yolo11n")
     assert changes["engine"] == ("fabric", "ultralytics")
     assert changes["batch size"] == ("4", "8") and changes["optimizer"] == ("sgd", "AdamW")
     assert len(changes) < 12 and "every other setting" in changes

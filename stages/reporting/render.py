@@ -20,6 +20,9 @@ from stages.reporting.numbers import ABSENT, Inline, plain
 CODE = re.compile(r"(`[^`|\n]+`)")  # in the words of params.yaml, e.g. a next step
 
 
+BRACKETS = {" [": Markup(' <span class="whole">['), "]": Markup("]</span>")}  # of an interval: not broken over lines
+
+
 def write_pages(folder: Path, sections: Sequence[Section], name: str = "report", **context: Any) -> None:
     """<name>.md, <name>.html (by the templates of that name), tables/*.csv and figures/* into `folder`."""
     blocks = [block for section in sections for block in section.blocks]
@@ -109,7 +112,7 @@ def html(inline: Inline) -> Markup:
     parts = []
     for part in inline:
         if isinstance(part, str):
-            text = escape(",\N{NO-BREAK SPACE}" if part == ", " else part)
+            text = BRACKETS.get(part) or escape(part)
             parts.append(Markup(CODE.sub(lambda found: f"<code>{found[0][1:-1]}</code>", text)))
         else:
             span = '<span class="n" data-source="{}" data-key="{}" data-format="{}" title="{}">{}</span>'
