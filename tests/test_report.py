@@ -18,7 +18,8 @@ from stages.params import load
 from stages.reporting.checks import _counts
 from stages.reporting.comparisons import judge
 from stages.reporting.inputs import read_inputs
-from stages.reporting.numbers import Ledger, recheck, show
+from stages.reporting.numbers import Ledger, Num, recheck, show
+from stages.reporting.render import html
 from tests.fixtures_metrics import LANES, PLATES, build, write
 
 MEGABYTE = 1_000_000
@@ -396,6 +397,13 @@ def test_wide_tables_wrap_before_the_brackets_and_show_that_they_scroll(lanes):
     assert text.count("<span") == text.count("</span>")
     assert "background:" in text.split(".wide {")[1].split("}")[0]
     assert text.count('<div class="wide" tabindex="0"') == text.count("<table>")
+
+
+def test_brackets_that_are_no_interval_open_nothing():
+    number = Num("0.5", "a.json", "x", "fraction")
+    for inline in (("a", " [", number, "]"), ("]", " ["), (" [", number, ", ", number, "] and")):
+        assert "whole" not in html(inline)
+    assert html((number, " [", number, ", ", number, "]")).endswith("</span>]</span>")
 
 
 def no_metrics():

@@ -20,9 +20,6 @@ from stages.reporting.numbers import ABSENT, Inline, plain
 CODE = re.compile(r"(`[^`|\n]+`)")  # in the words of params.yaml, e.g. a next step
 
 
-BRACKETS = {" [": Markup(' <span class="whole">['), "]": Markup("]</span>")}  # of an interval: not broken over lines
-
-
 def write_pages(folder: Path, sections: Sequence[Section], name: str = "report", **context: Any) -> None:
     """<name>.md, <name>.html (by the templates of that name), tables/*.csv and figures/* into `folder`."""
     blocks = [block for section in sections for block in section.blocks]
@@ -110,9 +107,13 @@ def _md_cell(cell: Cell) -> str:
 def html(inline: Inline) -> Markup:
     """Text for HTML; every number is a span that names its file and key. Brackets stay on one line."""
     parts = []
-    for part in inline:
-        if isinstance(part, str):
-            text = BRACKETS.get(part) or escape(part)
+    for index, part in enumerate(inline):
+        if part == " [" and inline[index + 4 : index + 5] == ("]",):  # of an interval: [, low, comma, high, ]
+            parts.append(Markup(' <span class="whole">['))
+        elif part == "]" and index >= 4 and inline[index - 4] == " [":
+            parts.append(Markup("]</span>"))
+        elif isinstance(part, str):
+            text = escape(part)
             parts.append(Markup(CODE.sub(lambda found: f"<code>{found[0][1:-1]}</code>", text)))
         else:
             span = '<span class="n" data-source="{}" data-key="{}" data-format="{}" title="{}">{}</span>'
