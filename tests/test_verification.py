@@ -314,6 +314,7 @@ def test_stages_come_after_what_they_start_from():
     values = tiny_params("lanes")
     values["phases"] = {"late": dict(values["phases"]["baseline"], init="early"), "early": values["phases"]["baseline"]}
     values["phase"], values["report"]["claims"], values["pretrain"]["method"] = "late", [], "none"
+    values["ablation"] = None  # it names a phase that is gone
     names = stage_names(parse(values))
     assert names.index("finetune@early") < names.index("finetune@late")
     assert sorted(names) == sorted({*names}) and names[0] == "collect" and names[-1] == "report"
