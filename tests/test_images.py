@@ -15,7 +15,7 @@ from stages import environment
 from stages.errors import UserError
 from stages.files import read_json
 from stages.journal import journal
-from stages.reporting.run_tables import origin
+from stages.reporting.made_from import origin
 from tests.projects import ROOT
 
 DOCKERFILES = ("Dockerfile.cpu", "Dockerfile.cuda")

@@ -9,8 +9,8 @@ import pytest
 from stages import collect, evaluate, finetune, pretrain, rebalance
 from stages.params import load
 from stages.reporting.inputs import read_inputs
+from stages.reporting.made_from import origin
 from stages.reporting.provenance import provenance
-from stages.reporting.run_tables import origin
 from stages.sources.problems import Problems
 from tests.fixtures_metrics import LANES, build
 from tests.fixtures_training import make_boxes

@@ -8,9 +8,10 @@ from typing import Any
 
 from stages.reporting.blocks import Table, cell, run
 from stages.reporting.inputs import Inputs
+from stages.reporting.model_tables import architecture
 from stages.reporting.numbers import ABSENT, Inline, Ledger, plain
 from stages.reporting.run_tables import clock
-from stages.reporting.tables import BRACKETS, architecture, label
+from stages.reporting.tables import BRACKETS, label
 from stages.reporting.training_log import convergence
 
 NOT_RUN = ("not recorded: restored from the cache, nothing ran here",)
