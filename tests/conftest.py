@@ -1,5 +1,6 @@
 """Fixtures that more than one test file uses."""
 
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,9 @@ from stages.params import merge
 from tests.projects import REAL_DATA, ROOT
 
 PILLOW_OPEN = Image.open
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so it is in the background, and for all that is started there
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -151,6 +151,7 @@ def test_lock_and_provenance_must_name_the_same_deps(tmp_path, monkeypatch):
     }
     rows["deps"][0]["md5"] = "3" * 32
     write_json(tmp_path / "dvc.lock", {"stages": {"collect": rows}})
+    write_json(tmp_path / "dvc.yaml", {"stages": {}})  # JSON is YAML
     (line,) = contradictions(tmp_path, params, from_lock(tmp_path, params))
     assert line == (
         f"collect: stages/files.py: dvc.lock says {'3' * 32}, reports/lanes/provenance.json says {'1' * 32}"
