@@ -155,7 +155,8 @@ class _Pages:
                 for name in self.label
             ]
             numbers = [cell(self._num(f"runs.{index}.scores.{metric}", "fraction")) for metric in self.shown]
-            seeds = [cell(self._num(f"runs.{index}.{key}", "plain")) for key in ("seed", "training_seed")]
+            own = "training_seed" if "training_seed" in record else "seed"  # once, the label was the seed
+            seeds = [cell(self._num(f"runs.{index}.{key}", "plain")) for key in ("seed", own)]
             rows.append((*levels, *seeds, *numbers, cell(record["name"], tone="code")))
         columns = (*self.label.values(), "seed", "trained with", *self.shown, "experiment")
         caption = run(
