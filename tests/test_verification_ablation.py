@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from stages.ablation.attribution import sentence
 from stages.errors import UserError
 from stages.params import parse
+from stages.reporting.numbers import Ledger, plain
 from stages.verification import ablation
 from tests.projects import ROOT, run
 from tests.verified import commit, edit, flip
@@ -26,6 +28,9 @@ def made(tmp_path_factory):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     found = json.loads((root / REPORT / "ablation.json").read_text())
     shutil.rmtree(root / REPORT)
+    ledger = Ledger()
+    ledger.add("", found)  # the committed sentences may be those of earlier code
+    found["sentences"] = {name: plain(sentence(ledger, "", found, name)) for name in found["factors"]}
     ablation.render(root / REPORT, found, parameters(root))
     run(root, "git", "init", "-q", "-b", "main", check=True)
     commit(root, "an ablation")

@@ -250,7 +250,7 @@ def _intact(content: bytes) -> bool:
 def _known_numbers(folder: Path, found: dict[str, Any]) -> list[str]:
     """Numbers in sentences and ablation.csv that ablation.json does not hold: all that can be said of other words."""
     values = list(_values({key: value for key, value in found.items() if key != "sentences"}))
-    shown = {show(value, "points") for value in values}
+    shown = {show(value, format) for value in values for format in ("points", "points2", "points3")}
     words = [*(row["label"] for row in found["factors"].values()), *next(iter(found["effects"].values()))]
     named = set(pages.NUMBER.findall(" ".join(words)))
     wrong = [f"reports/{folder.name}/ablation.json: sentences.{factor}: {token} is none of its effects"
