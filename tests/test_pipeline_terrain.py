@@ -50,7 +50,9 @@ def history(project, study, phase):
 
 
 def interval(node, format="fraction"):
-    """An interval as the report prints it."""
+    """An interval as the report prints it; of few images, most resamples of which lack a class, there may be none."""
+    if node["low"] is None:
+        return show(node["value"], format)
     return f"{show(node['value'], format)} [{show(node['low'], format)}, {show(node['high'], format)}]"
 
 
@@ -65,17 +67,17 @@ def test_offroad_reads_the_raw_16_bit_ids(offroad):
 def test_offroad_shows_the_published_phases_beside_the_measured_ones(offroad):
     rows = table(offroad, "claims")
     best = {row["Phase"]: row for row in rows if row["Figure"].startswith("best mIoU")}
-    published = {"baseline": "0.496", "head_only": "0.502", "backbone": "0.507", "aggressive": "0.487"}
+    published = {"baseline": "0.4962", "head_only": "0.502", "backbone": "0.507", "aggressive": "0.4867"}
     assert {phase: row["Claimed"] for phase, row in best.items()} == published
     for phase, row in best.items():
         assert row["Measured"] == interval(metrics(offroad, "offroad", phase)["splits"]["val"]["mIoU"])
     assert {row["Status"] for row in rows} == {"not comparable (demo data)"}
-    assert {"0.855", "0.970", "0.810", "0.960"} <= {row["Claimed"] for row in rows}
+    assert {"0.855", "0.97", "0.81", "0.96"} <= {row["Claimed"] for row in rows}
     groups = {row["Figure"]: row for row in rows if "large terrain" in row["Figure"] or "rare" in row["Figure"]}
     derived = json.loads((offroad / "reports/offroad/derived.json").read_text())["groups"]["head_only"]["val"]
     assert [(row["Claimed"], row["Measured"]) for row in groups.values()] == [
-        ("0.600", interval(derived["large terrain"])),
-        ("0.140 to 0.270", interval(derived["small or rare"])),
+        ("0.6", interval(derived["large terrain"])),
+        ("0.14 to 0.27", interval(derived["small or rare"])),
     ]
 
 
@@ -179,6 +181,8 @@ def test_bdd100k_quotes_the_published_figures(bdd100k):
     lowest = min(row["val_loss"] for row in history(bdd100k, "bdd100k", "unet"))
     assert (loss["Claimed"], loss["Measured"]) == ("1.43", show(lowest, "loss"))
     assert rows["parameters (31 M)"]["Claimed"] == "30,500,000 to 31,500,000"
+    video = rows.pop("video inference, frames/s on a CPU (5 frames)")
+    assert video["Claimed"] == "0.14" and video["Status"].startswith("not comparable (retrace predict times")
     assert {row["Status"] for row in rows.values()} == {"not comparable (demo data)"}
 
 
