@@ -1,7 +1,8 @@
 """What a user would run instead: loops in the style of torchvision's reference scripts, and Ultralytics' own command.
 
 The loops do what those scripts do - PIL decoding and v2 transforms in a DataLoader with workers, contiguous tensors,
-the loss read every step - with the same model, loss terms, optimizer settings, batch and precision as our side.
+the loss read every step - with the same model as the libraries have it, and the same loss terms, optimizer settings,
+batch and precision as our side.
 """
 
 import json
@@ -13,6 +14,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
+from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
@@ -23,6 +26,7 @@ from stages.dataset.manifest import IGNORE, Manifest, read_manifest
 from stages.dataset.splits import read_list
 from stages.dataset.transforms import MEAN, STD
 from stages.models.build import build
+from stages.models.grn import ResponseNorm
 from stages.params import Params
 from stages.params.phases import FabricPhase, UltralyticsPhase
 
@@ -84,11 +88,25 @@ def _optimizer(phase: FabricPhase, model: torch.nn.Module) -> torch.optim.Optimi
     return torch.optim.AdamW(model.parameters(), given.lr, weight_decay=given.weight_decay)
 
 
+def _as_the_libraries_have_it(network: torch.nn.Module) -> torch.nn.Module:
+    """`network` with timm's own response normalization and without our hooks: a user would not have these."""
+    for parent in network.modules():
+        for name, child in parent.named_children():
+            if isinstance(child, ResponseNorm):
+                theirs = GlobalResponseNorm(len(child.weight), child.eps, channels_last=child.channel_dim == -1)
+                theirs.load_state_dict(child.state_dict())
+                setattr(parent, name, theirs)
+        if isinstance(parent, UnetDecoder):
+            for block in parent.blocks:
+                block._forward_pre_hooks.clear()
+    return network
+
+
 def references_segmentation(params: Params, phase: FabricPhase) -> Callable[[], None]:
     """One epoch of a loop like torchvision's references/segmentation/train.py."""
     dataset = SegmentationFolder(*_train(params), phase.input_size)
     loader = DataLoader(dataset, phase.batch_size, shuffle=True, num_workers=WORKERS, persistent_workers=True, **FORK)
-    model = build(phase.model, params.task, params.classes)
+    model = _as_the_libraries_have_it(build(phase.model, params.task, params.classes))
     optimizer = _optimizer(phase, model)
 
     def epoch() -> None:
