@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning_fabric import Fabric
 from timm.layers import convert_sync_batchnorm
 from torch import nn
@@ -21,7 +20,7 @@ from stages.errors import UserError, stage
 from stages.files import whole_folder
 from stages.journal import journal
 from stages.models.build import build
-from stages.models.predict import choose_device, describe_device
+from stages.models.predict import describe_device
 from stages.models.segmentation import encoder_parameters, freeze_encoder
 from stages.models.weights import load_start, save_model
 from stages.params import Params, load
@@ -81,32 +80,24 @@ def _train(params: Params, name: str, phase: FabricPhase, note: dict[str, Any], 
 
 
 def ultralytics_engine(params: Params, name: str, phase: UltralyticsPhase, note: dict[str, Any]) -> None:
-    """Train a YOLO detector on Ultralytics' loop, on one device."""
-    machine = params.machine
-    if dist.is_torchelastic_launched():
-        raise UserError(
-            f"phases.{name}: engine ultralytics trains on one device; run it without torchrun. Several such phases or "
-            "experiments train side by side, see docs/scaling.md"
-        )
-    if machine.devices * machine.nodes > 1:
-        # a study may mix the engines, and its pipeline has to finish
-        note["devices"] = f"1 of machine.devices = {machine.devices}, machine.nodes = {machine.nodes}"
-        print(
-            f"note: phases.{name}: engine ultralytics trains on one device, the others are not used: docs/scaling.md",
-            file=sys.stderr,
-        )
-    device = choose_device(params.machine.device)
-    note |= describe_device(device)
-    raw, splits = Path("data", params.study, "raw"), Path("data", params.study, "splits")
-    manifest, lists = read_manifest(raw), _lists(splits)
-    start = Path("models", params.study, phase.init)
-    files = _dependencies(manifest, splits, start, yolo.local_file(phase, name))
-    scratch = Scratch(params.study, name, fingerprint(_identity(params, name, phase), files, f"{device.type} x1"))
-    with Monitor(params.study, name) as monitor:
-        result, counts = yolo.train(params, name, manifest, lists, device, scratch, monitor, note)
-    with whole_folder(Path("models", params.study, name)) as folder:
-        yolo.write_yolo(folder, params, name, result, counts)
-    scratch.remove()
+    """Train a YOLO detector on Ultralytics' loop, on one or several devices."""
+    fabric = launch(params.machine, "32-true")  # mixed precision is `hyperparameters.amp`
+    with together(fabric):
+        note |= describe_device(fabric.device) | {"processes": fabric.world_size}
+        raw, splits = Path("data", params.study, "raw"), Path("data", params.study, "splits")
+        manifest, lists = read_manifest(raw), _lists(splits)
+        start = Path("models", params.study, phase.init)
+        files = _dependencies(manifest, splits, start, yolo.local_file(phase, name))
+        mark = fingerprint(_identity(params, name, phase), files, kind(fabric))
+        require_equal(fabric, mark)
+        scratch = Scratch(params.study, name, mark)
+        with Monitor(params.study, name, active=fabric.is_global_zero) as monitor, together(fabric):
+            result, counts = yolo.train(params, name, manifest, lists, fabric, scratch, monitor, note)
+        if fabric.is_global_zero:
+            with whole_folder(Path("models", params.study, name)) as folder:
+                yolo.write_yolo(folder, params, name, result, counts, fabric.world_size)
+            scratch.remove()
+        fabric.barrier()
 
 
 def _lists(splits: Path) -> dict[str, list[str]]:
@@ -187,7 +178,7 @@ def _main(name: str) -> None:
     phase = params.phases[name]
     if phase.seed is not None:
         params = params.model_copy(update={"seed": phase.seed})
-    if phase.engine == "fabric" and spread(params.machine, "stages.finetune", [name]):
+    if spread(params.machine, "stages.finetune", [name]):
         return
     keep_freed_memory()
     make_deterministic(params.runtime.threads)

@@ -25,11 +25,6 @@ def values():
     return tiny_params("lanes")
 
 
-@pytest.fixture(scope="module")
-def yolo_only():
-    return tiny_params("slopes")
-
-
 @pytest.fixture
 def project(values, tmp_path, monkeypatch):
     """A fit machine: this environment, a Git repository with a commit and an identity, a tiny study, no GPU."""
@@ -169,12 +164,6 @@ def test_more_devices_or_machines_than_there_are(project, values, monkeypatch):
     assert [row[:2] for row in several(project, values, device="auto", devices=2)] == [("devices", OK)]
     ((check, level, said),) = several(project, values, device="auto", devices=3)
     assert (check, level) == ("devices", ERROR) and "GPUs here: 2" in said
-
-
-def test_devices_that_a_yolo_phase_leaves_unused(project, yolo_only, monkeypatch):
-    monkeypatch.setattr(hardware, "cores", lambda: 4)
-    ((check, level, said),) = several(project, yolo_only, device="cpu", devices=2)
-    assert (check, level) == ("devices", WARNING) and "engine ultralytics trains on one (" in said
 
 
 @pytest.mark.parametrize(("devices", "level"), [(1, OK), (4, WARNING)])

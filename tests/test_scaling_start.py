@@ -1,6 +1,5 @@
 """How a training on several devices or machines starts, and what is said when it cannot or is interrupted."""
 
-import json
 import os
 import re
 import signal
@@ -15,7 +14,6 @@ import yaml
 from stages import finetune, pretrain
 from stages.errors import STARTED_HERE
 from stages.training import processes
-from tests.fixtures_detection import make_shapes
 from tests.fixtures_training import make_boxes, write_params
 from tests.test_scaling import MESSAGE, PHASE, ROOT, TWO, environment
 from tests.two_processes import both, one_thread  # noqa: F401
@@ -74,16 +72,6 @@ def test_a_machine_that_never_comes_is_said_after_a_while(tmp_path, monkeypatch)
     assert [end.code for end in ends] == [1, 0], ends[0].err
     (message,) = MESSAGE.findall(ends[0].err)
     assert message.startswith("error: 1 of 2 processes came within 1 s") and "`machine` block" in message
-
-
-def test_yolo_phases_take_one_of_several_devices_and_say_so(tmp_path, monkeypatch, capsys):
-    project = make_shapes(tmp_path / "project", {**TWO, "phases": {"yolo": {"hyperparameters": {"epochs": 1}}}})
-    monkeypatch.chdir(project)
-    finetune.main("yolo")
-    assert "note: phases.yolo: engine ultralytics trains on one device" in capsys.readouterr().err
-    train = json.loads((project / "models/shapes/yolo/train.json").read_text())
-    entry = json.loads((project / "logs/shapes/yolo/finetune.json").read_text())
-    assert train["processes"] == 1 and entry["devices"] == "1 of machine.devices = 2, machine.nodes = 1"
 
 
 def test_the_documented_pull_names_stages_that_exist():

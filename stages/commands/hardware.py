@@ -122,10 +122,6 @@ def check_devices() -> list[Finding]:
     if machine.nodes > 1:
         remedy = "start each training with torchrun on every machine (docs/scaling.md), or set machine.nodes: 1"
         findings.append(Finding("nodes", WARNING, f"machine.nodes = {machine.nodes}: `dvc repro` refuses", remedy))
-    single = [name for name, phase in params.phases.items() if phase.engine == "ultralytics"]
-    if single:
-        found = f"{asked}, but engine ultralytics trains on one ({', '.join(single)})"
-        findings.append(Finding("devices", WARNING, found, "train such phases side by side: docs/scaling.md"))
     return findings or [Finding("devices", OK, f"{asked}: one process on each")]
 
 

@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -17,7 +19,8 @@ def ultralytics() -> Any:
     Results depend neither on how many cores a machine has nor on how fast it is: the number of threads stays as it
     is at this call, and non-maximum suppression does not give up after some seconds.
     """
-    folder = SCRATCH.absolute() / "ultralytics"
+    rank = int(os.environ.get("RANK", "0"))  # of processes that train together, each has its own settings file
+    folder = SCRATCH.absolute() / (f"ultralytics-{rank}" if rank else "ultralytics")
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("YOLO_CONFIG_DIR", str(folder))
     os.environ.setdefault("YOLO_OFFLINE", "true")
@@ -25,8 +28,10 @@ def ultralytics() -> Any:
     os.environ.setdefault("YOLO_VERBOSE", "false")
     os.environ.setdefault("ULTRALYTICS_SAFE_LOAD", "true")  # checkpoints: known classes only, no other code
     import torch
-    import ultralytics as package
-    from ultralytics.utils import SETTINGS, nms, torch_utils
+
+    with _alone():
+        import ultralytics as package
+        from ultralytics.utils import SETTINGS, nms, torch_utils
 
     wanted = {key: False for key in OFF if key in SETTINGS}
     if any(SETTINGS[key] != value for key, value in wanted.items()):
@@ -36,3 +41,14 @@ def ultralytics() -> Any:
     if not isinstance(nms.non_max_suppression, partial):
         nms.non_max_suppression = partial(nms.non_max_suppression, max_time_img=float("inf"))
     return package
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hide from the import that other processes train, too: `training.yolo_share` joins them, not Ultralytics."""
+    world = os.environ.pop("WORLD_SIZE", None)
+    try:
+        yield
+    finally:
+        if world is not None:
+            os.environ["WORLD_SIZE"] = world

@@ -98,7 +98,7 @@ def fit(
     batches = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(plan.ema)) if plan.ema else None
     run = _Run(fabric, model, optimizer, average)
-    result = run.restore(_saved(fabric, scratch))
+    result = run.restore(saved_state(fabric, scratch))
     monitor.begin(plan.epochs, len(loader), result.history, task.monitor)
     for epoch in range(result.epochs_run + 1, plan.epochs + 1):
         if _out_of_patience(result, plan):
@@ -190,7 +190,7 @@ def set_training(model: nn.Module) -> None:
                 module.eval()
 
 
-def _saved(fabric: Fabric, scratch: Scratch | None) -> dict[str, Any] | None:
+def saved_state(fabric: Fabric, scratch: Scratch | None) -> dict[str, Any] | None:
     """What an interrupted run left, as the first process finds it."""
     state = scratch.load() if scratch and fabric.is_global_zero else None
     return state if fabric.world_size == 1 else fabric.broadcast(state)

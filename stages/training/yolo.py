@@ -4,10 +4,14 @@
 """
 
 import io
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from ruamel.yaml import YAML
 from torch import Tensor
 
@@ -18,7 +22,7 @@ from stages.params import Params
 from stages.params.phases import UltralyticsPhase
 from stages.seeds import derive, seed_everything
 from stages.training.checkpoints import Scratch
-from stages.training.loop import Result
+from stages.training.loop import Result, saved_state
 from stages.training.monitor import Monitor
 from stages.training.results import write_results
 
@@ -65,12 +69,12 @@ def train(
     name: str,
     manifest: Manifest,
     lists: dict[str, list[str]],
-    device: torch.device,
+    fabric: Fabric,
     scratch: Scratch,
     monitor: Monitor,
     note: dict[str, Any],
 ) -> tuple[Result, dict[str, int]]:
-    """Train phase `name` from its starting weights, or go on from the state in `scratch`.
+    """Train phase `name` from its starting weights, or go on from the state in `scratch`; `fabric` is launched.
 
     Returns the result (`state`: averaged weights of the best epoch) and the counts for train.json: `parameters` and
     `trainable_parameters`. Raises `UserError` for settings that cannot work and losses that are not finite.
@@ -90,23 +94,36 @@ def train(
     def keep(epoch: int, state: dict[str, Tensor]) -> None:
         write_bytes(kept / f"epoch{epoch}.pt", _dump(params, phase, state, []))
 
-    state = scratch.load()
+    state = saved_state(fabric, scratch)
     threads = params.runtime.threads
-    run = Run(phase, params.classes, params.seed, threads, manifest, lists, scratch, state, monitor, keep)
+    run = Run(phase, params.classes, params.seed, threads, fabric, manifest, lists, scratch, state, monitor, keep)
     options = {**FIXED, **QUIET, **phase.hyperparameters.model_dump(), "amp": False, "save_period": -1}
-    options |= {"model": "yolo11n.yaml", "project": str(scratch.folder.absolute()), "name": "ultralytics"}
-    options |= {"seed": params.seed % 2**31, "workers": params.machine.workers, "device": _device(device)}
+    options |= {"model": "yolo11n.yaml", "name": "ultralytics", "device": _device(fabric.device)}
+    options |= {"seed": params.seed % 2**31, "workers": params.machine.workers}
     _accept(options, name)
     if state is None or not state["finished"]:  # else it was interrupted between its last epoch and writing the outs
-        trainer = Trainer(run, network, options)
-        trainer.train()
+        with _folder(fabric, scratch) as folder:
+            trainer = Trainer(run, network, {**options, "project": str(folder)})
+            trainer.train()
         state = trainer.saved
     sizes = [parameter.numel() for parameter in network.parameters()]
     counts = {"parameters": sum(sizes), "trainable_parameters": state["trainable"]}
     return Result(**state["result"]), counts
 
 
-def write_yolo(folder: Path, params: Params, name: str, result: Result, counts: dict[str, int]) -> None:
+@contextmanager
+def _folder(fabric: Fabric, scratch: Scratch) -> Iterator[Path]:
+    """Where Ultralytics may write down its settings: only the first process leaves anything in the project."""
+    if fabric.is_global_zero:
+        yield scratch.folder.absolute()
+    else:
+        with tempfile.TemporaryDirectory(prefix="retrace-") as folder:
+            yield Path(folder)
+
+
+def write_yolo(
+    folder: Path, params: Params, name: str, result: Result, counts: dict[str, int], processes: int = 1
+) -> None:
     """best.pt, model.json, history.csv, train.json and training_config.yaml (every setting that was used)."""
     phase = params.phases[name]
     assert isinstance(phase, UltralyticsPhase)
@@ -123,7 +140,15 @@ def write_yolo(folder: Path, params: Params, name: str, result: Result, counts: 
         "conf": hyper.conf,
     }
     write_json(folder / "model.json", config)
-    write_results(folder, result, init=phase.init, monitor=phase.monitor, epochs_planned=hyper.epochs, **counts)
+    write_results(
+        folder,
+        result,
+        init=phase.init,
+        monitor=phase.monitor,
+        epochs_planned=hyper.epochs,
+        processes=processes,
+        **counts,
+    )
     stream = io.StringIO()
     settings = {"model": phase.model, "init": phase.init, "monitor": phase.monitor, "seed": params.seed}
     YAML().dump({**settings, **hyper.model_dump(), **FIXED}, stream)
@@ -156,4 +181,4 @@ def _accept(options: dict[str, Any], name: str) -> None:
 
 
 def _device(device: torch.device) -> str:
-    return "0" if device.type == "cuda" else device.type
+    return str(device.index or 0) if device.type == "cuda" else device.type

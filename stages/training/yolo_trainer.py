@@ -9,17 +9,16 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from stages.dataset.manifest import Manifest
 from stages.errors import UserError
-from stages.metrics.boxes import rounded, truth_of
+from stages.metrics.boxes import truth_of
 from stages.metrics.detection import coco_scores
-from stages.metrics.matching import Found
 from stages.models.predict import SCORE_FLOOR
 from stages.models.yolo import ultralytics
 from stages.params.phases import UltralyticsPhase
@@ -28,12 +27,15 @@ from stages.training.checkpoints import Scratch
 from stages.training.ledger import Ledger
 from stages.training.loop import Result, Row
 from stages.training.monitor import Monitor
+from stages.training.processes import align_buffers
 from stages.training.yolo_data import Samples
+from stages.training.yolo_share import deal, share_of, sum_gradients
 
 ultralytics()
 
-from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator  # noqa: E402
-from ultralytics.utils import nms  # noqa: E402
+from ultralytics.models.yolo.detect import DetectionTrainer  # noqa: E402
+
+from stages.training.yolo_validator import Validator  # noqa: E402
 
 OWN = {"precision(B)": "precision", "recall(B)": "recall", "mAP50(B)": "mAP50", "mAP50-95(B)": "mAP50-95"}
 
@@ -46,6 +48,7 @@ class Run:
     classes: Sequence[str]
     seed: int
     threads: int
+    fabric: Fabric  # launched; each of its processes runs a `Trainer` on its share of every batch
     manifest: Manifest
     lists: dict[str, list[str]]  # ids of "train" and "val"
     scratch: Scratch
@@ -78,6 +81,7 @@ class Trainer(DetectionTrainer):
         }
         super().__init__(overrides=options)
         self.model = network
+        self.device = run.fabric.device
         self.result = Result()
         self.pending = 0  # batches whose gradients wait for the next optimizer step
         self._held: dict[str, Tensor] = {}  # their sum, of an interrupted run
@@ -111,11 +115,15 @@ class Trainer(DetectionTrainer):
             data=self.data,
         )
 
-    def get_validator(self) -> "Validator":
+    def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+        """This process's part of split list `dataset_path`."""
+        return deal(self.run.fabric, super().get_dataloader(dataset_path, batch_size, rank, mode), mode == "train")
+
+    def get_validator(self) -> Validator:
         """Scores down to the same confidence as `evaluate`: an average precision needs the whole curve."""
         args = copy.copy(self.args)
         args.conf, args.iou, args.max_det = SCORE_FLOOR, self.run.phase.hyperparameters.iou, self.args.max_det
-        return Validator(self.test_loader, save_dir=self.save_dir, args=args)
+        return Validator(self.run.fabric, self.test_loader, save_dir=self.save_dir, args=args)
 
     def _build_train_pipeline(self) -> None:
         if self.optimizer is not None:  # a second time: Ultralytics ran out of memory and would halve the batch
@@ -134,8 +142,14 @@ class Trainer(DetectionTrainer):
             self.amp, self.scaler = True, torch.amp.GradScaler("cuda")
         self._steps = self.accumulate  # batches per optimizer step, after warm-up
         self._trainable = sum(part.numel() for part in self.model.parameters() if part.requires_grad)
+        if self._several:
+            self.model.register_forward_hook(self._weigh)  # after the weight average has made its copy
         if self.run.state is not None:
             self._restore(self.run.state)
+
+    @property
+    def _several(self) -> bool:
+        return self.run.fabric.world_size > 1
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.result = Result(**state["result"])
@@ -146,7 +160,7 @@ class Trainer(DetectionTrainer):
         self.scaler.load_state_dict(state["scaler"])
         self.stopper.__dict__.update(state["stopper"])
         self.best_fitness = state["best_fitness"]
-        self.pending, self._held = state["pending"], state["gradients"]
+        self.pending, self._held = state["pending"], state["gradients"] if self.run.fabric.is_global_zero else {}
         self.start_epoch = self.result.epochs_run
         self.scheduler.last_epoch = self.start_epoch - 1
         if hasattr(self.model.model[-1], "one2one_cv2"):  # heads with two losses shift their weight every epoch
@@ -177,6 +191,8 @@ class Trainer(DetectionTrainer):
         }
         self.saved = state
         epoch, period = self.epoch + 1, self.run.phase.hyperparameters.save_period
+        if not self.run.fabric.is_global_zero:
+            return False
         self.run.scratch.save(epoch, state)
         if period > 0 and epoch % period == 0:
             self.run.keep(epoch, self.ema.ema.state_dict())
@@ -193,7 +209,9 @@ class Trainer(DetectionTrainer):
         self.train_loader.reset()  # a fresh iterator: workers learn of the epoch, and the order starts from its seed
         offset = self.epoch * len(self.train_loader)
         scaled = self.scaler.is_enabled()
-        self._ledger = Ledger(self.run.monitor, epoch, offset, self.device, scaled)
+        several = self.run.fabric if self._several else None
+        self._ledger = Ledger(self.run.monitor, epoch, offset, self.device, scaled, several)
+        self._index = 0
         if self._held:  # the loop has just zeroed the gradients
             for name, parameter in self.model.named_parameters():
                 if name in self._held:
@@ -202,18 +220,30 @@ class Trainer(DetectionTrainer):
 
     def _start_batch(self) -> None:
         self.accumulate = self._steps  # the warm-up now lowers it
+        loader = self.train_loader
+        self._share, self._whole = share_of(self.run.fabric, len(loader.dataset), loader.batch_size, self._index)
+        self._index += 1
+
+    def _weigh(self, model: nn.Module, inputs: Any, output: Any) -> Any:
+        """A process without a sample of this batch runs on one that another has; its loss must not count."""
+        return output if self._share else (output[0] * 0, output[1])
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Also takes over the accumulation of gradients, whose count Ultralytics forgets when it is interrupted."""
         self._wanted, self.accumulate = self.accumulate, 1  # so that the loop asks for a step after every batch
-        self._files = [self.train_loader.dataset.id_of[path] for path in batch["im_file"]]
+        self._files = [self.train_loader.dataset.id_of[path] for path in batch["im_file"]][: self._share]
         return super().preprocess_batch(batch)
 
     def optimizer_step(self) -> None:
-        """Ultralytics' step, once enough batches have been summed up, with the gradient's norm kept."""
+        """Ultralytics' step, once enough batches have been summed up, with the gradient's norm kept.
+
+        Its loss is a sum over images, so the gradients of several processes add up.
+        """
         self.pending += 1
         if self.pending < self._wanted:
             return
+        if self._several:
+            sum_gradients(self.model.parameters())
         self.scaler.unscale_(self.optimizer)
         self._norm = nn.utils.clip_grad_norm_(self.model.parameters(), max_norm=10.0)
         self.scaler.step(self.optimizer)
@@ -223,7 +253,9 @@ class Trainer(DetectionTrainer):
         self.pending = 0
 
     def _end_batch(self) -> None:
-        parts = {name.removesuffix("_loss"): value.detach().reshape(()) for name, value in self.loss_items.items()}
+        weight = self._share * self.run.fabric.world_size / self._whole  # so that the mean of all is the batch's
+        items = {name.removesuffix("_loss"): value.detach().reshape(()) for name, value in self.loss_items.items()}
+        parts = {name: value * weight for name, value in items.items()} if self._several else items
         losses = {"loss": torch.stack(list(parts.values())).sum(), **parts}
         groups = {group["param_group"]: group["lr"] for group in self.optimizer.param_groups}
         self._ledger.add(losses, self._norm, {"lr": groups["weight"], "lr_bias": groups["bias"]}, self._files)
@@ -233,19 +265,32 @@ class Trainer(DetectionTrainer):
         self._ledger.flush()
         if self.result.first_loss is None:
             self.result.first_loss = self._ledger.first_loss
+        if self._several:
+            align_buffers(self.run.fabric, self.model)
+            align_buffers(self.run.fabric, self.ema.ema)
+            if self.pending:  # the first process carries them on, as it would after an interruption
+                sum_gradients(self.model.parameters())
+                if not self.run.fabric.is_global_zero:
+                    self.optimizer.zero_grad()
 
     def validate(self) -> tuple[dict[str, Any], float]:
         """Scores of the average's weights by the evaluator of every engine, Ultralytics' own beside them."""
         own = self.validator(self)
+        row = self._scores(own) if self.run.fabric.is_global_zero else None
+        row = self.run.fabric.broadcast(row) if self._several else row
+        assert row is not None
+        return row, float(row[self.run.phase.monitor] or 0.0)
+
+    def _scores(self, own: dict[str, Any]) -> Row:
         ids = self.run.lists["val"]
         truths = [truth_of(self.run.manifest.records[id]) for id in ids]
         scores = coco_scores(truths, [self.validator.found[id] for id in ids], self.run.classes)
-        losses = {key.removesuffix("_loss"): value for key, value in own.items() if key.startswith("val/")}
+        losses = {name.removesuffix("_loss"): round(value, 5) for name, value in self.validator.losses.items()}
         row: Row = {"val_loss": math.fsum(losses.values())}
-        row |= {f"val_{key.removeprefix('val/')}": value for key, value in losses.items()}
+        row |= {f"val_{name}": value for name, value in losses.items()}
         row |= {name: None if math.isnan(value) else value for name, value in scores.items()}
         row |= {f"ultralytics_{name}": own[f"metrics/{key}"] for key, name in OWN.items()}
-        return row, float(row[self.run.phase.monitor] or 0.0)
+        return row
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """One row of history.csv, and the weights if they are the best so far (the first of equals)."""
@@ -265,34 +310,3 @@ class Trainer(DetectionTrainer):
 
     def final_eval(self) -> None:
         """`evaluate` scores the shipped file."""
-
-
-class Validator(DetectionValidator):
-    """Also keeps each image's detections, as the predictor would report them: `found` by image id."""
-
-    def run_callbacks(self, event: str) -> None:
-        """None, as in training."""
-
-    def init_metrics(self, model: Any) -> None:
-        """Called at the start of each pass."""
-        super().init_metrics(model)
-        self.found: dict[str, Found] = {}
-
-    def postprocess(self, preds: Any) -> Any:
-        """Ultralytics validates with several classes a box; its predictor, and so `evaluate`, with the best one."""
-        raw = preds[0] if isinstance(preds, (list, tuple)) else preds
-        options = {"max_det": self.args.max_det, "end2end": self.end2end}
-        outputs = nms.non_max_suppression(raw.clone(), self.args.conf, self.args.iou, **options)
-        self._single = [{"bboxes": output[:, :4], "conf": output[:, 4], "cls": output[:, 5]} for output in outputs]
-        return super().postprocess(preds)
-
-    def update_metrics(self, preds: Any, batch: dict[str, Any]) -> None:
-        """Once a batch."""
-        for index, single in enumerate(self._single):
-            prepared = self._prepare_batch(index, batch)
-            native = self.scale_preds(single, prepared)
-            numbers = {key: native[key].detach().cpu().double().numpy() for key in ("bboxes", "conf", "cls")}
-            id = self.dataloader.dataset.id_of[prepared["im_file"]]
-            boxes, labels = numbers["bboxes"].reshape(-1, 4), numbers["cls"].astype("int64")
-            self.found[id] = rounded(SimpleNamespace(boxes=boxes, scores=numbers["conf"], labels=labels))
-        super().update_metrics(preds, batch)
