@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from stages.ablation.attribution import sentence
+from stages.ablation.report import write_files
 from stages.errors import UserError
 from stages.params import parse
 from stages.reporting.numbers import Ledger, plain
@@ -31,7 +32,7 @@ def made(tmp_path_factory):
     ledger = Ledger()
     ledger.add("", found)  # the committed sentences may be those of earlier code
     found["sentences"] = {name: plain(sentence(ledger, "", found, name)) for name in found["factors"]}
-    ablation.render(root / REPORT, found, parameters(root))
+    write_files(root / REPORT, found, parameters(root))
     run(root, "git", "init", "-q", "-b", "main", check=True)
     commit(root, "an ablation")
     return root
@@ -66,7 +67,7 @@ def rewrite(root, change):
     found = json.loads(path.read_text())
     change(found)
     shutil.rmtree(root / REPORT)
-    ablation.render(root / REPORT, found, parameters(root))
+    write_files(root / REPORT, found, parameters(root))
 
 
 def test_an_untouched_ablation_is_right_and_what_is_not_checked_is_said(project):

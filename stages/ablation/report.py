@@ -24,20 +24,25 @@ def write_report(params: Params, design: Design, experiments: Sequence[Experimen
     """Write the folder; returns the sentences and the page's path. Raises `UserError` as `read_results` does."""
     found = attribute(params, design, read_results(params, experiments))
     target = Path("reports", f"{params.study}-ablation")
-    file = (target / "ablation.json").as_posix()
+    with whole_folder(target) as folder:
+        write_files(folder, found, params)
+    return [*found["sentences"].values(), (target / "ablation.html").as_posix()]
+
+
+def write_files(folder: Path, found: dict[str, Any], params: Params) -> None:
+    """Every file of reports/<study>-ablation/ into `folder`, from the contents of ablation.json."""
+    file = f"reports/{params.study}-ablation/ablation.json"
     ledger = Ledger()
     ledger.add(file, found)
     figure, png = draw(found)
     sections = _Pages(found, ledger, file, params.report.focus_classes).sections(figure)
-    title = f"Ablation of {params.ablation.phase}: which change did it?" if params.ablation else ""
+    title = f"Ablation of {found['phase']}: which change did it?"
     page = {"title": title, "study": params.study, "task": params.task, "demo": not params.report.real_data}
-    with whole_folder(target) as folder:
-        write_json(folder / "ablation.json", found)
-        write_text(folder / "ablation.csv", effects_csv(found))
-        write_pages(folder, sections, name="ablation", **page)
-        write_bytes(folder / "figures" / "effects.png", png)
-        write_json(folder / "numbers.json", ledger.index(numbers_in(sections)))
-    return [*found["sentences"].values(), (target / "ablation.html").as_posix()]
+    write_json(folder / "ablation.json", found)
+    write_text(folder / "ablation.csv", effects_csv(found))
+    write_pages(folder, sections, name="ablation", **page)
+    write_bytes(folder / "figures" / "effects.png", png)
+    write_json(folder / "numbers.json", ledger.index(numbers_in(sections)))
 
 
 def effects_csv(found: dict[str, Any]) -> str:
@@ -155,8 +160,7 @@ class _Pages:
                 for name in self.label
             ]
             numbers = [cell(self._num(f"runs.{index}.scores.{metric}", "fraction")) for metric in self.shown]
-            own = "training_seed" if "training_seed" in record else "seed"  # once, the label was the seed
-            seeds = [cell(self._num(f"runs.{index}.{key}", "plain")) for key in ("seed", own)]
+            seeds = [cell(self._num(f"runs.{index}.{key}", "plain")) for key in ("seed", "training_seed")]
             rows.append((*levels, *seeds, *numbers, cell(record["name"], tone="code")))
         columns = (*self.label.values(), "seed", "trained with", *self.shown, "experiment")
         caption = run(

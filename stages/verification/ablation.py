@@ -19,7 +19,6 @@ from typing import Any, cast
 import numpy as np
 
 from stages.errors import UserError
-from stages.files import write_bytes, write_json, write_text
 from stages.params import Params
 from stages.programs import git
 from stages.reporting.numbers import Ledger, show
@@ -176,6 +175,7 @@ def _same_code(root: Path, report: str) -> bool:
 def _written_again(folder: Path, found: dict[str, Any], params: Params) -> list[str]:
     """Sentences, table, pages and figures that ablation.json does not give."""
     from stages.ablation.attribution import sentence
+    from stages.ablation.report import write_files
     from stages.reporting.numbers import plain
 
     name = f"reports/{folder.name}"
@@ -184,7 +184,7 @@ def _written_again(folder: Path, found: dict[str, Any], params: Params) -> list[
     try:
         again = {factor: plain(sentence(ledger, "", found, factor)) for factor in found["factors"]}
         with tempfile.TemporaryDirectory() as temporary:
-            render(Path(temporary), found, params)
+            write_files(Path(temporary), found, params)
             differ = _differing(folder, Path(temporary))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
@@ -194,27 +194,6 @@ def _written_again(folder: Path, found: dict[str, Any], params: Params) -> list[
     wrong = [f"{name}/ablation.json: sentences.{factor}: {told.get(factor)!r}, where its effects give {text!r}"
              for factor, text in again.items() if told.get(factor) != text]  # fmt: skip
     return wrong + [f"{name}/{file}: not what ablation.json gives; run {ABLATE}" for file in differ]
-
-
-def render(target: Path, found: dict[str, Any], params: Params) -> None:
-    """Write the report's files below `target` from the contents of ablation.json."""
-    from stages.ablation.figure import draw
-    from stages.ablation.report import _Pages, effects_csv
-    from stages.reporting.blocks import numbers_in
-    from stages.reporting.render import write_pages
-
-    file = f"reports/{params.study}-ablation/ablation.json"
-    ledger = Ledger()
-    ledger.add(file, found)
-    figure, png = draw(found)
-    sections = _Pages(found, ledger, file, params.report.focus_classes).sections(figure)
-    title = f"Ablation of {found['phase']}: which change did it?"
-    page: dict[str, Any] = {"title": title, "study": params.study, "task": params.task}
-    write_json(target / "ablation.json", found)
-    write_text(target / "ablation.csv", effects_csv(found))
-    write_pages(target, sections, name="ablation", **page, demo=not params.report.real_data)
-    write_bytes(target / "figures" / "effects.png", png)
-    write_json(target / "numbers.json", ledger.index(numbers_in(sections)))
 
 
 def _differing(committed: Path, again: Path) -> list[str]:
