@@ -113,7 +113,7 @@ def test_every_image_once_an_epoch_and_the_scores_of_one_process(pair, tmp_path,
     assert next(rows, None) is None
 
 
-def steps(_rank, saved=None):
+def steps(_rank):
     """A training whose BatchNorm keeps its statistics, as each process normalizes by its own share; its weights."""
     mode, save, states = Trainer._model_train, Scratch.save, []
 
