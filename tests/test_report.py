@@ -3,26 +3,32 @@
 import contextlib
 import csv
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from stages import report as stage
 from stages.errors import UserError
 from stages.params import load
-from stages.reporting.checks import _counts
+from stages.reporting.checks import _counts, _device
 from stages.reporting.comparisons import judge
 from stages.reporting.inputs import read_inputs
 from stages.reporting.numbers import Ledger, Num, recheck, show
+from stages.reporting.provenance import hardware
 from stages.reporting.render import html
 from tests.fixtures_metrics import LANES, PLATES, build, write
 
 MEGABYTE = 1_000_000
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +62,23 @@ def copied(folder, target, monkeypatch, params):
     shutil.copytree(folder, target, dirs_exist_ok=True)
     monkeypatch.chdir(target)
     return params
+
+
+def test_a_report_of_results_from_a_cpu_loads_no_torch(lanes):
+    code = "import sys; from stages.report import main; main(); print('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert run.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize(("there", "found"), [(False, "cpu"), (True, "cpu, cuda")])
+def test_a_device_that_is_asked_for_is_looked_for(lanes, monkeypatch, there, found):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    params = load()
+    inputs = read_inputs(params.model_copy(update={"machine": params.machine.model_copy(update={"device": "cuda"})}))
+    check = _device(inputs, {"hardware": hardware(inputs)})
+    assert (check.found, check.passed) == (found, there)
+
 
 
 def made(folder, monkeypatch, task, params):

@@ -59,14 +59,17 @@ def _device_rows(inputs: Inputs) -> list[dict[str, Any]]:
 
 
 def hardware(inputs: Inputs) -> dict[str, list[str]]:
-    """Names of the devices that trained and scored, CUDA versions they ran with, and kinds available to the report."""
-    import torch
+    """Names of the devices that trained and scored, CUDA versions they ran with, and kinds of device that are there."""
+    rows, wanted = _device_rows(inputs), inputs.params.machine.device
+    there = {"cpu", *(row["device"].split(":")[0] for row in rows)}
+    if wanted not in ("auto", *there):  # torch takes longer to load than the report to write
+        import torch
 
-    kinds = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        there |= {kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()}
     return {
-        "names": sorted({row["device_name"] for row in _device_rows(inputs) if row.get("device_name")}),
-        "cuda": sorted({row["cuda"] for row in _device_rows(inputs) if row.get("cuda")}),
-        "available": [kind for kind, there in kinds.items() if there],
+        "names": sorted({row["device_name"] for row in rows if row.get("device_name")}),
+        "cuda": sorted({row["cuda"] for row in rows if row.get("cuda")}),
+        "available": sorted(there),
     }
 
 
