@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from stages.allocator import keep_freed_memory
@@ -123,6 +122,8 @@ def _network(
         if fabric.device.type != "cuda":
             raise UserError(f"phases.{name}.sync_batchnorm: PyTorch has it for CUDA devices only; set it to false here")
         # not torch's own conversion, which drops the activation inside timm's BatchNormAct2d
+        from timm.layers import convert_sync_batchnorm
+
         model = convert_sync_batchnorm(model)
     model = model.to(memory_format=torch.channels_last)
     apart = phase.optimizer.encoder_lr is not None and phase.freeze == "none"

@@ -34,7 +34,7 @@ VIT_OPTIONS: dict[str, Any] = {"num_classes": 0, "global_pool": "", "dynamic_img
 
 
 def bare_vit(name: str) -> Any:
-    """A timm vision transformer without its head, built as `stages.models.segmentation` builds DPT's encoder."""
+    """A timm vision transformer without its head, built as `stages.models.decoders` builds DPT's encoder."""
     return timm.create_model(name, pretrained=False, **VIT_OPTIONS)
 
 
