@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from stages.errors import UserError
+from stages.models import depthwise
 from stages.params.phases import Model
 
 # task, then the module in this room and its function: timm and what stands on it are loaded for the networks made of them
@@ -29,6 +30,7 @@ def build(model: Model, task: str, classes: Sequence[str]) -> nn.Module:
         allowed = ", ".join(name for name, (its_task, *_) in ARCHITECTURES.items() if its_task == task)
         raise UserError(f"model.architecture = {model.architecture!r} does {made_for}, not {task}; allowed: {allowed}")
     network = getattr(importlib.import_module(f"stages.models.{module}"), builder)(model, len(classes))
+    network = depthwise.replace(network)
     if model.batchnorm_momentum is not None:
         for part in network.modules():
             if isinstance(part, nn.modules.batchnorm._BatchNorm):
