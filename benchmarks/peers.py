@@ -19,6 +19,7 @@ from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
+from torchvision.ops import MultiScaleRoIAlign
 from torchvision.transforms import v2
 
 from benchmarks.project import run
@@ -26,7 +27,9 @@ from stages.dataset.manifest import IGNORE, Manifest, read_manifest
 from stages.dataset.splits import read_list
 from stages.dataset.transforms import MEAN, STD
 from stages.models.build import build
+from stages.models.depthwise import DepthwiseConv2d
 from stages.models.grn import ResponseNorm
+from stages.models.roi_align import RoIAlign
 from stages.params import Params
 from stages.params.phases import FabricPhase, UltralyticsPhase
 
@@ -88,14 +91,17 @@ def _optimizer(phase: FabricPhase, model: torch.nn.Module) -> torch.optim.Optimi
     return torch.optim.AdamW(model.parameters(), given.lr, weight_decay=given.weight_decay)
 
 
-def _as_the_libraries_have_it(network: torch.nn.Module) -> torch.nn.Module:
-    """`network` with timm's own response normalization and without our hooks: a user would not have these."""
+def as_the_libraries_have_it(network: torch.nn.Module) -> torch.nn.Module:
+    """`network` with the libraries' own layers and without our hooks: a user would not have these."""
     for parent in network.modules():
         for name, child in parent.named_children():
             if isinstance(child, ResponseNorm):
                 theirs = GlobalResponseNorm(len(child.weight), child.eps, channels_last=child.channel_dim == -1)
                 theirs.load_state_dict(child.state_dict())
                 setattr(parent, name, theirs)
+            for ours, plain in ((DepthwiseConv2d, torch.nn.Conv2d), (RoIAlign, MultiScaleRoIAlign)):
+                if isinstance(child, ours):
+                    child.__class__ = plain  # they add methods only
         if isinstance(parent, UnetDecoder):
             for block in parent.blocks:
                 block._forward_pre_hooks.clear()
@@ -106,7 +112,7 @@ def references_segmentation(params: Params, phase: FabricPhase) -> Callable[[], 
     """One epoch of a loop like torchvision's references/segmentation/train.py."""
     dataset = SegmentationFolder(*_train(params), phase.input_size)
     loader = DataLoader(dataset, phase.batch_size, shuffle=True, num_workers=WORKERS, persistent_workers=True, **FORK)
-    model = _as_the_libraries_have_it(build(phase.model, params.task, params.classes))
+    model = as_the_libraries_have_it(build(phase.model, params.task, params.classes))
     optimizer = _optimizer(phase, model)
 
     def epoch() -> None:
@@ -132,7 +138,7 @@ def references_detection(params: Params, phase: FabricPhase) -> Callable[[], Non
         **FORK,
         collate_fn=lambda samples: tuple(zip(*samples, strict=True)),
     )
-    model: Any = build(phase.model, params.task, params.classes)
+    model: Any = as_the_libraries_have_it(build(phase.model, params.task, params.classes))
     optimizer = _optimizer(phase, model)
 
     def epoch() -> None:

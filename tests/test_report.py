@@ -80,7 +80,6 @@ def test_a_device_that_is_asked_for_is_looked_for(lanes, monkeypatch, there, fou
     assert (check.found, check.passed) == (found, there)
 
 
-
 def made(folder, monkeypatch, task, params):
     monkeypatch.chdir(folder)
     build(folder, task, params)

@@ -9,7 +9,7 @@ from stages.errors import UserError
 from stages.models import depthwise
 from stages.params.phases import Model
 
-# task, then the module in this room and its function: timm and what stands on it are loaded for the networks made of them
+# task, then the module in this room and its function: timm and what stands on it are only loaded where they are used
 ARCHITECTURES: dict[str, tuple[str, str, str]] = {
     "unet": ("segmentation", "decoders", "unet"),
     "dpt": ("segmentation", "decoders", "dpt"),

@@ -1,9 +1,9 @@
 """Depthwise convolutions whose gradients take oneDNN's fast kernels on a CPU; everywhere else they are torch's own.
 
-oneDNN has fast depthwise kernels for the gradient of weights up to 3 columns wide, without dilation, and for the gradient
-of the input, in bfloat16, without stride. Beyond that it computes as if every channel saw its 15 neighbors: 3 to 35
-times as long (`python -m benchmarks.depthwise`). Here wider weights are split by columns, dilated convolutions by the
-grids that never meet, and strided ones are read as unstrided ones of a gradient with zeros between.
+oneDNN has fast depthwise kernels for the gradient of weights up to 3 columns wide, without dilation, and for the
+gradient of the input, in bfloat16, without stride. Beyond that it takes its kernels for dense convolutions, which take
+many times as long (`python -m benchmarks.kernels`). Here wider weights are split by columns, dilated convolutions by
+the grids that never meet, and strided ones are read as unstrided ones of a gradient with zeros between.
 """
 
 from typing import Any
@@ -77,9 +77,7 @@ def _of_input(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
     return _gradients(grad, x, weight, stride, _same(weight, 1), [True, False, False])[0]
 
 
-def _of_parameters(
-    grad: Tensor, x: Tensor, weight: Tensor, stride: int, biased: bool
-) -> tuple[Tensor, Tensor | None]:
+def _of_parameters(grad: Tensor, x: Tensor, weight: Tensor, stride: int, biased: bool) -> tuple[Tensor, Tensor | None]:
     """Gradients of the weight [C, 1, k, l] and the bias [C] (None without): up to three of the l columns at a time."""
     rows, columns = _same(weight, 1)
     if weight.shape[3] <= FAST_COLUMNS or (stride > 1 and grad.dtype != torch.bfloat16):
@@ -118,16 +116,16 @@ def replace(network: nn.Module) -> nn.Module:
     for parent in network.modules():
         for name, child in parent.named_children():
             if type(child) is nn.Conv2d and _gains(child):
-                # made on no device: its own weights would draw from the generator that decides the start
+                rows, columns = child.kernel_size
                 ours = DepthwiseConv2d(
                     child.in_channels,
                     child.out_channels,
-                    child.kernel_size,
-                    child.stride,
-                    child.padding,
-                    child.dilation,
+                    (rows, columns),
+                    child.stride[0],
+                    _same(child.weight, child.dilation[0]),
+                    child.dilation[0],
                     child.groups,
-                    device="meta",
+                    device="meta",  # its own weights would draw from the generator that decides the start
                 )
                 ours.weight, ours.bias = child.weight, child.bias
                 setattr(parent, name, ours.train(child.training))

@@ -15,6 +15,7 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FrozenBatchNorm2d
 
 from stages.errors import UserError
+from stages.models.roi_align import replace
 from stages.params.phases import Model
 
 FASTER_RCNN: dict[str, Callable[..., nn.Module]] = {
@@ -52,6 +53,7 @@ def fasterrcnn(model: Model, classes: int) -> nn.Module:
     )
     if model.anchor_sizes is not None:
         _set_anchors(network, encoder, model.anchor_sizes)
+    replace(network)
     _measure_strides(network)
     return network
 

