@@ -35,6 +35,22 @@ def training(found: Result) -> str:
     return f"{how}\n\n{_table(rows, headers)}"
 
 
+def kernels(found: Result) -> str:
+    """Milliseconds of a layer, forward and backward."""
+    kinds = ("float32", "bfloat16")
+    rows = []
+    for row in found["rows"]:
+        cells = [row["layer"]]
+        for kind in kinds:
+            theirs, ours = row[kind]["library"], row[kind]["retrace"]
+            cells += [f"{theirs:.1f}", f"{ours:.1f}", _times(theirs / ours)]
+        rows.append(cells)
+    headers = ["layer, forward and backward, ms"]
+    for kind in kinds:
+        headers += [f"library, {kind}", "retrace", "times as fast"]
+    return _table(rows, headers)
+
+
 def pretraining(found: Result) -> str:
     """Images per second with and without hiding."""
     rows = [
@@ -113,6 +129,7 @@ def memory(found: Result) -> str:
 
 TABLES: dict[str, Callable[[Result], str]] = {
     "training": training,
+    "kernels": kernels,
     "pretraining": pretraining,
     "evaluation": evaluation,
     "data": data,
