@@ -76,6 +76,8 @@ def test_a_device_that_is_asked_for_is_looked_for(lanes, monkeypatch, there, fou
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
     params = load()
     inputs = read_inputs(params.model_copy(update={"machine": params.machine.model_copy(update={"device": "cuda"})}))
+    for name in inputs.journals:  # that a GPU trained says nothing of whether there is one now
+        inputs.journals[name]["device"] = "cuda:0"
     check = _device(inputs, {"hardware": hardware(inputs)})
     assert (check.found, check.passed) == (found, there)
 

@@ -61,9 +61,9 @@ def _device_rows(inputs: Inputs) -> list[dict[str, Any]]:
 def hardware(inputs: Inputs) -> dict[str, list[str]]:
     """Names of the devices that trained and scored, CUDA versions they ran with, and kinds of device that are there."""
     rows, wanted = _device_rows(inputs), inputs.params.machine.device
-    there = {"cpu", *(row["device"].split(":")[0] for row in rows)}
-    if wanted not in ("auto", *there):  # torch takes longer to load than the report to write
-        import torch
+    there = {"cpu"}
+    if wanted not in ("auto", "cpu") or any(row["device"] != "cpu" for row in rows):
+        import torch  # takes longer to load than the report to write
 
         there |= {kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()}
     return {
