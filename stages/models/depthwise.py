@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from stages.models.swap import swap
+
 FAST_COLUMNS = 3
 
 
@@ -113,23 +115,25 @@ def _joined(x: Tensor, step: int) -> Tensor:
 
 def replace(network: nn.Module) -> nn.Module:
     """`network` with each depthwise convolution that gains by it replaced in place, parameters kept."""
-    for parent in network.modules():
-        for name, child in parent.named_children():
-            if type(child) is nn.Conv2d and _gains(child):
-                rows, columns = child.kernel_size
-                ours = DepthwiseConv2d(
-                    child.in_channels,
-                    child.out_channels,
-                    (rows, columns),
-                    child.stride[0],
-                    _same(child.weight, child.dilation[0]),
-                    child.dilation[0],
-                    child.groups,
-                    device="meta",  # its own weights would draw from the generator that decides the start
-                )
-                ours.weight, ours.bias = child.weight, child.bias
-                setattr(parent, name, ours.train(child.training))
-    return network
+    return swap(network, _ours)
+
+
+def _ours(layer: nn.Module) -> DepthwiseConv2d | None:
+    if type(layer) is not nn.Conv2d or not _gains(layer):
+        return None
+    rows, columns = layer.kernel_size
+    ours = DepthwiseConv2d(
+        layer.in_channels,
+        layer.out_channels,
+        (rows, columns),
+        layer.stride[0],
+        _same(layer.weight, layer.dilation[0]),
+        layer.dilation[0],
+        layer.groups,
+        device="meta",  # its own weights would draw from the generator that decides the start
+    )
+    ours.weight, ours.bias = layer.weight, layer.bias
+    return ours
 
 
 def _gains(layer: nn.Conv2d) -> bool:

@@ -11,6 +11,8 @@ from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from stages.models.swap import swap
+
 
 class ResponseNorm(GlobalResponseNorm):
     """timm's layer: [N, H, W, C] (or [N, C, H, W]) in, the same shape out."""
@@ -58,10 +60,12 @@ def _sum_of_products(a: Tensor, b: Tensor, over: tuple[int, int], wide: torch.dt
 
 def replace(network: nn.Module) -> nn.Module:
     """`network` with every layer of timm's replaced in place by ours, parameters kept."""
-    for parent in network.modules():
-        for name, child in parent.named_children():
-            if type(child) is GlobalResponseNorm:
-                ours = ResponseNorm(len(child.weight), child.eps, channels_last=child.channel_dim == -1)
-                ours.weight, ours.bias = child.weight, child.bias
-                setattr(parent, name, ours)
-    return network
+    return swap(network, _ours)
+
+
+def _ours(layer: nn.Module) -> ResponseNorm | None:
+    if type(layer) is not GlobalResponseNorm:
+        return None
+    ours = ResponseNorm(len(layer.weight), layer.eps, channels_last=layer.channel_dim == -1)
+    ours.weight, ours.bias = layer.weight, layer.bias
+    return ours

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torchvision.ops import MultiScaleRoIAlign
 
+from stages.models.swap import swap
+
 AT_ONCE = 2**24  # numbers held between the two products, 64 MiB
 LARGE = 2**14  # pixels: on larger maps most products are with zeros, and scattering is quicker
 
@@ -97,15 +99,16 @@ def _shares(start: Tensor, size: Tensor, bins: int, samples: int, length: int) -
 
 def replace(network: nn.Module) -> nn.Module:
     """`network` with torchvision's pooling replaced in place; it has no parameters."""
-    for parent in network.modules():
-        for name, child in parent.named_children():
-            if type(child) is MultiScaleRoIAlign:
-                ours = RoIAlign(
-                    child.featmap_names,
-                    child.output_size,
-                    child.sampling_ratio,
-                    canonical_scale=child.canonical_scale,
-                    canonical_level=child.canonical_level,
-                )
-                setattr(parent, name, ours)
-    return network
+    return swap(network, _ours)
+
+
+def _ours(layer: nn.Module) -> RoIAlign | None:
+    if type(layer) is not MultiScaleRoIAlign:
+        return None
+    return RoIAlign(
+        layer.featmap_names,
+        layer.output_size,
+        layer.sampling_ratio,
+        canonical_scale=layer.canonical_scale,
+        canonical_level=layer.canonical_level,
+    )
