@@ -30,6 +30,7 @@ from stages.models.build import build
 from stages.models.depthwise import DepthwiseConv2d
 from stages.models.grn import ResponseNorm
 from stages.models.roi_align import RoIAlign
+from stages.models.swap import swap
 from stages.params import Params
 from stages.params.phases import FabricPhase, UltralyticsPhase
 
@@ -93,19 +94,22 @@ def _optimizer(phase: FabricPhase, model: torch.nn.Module) -> torch.optim.Optimi
 
 def as_the_libraries_have_it(network: torch.nn.Module) -> torch.nn.Module:
     """`network` with the libraries' own layers and without our hooks: a user would not have these."""
-    for parent in network.modules():
-        for name, child in parent.named_children():
-            if isinstance(child, ResponseNorm):
-                theirs = GlobalResponseNorm(len(child.weight), child.eps, channels_last=child.channel_dim == -1)
-                theirs.load_state_dict(child.state_dict())
-                setattr(parent, name, theirs)
-            for ours, plain in ((DepthwiseConv2d, torch.nn.Conv2d), (RoIAlign, MultiScaleRoIAlign)):
-                if isinstance(child, ours):
-                    child.__class__ = plain  # they add methods only
-        if isinstance(parent, UnetDecoder):
-            for block in parent.blocks:
+    for part in network.modules():
+        if isinstance(part, UnetDecoder):
+            for block in part.blocks:
                 block._forward_pre_hooks.clear()
-    return network
+    return swap(network, _theirs)
+
+
+def _theirs(layer: torch.nn.Module) -> torch.nn.Module | None:
+    if isinstance(layer, ResponseNorm):
+        theirs = GlobalResponseNorm(len(layer.weight), layer.eps, channels_last=layer.channel_dim == -1)
+        theirs.load_state_dict(layer.state_dict())
+        return theirs
+    for ours, plain in ((DepthwiseConv2d, torch.nn.Conv2d), (RoIAlign, MultiScaleRoIAlign)):
+        if isinstance(layer, ours):
+            layer.__class__ = plain  # they add methods only
+    return None
 
 
 def references_segmentation(params: Params, phase: FabricPhase) -> Callable[[], None]:

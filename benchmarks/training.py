@@ -104,6 +104,7 @@ def limit(params: Params, phase: FabricPhase, job: Job) -> Epoch:
     """One epoch of forward, loss, backward and step on batches that lie in memory, ready for the network."""
     job.loader.batch_sampler.start_epoch(1)  # type: ignore[union-attr]
     batches = [batch for batch in job.loader]
+    seed_everything(params.seed)  # as `ours`: a detector's proposals, and with them its work, depend on its weights
     model = build(phase.model, params.task, params.classes).to(memory_format=torch.channels_last).train()
     optimizer = build_optimizer(phase.optimizer, model)
 

@@ -1,6 +1,8 @@
 """Random numbers that depend on what they are for - (seed, epoch, index) - and never on order, workers or threads."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def derive(seed: int, *parts: int | str) -> int:
@@ -19,6 +21,20 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+@contextmanager
+def drawn_from(seed: int) -> Iterator[None]:
+    """Inside the block PyTorch's global CPU generator draws from `seed`; after it, it goes on as if nothing had been.
+
+    `torch.manual_seed` would also seed the accelerators, whose generators must not see how many samples this process
+    makes: with loader workers it makes none.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def make_deterministic(threads: int) -> None:

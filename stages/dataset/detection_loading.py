@@ -16,7 +16,7 @@ from stages.dataset.loading import Cache, read_image, single_thread
 from stages.dataset.manifest import Manifest, Record
 from stages.dataset.transforms import jitter
 from stages.params.phases import Augment
-from stages.seeds import derive
+from stages.seeds import derive, drawn_from
 
 Target = dict[str, Tensor]  # boxes float32 [N, 4], labels int64 [N]
 
@@ -86,8 +86,7 @@ class DetectionTraining(Dataset):
         id = self._ids[index]
         image = torch.tensor(self._pictures.get(index)).permute(2, 0, 1)
         target = target_of(self._manifest.records[id], (image.shape[1], image.shape[2]))
-        with single_thread(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(self._seed, "augment", epoch, index))
+        with single_thread(), drawn_from(derive(self._seed, "augment", epoch, index)):
             changed, target = self._pipeline(tv_tensors.Image(image), wrap(target, image))
         return changed.as_subclass(Tensor).contiguous(), unwrap(target), id
 

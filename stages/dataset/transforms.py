@@ -7,6 +7,7 @@ from torchvision.transforms import v2
 
 from stages.dataset.manifest import IGNORE
 from stages.params.phases import Augment
+from stages.seeds import drawn_from
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet: what every published encoder expects
 STD = (0.229, 0.224, 0.225)
@@ -28,8 +29,7 @@ def augment(image: Tensor, mask: Tensor, changes: Augment, seed: int) -> tuple[T
     steps = _pipeline(changes, (image.shape[-2], image.shape[-1]))
     if not steps:
         return image, mask
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with drawn_from(seed):
         turned, labels = v2.Compose(steps)(tv_tensors.Image(image), tv_tensors.Mask(mask))
     return turned.as_subclass(Tensor), labels.as_subclass(Tensor)
 

@@ -15,7 +15,7 @@ from stages.dataset.manifest import Manifest
 from stages.dataset.transforms import MEAN, STD, normalize
 from stages.models.mae import FCMAE, ViTMAE, normalize_patches, patchify, random_mask, unpatchify
 from stages.params.phases import Mae
-from stages.seeds import derive
+from stages.seeds import derive, drawn_from
 
 STRETCH = (3 / 4, 4 / 3)  # aspect ratio of a crop relative to the image's, as in both papers
 GAP = 4  # white pixels between the tiles of a picture
@@ -61,8 +61,7 @@ class MaskedImages(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         image = self.image(index)
-        with single_thread(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(self._seed, "mae", epoch, index))
+        with single_thread(), drawn_from(derive(self._seed, "mae", epoch, index)):
             changed = self._change(image)
         return changed.contiguous(), self.mask(epoch, index), self._ids[index]
 
