@@ -21,6 +21,7 @@ SMALL: dict[str, Any] = {
     "phase_defaults": {"fabric": {"input_size": [64, 96], "epochs": 1}},
     "phases": {"baseline": {"epochs": 1}, "aggressive": {"epochs": 1, "augment": {"crop": 48}}},
     "evaluate": {"bootstrap": 100},
+    "ablation": {"factors": {"crop": {"on": {"augment.crop": 48}}}},
 }
 FACTORS = ("dice", "crop", "augmentation")
 
@@ -57,9 +58,7 @@ def measure(folder: Path) -> dict[str, Any]:
 def small() -> dict[str, Any]:
     """The 16 experiments on a throw-away project."""
     values = parameters("offroad", SMALL)
-    factors = {name: values["ablation"]["factors"][name] for name in FACTORS}
-    factors["crop"] = {**factors["crop"], "on": {"augment.crop": 48}}
-    values["ablation"]["factors"] = factors
+    values["ablation"]["factors"] = {name: values["ablation"]["factors"][name] for name in FACTORS}
     with project(values, git=True) as folder:
         run(folder, "dvc", "repro")
         run(folder, "git", "add", "-A")

@@ -38,7 +38,7 @@ def stages(study: str, factor: int, tiny: bool) -> list[dict[str, Any]]:
     drawn = parameters(study, {})["data"]["synthetic"]
     counts = {key: drawn[key] * factor for key in ("train", "val", "test", "unlabeled") if drawn.get(key)}
     if tiny:
-        counts = dict.fromkeys(counts, 4 * factor)
+        counts = dict.fromkeys(counts, 8 * factor)  # fewer unlabelled images would not make up a video
     changes: dict[str, Any] = {"data": {"synthetic": counts}, "phase_defaults": {"fabric": {"epochs": 1}}}
     changes["rebalance"] = {"min_val_instances": 0, "min_test_instances": 0}
     if study == "lanes":

@@ -24,7 +24,7 @@ from stages.verification.expected import demands_bits, judge, power
 from stages.verification.outs import Row, compare_metrics, compare_outs
 from stages.verification.records import Record, from_lock, from_provenance, stage_names
 from tests.fixtures_metrics import build
-from tests.projects import tiny_params
+from tests.projects import ROOT, tiny_params
 from tests.verified import STATED, edit, flip, smallest
 
 # pages: every printed number
@@ -55,6 +55,16 @@ def test_an_untouched_report_is_right(project):
     found = pages.check(root, study)
     assert found.wrong == [] and found.unchecked == {}
     assert found.numbers == len(json.loads((root / "reports" / study / "numbers.json").read_text())) > 100
+
+
+COMMITTED = sorted((path.parent.name, path.stem) for path in (ROOT / "reports").glob("*/*.md") if path.name != GUIDE)
+
+
+@pytest.mark.parametrize(("name", "page"), COMMITTED)
+def test_the_committed_pages_are_right(name, page):
+    """Studies of this project, one of them with digits in its name, which its page says and the Markdown does not."""
+    found = pages.check(ROOT, name, page)
+    assert found.wrong == [] and found.numbers > 100
 
 
 def test_every_number_edited_in_markdown_is_found(project):

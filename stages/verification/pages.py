@@ -125,7 +125,7 @@ def check(root: Path, name: str, page_name: str = "report", again: str = AGAIN) 
     told = NUMBER.findall(_bare(_read(guide, again))) if guide.is_file() else []
     wrong = _spans(root, page, listed, set(told))
     wrong += _unsourced(folder, page)
-    wrong += _markdown(_read(folder / f"{page_name}.md", again), f"{page_name}.md", page)
+    wrong += _markdown(_read(folder / f"{page_name}.md", again), f"{page_name}.md", name, page)
     wrong += _tables(folder / "tables", page)
     if told:
         wrong += _repeated(guide, page, folder, listed)
@@ -170,10 +170,13 @@ def _unsourced(folder: Path, page: Page) -> list[str]:
     return [f"{page.name}: {token} is printed without a source" for token in found if token not in known]
 
 
-def _markdown(text: str, name: str, page: Page) -> list[str]:
-    """Same numbers in the same order as on the page; captions stand twice where the page has an `alt` text too."""
+def _markdown(text: str, name: str, folder: str, page: Page) -> list[str]:
+    """Same numbers in the same order as on the page; captions stand twice where the page has an `alt` text too.
+
+    Above its title the page names the study, as the folder does and report.md does not: bdd100k is no number of it.
+    """
     shown = [(token, "") for line in page.lines for token in NUMBER.findall(line)]
-    written = []
+    written = [(token, f"the name of reports/{folder}") for token in NUMBER.findall(folder)]
     for number, line in enumerate(text.splitlines(), start=1):
         written += [(token, f"{name} line {number}") for token in NUMBER.findall(_bare(line))]
     return _unequal(written, shown, page.name)
