@@ -123,7 +123,7 @@ def build_side(kind: str, values: dict[str, Any], chosen: str) -> Epoch:
     params = parse(values)
     phase = params.phases[chosen]
     assert isinstance(phase, FabricPhase)
-    make_deterministic(params.runtime.threads)
+    make_deterministic(params.runtime)
     if kind == "usual loop":
         return (references_detection if params.task == "detection" else references_segmentation)(params, phase)
     keep_freed_memory()

@@ -3,7 +3,11 @@
 import atexit
 import gc
 
+from stages import numerics
+
 __version__ = "0.1.0"
+
+numerics.prepare()  # before a library loads that reads these settings
 
 # Loading torch and what stands on it makes more than half a million objects, none of them garbage. Looking through them
 # again and again while they are made, and once more at the end, is a third of the time a stage takes to start and end.

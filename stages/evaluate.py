@@ -36,7 +36,7 @@ def main(*arguments: str) -> None:
     params = load()
     phase = _phase(arguments, params)
     keep_freed_memory()
-    make_deterministic(params.runtime.threads)
+    make_deterministic(params.runtime)
     device = choose_device(params.machine.device)
     with journal(params.study, "evaluate", phase) as entry:
         shipped = Path("models", params.study, phase)

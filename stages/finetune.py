@@ -182,7 +182,7 @@ def _main(name: str) -> None:
     if spread(params.machine, "stages.finetune", [name]):
         return
     keep_freed_memory()
-    make_deterministic(params.runtime.threads)
+    make_deterministic(params.runtime)
     with journal(params.study, "finetune", name) as note:
         ENGINES[phase.engine](params, name, phase, note)
 

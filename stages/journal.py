@@ -10,6 +10,7 @@ from typing import Any
 
 from stages.environment import describe_image, require_matching_image
 from stages.files import LOGS, write_json
+from stages.numerics import require_processor
 
 
 def journal_path(study: str, stage: str, phase: str | None = None) -> Path:
@@ -21,10 +22,11 @@ def journal_path(study: str, stage: str, phase: str | None = None) -> Path:
 def journal(study: str, stage: str, phase: str | None = None) -> Iterator[dict[str, Any]]:
     """Record start, duration and SUCCESS or FAILED; what the stage adds to the yielded dict is kept too.
 
-    Every stage opens its journal first, so this is also where a wrong image is refused. Of several processes that
+    Every stage opens its journal first, so this is also where a wrong image or processor is refused. Of several processes that
     train together only the first writes.
     """
     require_matching_image()
+    require_processor()
     if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK") != "0":
         yield {}
         return

@@ -83,7 +83,7 @@ def _self_supervised(params: Params) -> None:
     if spread(params.machine, "stages.pretrain", []):
         return
     keep_freed_memory()
-    make_deterministic(params.runtime.threads)
+    make_deterministic(params.runtime)
     with journal(params.study, "pretrain") as note:
         note["method"] = "mae"
         masked_autoencoder(params, note)

@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from stages.params.schema import Runtime
+
 
 def derive(seed: int, *parts: int | str) -> int:
     """A 63-bit seed for one purpose, e.g. `derive(seed, "augment", epoch, index)`; equal on every machine."""
@@ -37,16 +39,22 @@ def drawn_from(seed: int) -> Iterator[None]:
         yield
 
 
-def make_deterministic(threads: int) -> None:
-    """Fixed CPU threads, deterministic kernels only: an operation without one is an error, not a quiet difference."""
+def make_deterministic(runtime: Runtime) -> None:
+    """Fixed CPU threads and instructions, deterministic kernels only: an operation without one is an error.
+
+    Raises `UserError` on an x86-64 processor that cannot compute what `runtime.numerics` asks for.
+    """
     import os
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import cv2
     import torch
 
+    from stages import numerics
+
+    numerics.use(runtime.numerics)
     cv2.setNumThreads(0)
-    torch.set_num_threads(threads)
+    torch.set_num_threads(runtime.threads)
     torch.use_deterministic_algorithms(True)
     # filling fresh memory only serves code that reads it uninitialized, and took 19 % of a training step on a CPU
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -82,12 +82,14 @@ class Origin(Recorded):
 
     seed: int
     threads: int
+    numerics: NotRequired[str]
     lock: Lock
     data: NotRequired[Data | None]
     packages: dict[str, str]
     python: str
     platform: str
     cpu: NotRequired[str | None]
+    architecture: NotRequired[str]
     devices: list[str]
     git: Git
 

@@ -20,7 +20,7 @@ from stages.reporting.bundle import GUIDE
 from stages.sums import Cache, digest, listing
 from stages.verification import pages
 from stages.verification.clone import bring_inputs
-from stages.verification.expected import demands_bits, judge, power
+from stages.verification.expected import Processor, demands_bits, judge, power
 from stages.verification.outs import Row, compare_metrics, compare_outs
 from stages.verification.records import Record, from_lock, from_provenance, stage_names
 from tests.fixtures_metrics import build
@@ -221,19 +221,26 @@ def test_equal_scores_need_no_spread():
     assert not judge(wanted(0.7, 0.1, [1]), [0.55, 0.55]).passed
 
 
+NATIVE = {"devices": ["cpu"], "cpu": "A", "architecture": "x86_64", "numerics": "native"}
+PORTABLE = {**NATIVE, "numerics": "portable"}
+
+
 @pytest.mark.parametrize(
-    "origin, cpu, device, bits",
+    "origin, here, bits",
     [
-        ({"devices": ["cpu"], "cpu": "A"}, "A", "cpu", True),
-        ({"devices": ["cpu"]}, "A", "cpu", True),
-        ({"devices": ["cpu"], "cpu": "B"}, "A", "cpu", False),
-        ({"devices": ["cuda"], "cpu": "A"}, "A", "cpu", False),
-        ({"devices": ["cpu"], "cpu": "A"}, "A", "cuda", False),
+        (NATIVE, Processor("x86_64", "A", "cpu"), True),
+        ({"devices": ["cpu"]}, Processor("x86_64", "A", "cpu"), True),
+        (NATIVE, Processor("x86_64", "B", "cpu"), False),
+        (PORTABLE, Processor("x86_64", "B", "cpu"), True),
+        (PORTABLE, Processor("aarch64", "B", "cpu"), False),
+        ({**PORTABLE, "architecture": "aarch64"}, Processor("aarch64", "B", "cpu"), False),
+        ({**PORTABLE, "devices": ["cuda"]}, Processor("x86_64", "A", "cpu"), False),
+        (PORTABLE, Processor("x86_64", "A", "cuda"), False),
     ],
 )
-def test_bytes_are_demanded_on_the_same_kind_of_cpu(origin, cpu, device, bits):
-    assert demands_bits(parse(smallest([STATED])), origin, cpu, device)[0] is bits
-    assert demands_bits(parse(smallest()), origin, cpu, device)[0]  # nothing else was stated
+def test_bytes_are_demanded_where_the_recorded_bits_must_come_out(origin, here, bits):
+    assert demands_bits(parse(smallest([STATED])), origin, here)[0] is bits
+    assert demands_bits(parse(smallest()), origin, here)[0]  # nothing else was stated
 
 
 # rows of the table

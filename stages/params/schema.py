@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from stages.numerics import Numerics
 from stages.params.ablation import Ablation, check_levels
 from stages.params.base import Block, Count, Fraction, Index, Items, NotNegative, Number
 from stages.params.data import Data, MasksSource, Rebalance
@@ -70,6 +71,7 @@ class Runtime(Block):
     """Hashed: changes the last bits of a CPU result."""
 
     threads: Count = 2
+    numerics: Numerics = "portable"  # the same bits on every x86-64 processor with AVX2, or each one's fastest kernels
 
 
 class Machine(Block):

@@ -157,11 +157,12 @@ def _data(inputs: Inputs) -> Text:
 
 def _environment(document: dict[str, Any]) -> Bullets:
     packages = ", ".join(f"{name} {version}" for name, version in document["packages"].items())
+    devices = ", ".join(document["devices"]) or "not recorded"
     return Bullets(
         (
             (f"Python {document['python']}; {document['lock']['file']}, sha256 {document['lock']['sha256']}",),
             (packages,),
-            (f"device {', '.join(document['devices']) or 'not recorded'}, {document['threads']} CPU threads",),
+            (f"device {devices}, {document['threads']} CPU threads, {document['numerics']} numerics",),
             (f"seed {document['seed']}",),
         )
     )

@@ -24,8 +24,8 @@ def origin(inputs: Inputs, document: dict[str, Any]) -> Table:
         (cell("packages"), cell(", ".join(f"{name} {version}" for name, version in document["packages"].items()))),
         (cell("Python, system"), cell(f"{document['python']}, {document['platform']}")),
         (
-            cell("device, CPU threads"),
-            cell(f"{', '.join(document['devices']) or 'not recorded'}, {document['threads']}"),
+            cell("device, CPU threads, numerics"),
+            cell(f"{', '.join(document['devices']) or 'not recorded'}, {document['threads']}, {document['numerics']}"),
         ),
         *_processes(document.get("processes", {})),
         (cell("seed"), cell(str(document["seed"]))),

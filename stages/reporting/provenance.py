@@ -10,6 +10,7 @@ from typing import Any
 
 from stages.environment import describe_image
 from stages.files import LOGS, sha256_of
+from stages.numerics import architecture
 from stages.params import read_yaml
 from stages.reporting.inputs import ONCE_A_PHASE, ONCE_A_STUDY, Inputs
 
@@ -27,6 +28,7 @@ def provenance(inputs: Inputs) -> dict[str, Any]:
         "study": inputs.study,
         "seed": inputs.params.seed,
         "threads": inputs.params.runtime.threads,
+        "numerics": inputs.params.runtime.numerics,
         "lock": {"file": LOCK.as_posix(), "sha256": sha256_of(LOCK) if LOCK.is_file() else None},
         "data": data_facts(inputs),
         "stages": locked_stages(inputs),
@@ -37,6 +39,7 @@ def provenance(inputs: Inputs) -> dict[str, Any]:
         "image": {"report": describe_image(), "unpinned_steps": unpinned_steps(inputs)},
         "platform": platform.platform(),
         "cpu": cpu_model(),
+        "architecture": architecture(),
         "devices": sorted({row["device"] for row in _device_rows(inputs)}),
         "processes": processes(inputs),
         "hardware": hardware(inputs),

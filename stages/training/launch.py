@@ -19,6 +19,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from stages import numerics
 from stages.errors import STARTED_HERE, FailedElsewhere, UserError
 from stages.models.predict import choose_device
 from stages.params.phases import Precision
@@ -29,17 +30,18 @@ GRACE = 10  # seconds that a process gets to end by itself when another has fail
 
 
 def launch(machine: Machine, precision: Precision) -> Fabric:
-    """A launched Fabric. Raises `UserError` for devices this machine lacks.
+    """A launched Fabric. Raises `UserError` for devices this machine lacks and a precision its CPU must not compute in.
 
-    A CPU has no fp16 arithmetic to speak of: there `16-mixed` computes in bfloat16, which needs no loss scaling.
+    A CPU has no fp16 arithmetic to speak of: there `16-mixed` computes in bfloat16, which needs no loss scaling, or in
+    float32 where results must be the same bits on every processor.
     """
     joined = dist.is_torchelastic_launched()
     if joined:
         join_others()
     device = choose_device(machine.device).type
     devices, nodes = _extent(machine, device)
-    if device == "cpu" and precision == "16-mixed":
-        precision = "bf16-mixed"
+    if device == "cpu":
+        precision = _on_cpu(precision)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces every choice on stderr
     logging.getLogger("lightning_fabric.utilities.distributed").setLevel(logging.WARNING)
     fabric = Fabric(
@@ -57,6 +59,17 @@ def launch(machine: Machine, precision: Precision) -> Fabric:
     fabric.launch()
     torch.set_num_threads(threads)  # runtime.threads: Fabric would divide the cores among the processes
     return fabric
+
+
+def _on_cpu(precision: Precision) -> Precision:
+    if not numerics.is_portable():
+        return "bf16-mixed" if precision == "16-mixed" else precision
+    if precision == "bf16-mixed":  # without AVX-512 it is emulated, at a tenth of float32's speed
+        raise UserError(
+            "precision: bf16-mixed on a CPU needs runtime.numerics: native; portable results are computed in float32: "
+            "set precision to 32-true"
+        )
+    return "32-true"
 
 
 def kind(fabric: Fabric) -> str:

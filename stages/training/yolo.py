@@ -95,8 +95,8 @@ def train(
         write_bytes(kept / f"epoch{epoch}.pt", _dump(params, phase, state, []))
 
     state = saved_state(fabric, scratch)
-    threads = params.runtime.threads
-    run = Run(phase, params.classes, params.seed, threads, fabric, manifest, lists, scratch, state, monitor, keep)
+    runtime = params.runtime
+    run = Run(phase, params.classes, params.seed, runtime, fabric, manifest, lists, scratch, state, monitor, keep)
     options = {**FIXED, **QUIET, **phase.hyperparameters.model_dump(), "amp": False, "save_period": -1}
     options |= {"model": "yolo11n.yaml", "name": "ultralytics", "device": _device(fabric.device)}
     options |= {"seed": params.seed % 2**31, "workers": params.machine.workers}

@@ -22,6 +22,7 @@ from stages.metrics.detection import coco_scores
 from stages.models.predict import SCORE_FLOOR
 from stages.models.yolo import ultralytics
 from stages.params.phases import UltralyticsPhase
+from stages.params.schema import Runtime
 from stages.seeds import derive, make_deterministic, seed_everything
 from stages.training.checkpoints import Scratch
 from stages.training.ledger import Ledger
@@ -47,7 +48,7 @@ class Run:
     phase: UltralyticsPhase
     classes: Sequence[str]
     seed: int
-    threads: int
+    runtime: Runtime
     fabric: Fabric  # launched; each of its processes runs a `Trainer` on its share of every batch
     manifest: Manifest
     lists: dict[str, list[str]]  # ids of "train" and "val"
@@ -136,7 +137,7 @@ class Trainer(DetectionTrainer):
     def _setup_train(self) -> None:
         super()._setup_train()
         if self.device.type == "cpu":
-            make_deterministic(self.run.threads)  # Ultralytics only warns of operations that are not
+            make_deterministic(self.run.runtime)  # Ultralytics only warns of operations that are not
         if self.run.phase.hyperparameters.amp and self.device.type == "cuda":
             # not through args.amp, which would download a network to test the GPU with
             self.amp, self.scaler = True, torch.amp.GradScaler("cuda")

@@ -85,14 +85,31 @@ def seeds_of(params: Params) -> list[int]:
     return sorted({params.seed, *(seed for wanted in params.expected for seed in wanted.seeds)})
 
 
-def demands_bits(params: Params, origin: dict[str, Any], cpu: str | None, device: str) -> tuple[bool, str]:
-    """Whether the rerun must give the same bytes, and why: yes on the recorded kind of CPU, and always where no
-    tolerance is stated. Elsewhere the last bits may differ and the `expected:` values decide."""
+@dataclass(frozen=True)
+class Processor:
+    """Where a rerun computes: instruction set, the CPU's name (None: not known) and kind of device, e.g. "cpu"."""
+
+    architecture: str
+    cpu: str | None
+    device: str
+
+
+def demands_bits(params: Params, origin: dict[str, Any], here: Processor) -> tuple[bool, str]:
+    """Whether the rerun must give the same bytes, and why.
+
+    Portable results are the same on every x86-64 processor with AVX2, native ones on the recorded kind of CPU. Elsewhere
+    the last bits may differ and the `expected:` values decide; where none is stated, only bytes can be compared.
+    """
     recorded = origin.get("devices") or []
     if not params.expected:
         return True, "the study states no expected: values, so only the bytes can be compared"
-    if recorded not in ([], ["cpu"]) or device != "cpu":
-        return False, f"recorded on {', '.join(recorded) or 'an unknown device'}, rerun on {device}"
-    if origin.get("cpu") not in (None, cpu):
-        return False, f"recorded on {origin['cpu']}, rerun on {cpu}"
+    if recorded not in ([], ["cpu"]) or here.device != "cpu":
+        return False, f"recorded on {', '.join(recorded) or 'an unknown device'}, rerun on {here.device}"
+    made_on = origin.get("architecture", here.architecture)
+    if made_on != here.architecture:
+        return False, f"recorded on an {made_on} processor, rerun on {here.architecture}"
+    if origin.get("numerics") == "portable" and here.architecture == "x86_64":
+        return True, "portable numerics give the same bits on every x86-64 processor with AVX2"
+    if origin.get("cpu") not in (None, here.cpu):
+        return False, f"recorded on {origin['cpu']}, rerun on {here.cpu}"
     return True, "the same kind of CPU as recorded" if origin.get("cpu") else "a CPU, as recorded"

@@ -9,11 +9,12 @@ from stages import environment
 from stages.errors import UserError
 from stages.files import LOGS
 from stages.params import Params
+from stages.numerics import architecture
 from stages.reporting.provenance import cpu_model
 from stages.shapes import read
 from stages.sums import Cache, cache_of
 from stages.verification.clone import bring_inputs, clone, parameters, use_empty_cache
-from stages.verification.expected import demands_bits
+from stages.verification.expected import Processor, demands_bits
 from stages.verification.material import check_out
 from stages.verification.records import Record, committed
 
@@ -61,7 +62,8 @@ def prepare(project: Path, commit: str, study: str | None, data_from_cache: bool
     origin = origin or _origin(root, params.study)
     from stages.models.predict import choose_device
 
-    bits, why = demands_bits(params, origin, cpu_model(), choose_device(params.machine.device).type)
+    here = Processor(architecture(), cpu_model(), choose_device(params.machine.device).type)
+    bits, why = demands_bits(params, origin, here)
     record = committed(root, params)
     before = _copy_results(root, temporary / "committed", params.study)
     return Job(project, commit, root, before, params, record, origin, cache_of(project), bits, why, data_from_cache)
