@@ -22,8 +22,8 @@ def journal_path(study: str, stage: str, phase: str | None = None) -> Path:
 def journal(study: str, stage: str, phase: str | None = None) -> Iterator[dict[str, Any]]:
     """Record start, duration and SUCCESS or FAILED; what the stage adds to the yielded dict is kept too.
 
-    Every stage opens its journal first, so this is also where a wrong image or processor is refused. Of several processes that
-    train together only the first writes.
+    Every stage opens its journal first, so this is also where a wrong image or processor is refused. Of several
+    processes that train together only the first writes.
     """
     require_matching_image()
     require_processor()

@@ -97,8 +97,8 @@ class Processor:
 def demands_bits(params: Params, origin: dict[str, Any], here: Processor) -> tuple[bool, str]:
     """Whether the rerun must give the same bytes, and why.
 
-    Portable results are the same on every x86-64 processor with AVX2, native ones on the recorded kind of CPU. Elsewhere
-    the last bits may differ and the `expected:` values decide; where none is stated, only bytes can be compared.
+    Portable results are the same on every x86-64 processor with AVX2, native ones on the recorded kind of CPU.
+    Elsewhere the last bits may differ and the `expected:` values decide; where none is stated, only bytes count.
     """
     recorded = origin.get("devices") or []
     if not params.expected:
