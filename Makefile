@@ -71,10 +71,9 @@ BAKED = --build-arg PYTHON_VERSION=$(PYTHON_VERSION) --build-arg PYTHON_DIGEST=$
 	--build-arg RETRACE_LOCK_SHA256=$$(sha256sum requirements/runtime.txt | cut -d' ' -f1) \
 	--build-arg RETRACE_GIT_REVISION=$$(git rev-parse HEAD)
 CPU_TORCH = $(if $(filter file,$(origin TORCH_INDEX_URL)),,--build-arg TORCH_INDEX_URL=$(TORCH_INDEX_URL))
-# what the lock's wheels bring; another build's are in the image's /usr/local/share/retrace/torch.txt alone
-CUDA_LIBRARIES = --build-arg CUDA=13.0 --build-arg CUDNN=$(call locked,nvidia-cudnn-cu13) \
-	--build-arg NCCL=$(call locked,nvidia-nccl-cu13)
-CUDA_TORCH = $(if $(TORCH_INDEX),--build-arg CUDA=$(CUDA) --build-arg TORCH_INDEX_URL=$(TORCH_INDEX),$(CUDA_LIBRARIES))
+# labels of the locked wheels; another build's libraries are in its image's /opt/retrace/torch.txt alone
+CUDA_TORCH = $(if $(filter 12.6,$(CUDA)),--build-arg CUDA=12.6 --build-arg TORCH_INDEX_URL=$(TORCH_INDEX),\
+	--build-arg CUDNN=$(call locked,nvidia-cudnn-cu13) --build-arg NCCL=$(call locked,nvidia-nccl-cu13))
 CUDA_IMAGE = retrace:cuda$(if $(filter 12.6,$(CUDA)),-12.6)
 
 image-cpu:
