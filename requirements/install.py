@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from uv_command import NONE, run_uv  # noqa: E402
+from uv_command import NONE, run_uv
 
 NO_WHEEL = ("antlr4-python3-runtime",)  # the only packages of the lock that may be built here ...
 BACKEND = "setuptools"  # ... and with what
@@ -77,7 +77,9 @@ def install_torch(folder: Path, index: str) -> None:
         wanted, found = Path(name) / "wanted.in", Path(name) / "torch.txt"
         wanted.write_text("".join(f"{match[0]}\n" for match in map(TORCH.match, blocks(locked).values()) if match))
         names = ("--excludes", str(folder / "others.txt"), "--output-file", str(found))  # the lock has those others
-        run_uv("pip", "compile", "--quiet", *wheels, *names, "--generate-hashes", "--no-header", str(wanted), indexes=NONE)
+        run_uv(
+            "pip", "compile", "--quiet", *wheels, *names, "--generate-hashes", "--no-header", str(wanted), indexes=NONE
+        )
         run_uv("pip", "install", *wheels, "--no-deps", "--require-hashes", "-r", str(found), indexes=NONE)
         record.write_text(found.read_text(encoding="utf-8"), encoding="utf-8")
     builds = [part.split()[0] for part in blocks(record.read_text(encoding="utf-8")).values() if TORCH.match(part)]

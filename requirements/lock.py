@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from install import blocks  # noqa: E402
-from uv_command import DEFAULT, run_uv  # noqa: E402
+from install import blocks
+from uv_command import DEFAULT, run_uv
 
 FOLDER = Path("requirements")
 RUNTIME = FOLDER / "runtime.txt"

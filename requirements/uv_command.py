@@ -88,6 +88,7 @@ def run_uv(*arguments: str, indexes: str = ALL) -> None:
     """Run uv for this Python's environment; ends this program with uv's exit code if it fails."""
     listing = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True)
     environ = uv_environment(dict(os.environ), pip_settings(listing.stdout), indexes)
+    environ["UV_PYTHON"] = sys.executable
     cache = cache_folder(environ, Path(sys.prefix))
     if cache:
         environ["UV_CACHE_DIR"] = str(cache)
