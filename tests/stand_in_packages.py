@@ -3,10 +3,36 @@
 import base64
 import hashlib
 import io
+import shutil
+import sys
 import tarfile
 import zipfile
 from importlib import metadata
 from pathlib import Path
+
+import pytest
+
+ANTLR = "antlr4-python3-runtime"  # the package of the lock that has no wheel
+SETUP = """
+import setuptools
+open("built_with.py", "w").write(setuptools.__version__)
+setuptools.setup(name="{name}", version="4.9.3", py_modules=["built_with"])
+"""
+
+
+def uv() -> str:
+    """The uv of this environment, else the one on PATH; the test is skipped where there is none."""
+    found = Path(sys.prefix) / "bin" / "uv"
+    program = str(found) if found.is_file() else shutil.which("uv")
+    if program is None:
+        pytest.skip("no uv here; `make venv` puts it into .venv")
+    return program
+
+
+def module(environment: Path, name: str) -> str:
+    """The text of a module that is installed in an environment."""
+    (found,) = environment.glob(f"lib/python*/site-packages/{name}.py")
+    return found.read_text()
 
 
 def wheel(folder: Path, name: str, version: str, requires: tuple[str, ...] = (), scripts: dict[str, str] | None = None):
@@ -47,7 +73,7 @@ def _write(folder: Path, name: str, info: str, files: dict[str, bytes]) -> Path:
     with zipfile.ZipFile(folder / name, "w") as archive:
         for path, content in files.items():
             entry = zipfile.ZipInfo(path)
-            entry.external_attr = (0o755 if "/scripts/" in path else 0o644) << 16
+            entry.external_attr = (0o100755 if "/scripts/" in path else 0o100644) << 16
             archive.writestr(entry, content)
         archive.writestr(f"{info}/RECORD", "\n".join([*record, f"{info}/RECORD,,"]) + "\n")
     return folder / name

@@ -6,14 +6,13 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
 from stages import environment
 from tests.projects import ROOT
-from tests.stand_in_packages import index, installed_wheel, locked, sdist, sha256, wheel
+from tests.stand_in_packages import ANTLR, SETUP, index, installed_wheel, locked, module, sdist, sha256, uv, wheel
 
 FOLDER = ROOT / "requirements"
 sys.path.insert(0, str(FOLDER))
@@ -24,15 +23,6 @@ sys.path.remove(str(FOLDER))
 LOCKS = ("runtime", "dev", "ray", "tools")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 VERSIONS = ["3.11", "3.12", "3.13", "3.14"]
-ANTLR = "antlr4-python3-runtime"
-
-
-def uv():
-    found = Path(sys.prefix) / "bin" / "uv"
-    program = str(found) if found.is_file() else shutil.which("uv")
-    if program is None:
-        pytest.skip("no uv here; `make venv` puts it into .venv")
-    return program
 
 
 # --- the locks
@@ -176,18 +166,6 @@ def fresh(tmp_path):
         return subprocess.run(command, env=env, text=True, capture_output=True, cwd=tmp_path)
 
     return place, run
-
-
-def module(place, name):
-    (found,) = place.glob(f"lib/python*/site-packages/{name}.py")
-    return found.read_text()
-
-
-SETUP = """
-import setuptools
-open("built_with.py", "w").write(setuptools.__version__)
-setuptools.setup(name="{name}", version="4.9.3", py_modules=["built_with"])
-"""
 
 
 def offer_a_package_to_build(folder, name):
