@@ -1,15 +1,26 @@
-# make repro | test [SLOW=1] | lint | lock | image-cpu | image-cuda | docker-repro | clean
-# A machine that reaches PyTorch's own CPU wheel index can take the small CPU build of torch instead of the CUDA wheels:
-#   make repro TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# make repro | test [SLOW=1] | lint | lock [UPGRADE=1] | image-cpu | image-cuda | docker-repro | clean
+# Another torch than the lock's CUDA 13.0 wheels, from PyTorch's own index:
+#   make repro CUDA=12.6                                              an NVIDIA driver older than 580
+#   make repro TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu   the small CPU build
+# .venv remembers it; `make repro CUDA=13.0` goes back to the lock's wheels.
+PYTHON ?=
+CUDA ?=
 TORCH_INDEX_URL ?=
 SLOW ?=
+UPGRADE ?=
 JOBS ?= 2
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
-PIP := .venv/bin/python -m pip --disable-pip-version-check
 
-.PHONY: repro test lint lock venv clean image-cpu image-cuda docker-repro
+ifneq ($(filter-out 12.6 13.0,$(CUDA)),)
+$(error CUDA=$(CUDA): allowed: 13.0 (the lock's wheels), 12.6 (from PyTorch's index))
+endif
+CUDA_INDEX_URL := $(if $(filter 12.6,$(CUDA)),https://download.pytorch.org/whl/cu126)
+TORCH_INDEX := $(or $(TORCH_INDEX_URL),$(CUDA_INDEX_URL))
+TORCH_HERE := $(shell cat .venv/torch-index 2>/dev/null)
+TORCH_WANTED := $(or $(TORCH_INDEX),$(if $(CUDA),lock),$(TORCH_HERE),lock)
+
+.PHONY: repro test lint lock venv clean image-cpu image-cuda docker-repro FORCE
 
 repro: .venv/runtime.done
 	dvc repro
@@ -24,42 +35,52 @@ lint: .venv/dev.done
 	ruff format --check .
 	mypy
 
-.venv/runtime.done: requirements/runtime.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v[:2] == (3, 11) else "error: Python %d.%d found; the lock is made for 3.11: make PYTHON=/path/to/python3.11" % v[:2])'
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: this Python lacks venv; on Debian/Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv .venv
-ifeq ($(TORCH_INDEX_URL),)
-	$(PIP) install -q --no-deps --require-hashes -r requirements/runtime.txt
+# pip installs uv, uv installs the rest; .venv is made anew for another uv or another build of torch
+.venv/tools.done: requirements/tools.txt $(if $(filter $(TORCH_WANTED),$(TORCH_HERE)),,FORCE)
+	@python=$$(sh requirements/python.sh $(PYTHON)) && "$$python" -m venv --clear .venv
+	.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r $<
+	@touch $@
+
+.venv/runtime.done: .venv/tools.done requirements/runtime.txt
+ifeq ($(TORCH_WANTED),lock)
+	.venv/bin/python requirements/install.py locks requirements/runtime.txt
 else
-	$(PYTHON) requirements/cpu_torch.py split requirements/runtime.txt .venv
-	$(PIP) install -q --no-deps --require-hashes -r .venv/without-torch.txt
-	$(PIP) install -q --no-deps --index-url $(TORCH_INDEX_URL) -r .venv/torch.txt
+	.venv/bin/python requirements/install.py split requirements/runtime.txt .venv/lock
+	.venv/bin/python requirements/install.py torch .venv/lock/torch --index $(TORCH_WANTED)
+	.venv/bin/python requirements/install.py locks .venv/lock/rest.txt
 endif
-	$(PIP) install -q --no-deps --no-build-isolation -e .
+	.venv/bin/python requirements/install.py project .
+	@echo $(TORCH_WANTED) > .venv/torch-index
 	@touch $@
 
 .venv/dev.done: .venv/runtime.done requirements/dev.txt
-	$(PIP) install -q --no-deps --require-hashes -r requirements/dev.txt
+	.venv/bin/python requirements/install.py locks requirements/dev.txt
 	@touch $@
 
-# about 7 minutes; needs the dev environment
-COMPILE := pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links
-lock: .venv/dev.done
-	cd requirements && $(COMPILE) -o runtime.txt runtime.in && $(COMPILE) -o dev.txt dev.in && $(COMPILE) -o ray.txt ray.in
+# under a minute; keeps the versions that are there but with UPGRADE=1
+lock: .venv/tools.done
+	.venv/bin/python requirements/lock.py $(if $(UPGRADE),--upgrade)
 
-# DIGEST=@sha256:... pins the base image by content; TORCH_INDEX_URL (image-cpu only) replaces PyTorch's CPU wheel index,
-# `make image-cpu TORCH_INDEX_URL=` takes the hash-locked CUDA wheels, which run on a CPU too
+# DIGEST=@sha256:... pins the base image by content, PYTHON_VERSION=3.13 takes another Python; TORCH_INDEX_URL replaces
+# PyTorch's index, `make image-cpu TORCH_INDEX_URL=` takes the hash-locked CUDA wheels, which run on a CPU too
 DIGEST ?=
-BAKED = --build-arg PYTHON_DIGEST=$(DIGEST) \
+PYTHON_VERSION ?= 3.11
+locked = $(shell sed -n 's/^$(1)==\([^ ]*\).*/\1/p' requirements/runtime.txt)
+BAKED = --build-arg PYTHON_VERSION=$(PYTHON_VERSION) --build-arg PYTHON_DIGEST=$(DIGEST) \
+	--build-arg RETRACE_VERSION=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' stages/__init__.py) \
 	--build-arg RETRACE_LOCK_SHA256=$$(sha256sum requirements/runtime.txt | cut -d' ' -f1) \
 	--build-arg RETRACE_GIT_REVISION=$$(git rev-parse HEAD)
-TORCH_WHEELS = $(if $(filter file,$(origin TORCH_INDEX_URL)),,--build-arg TORCH_INDEX_URL=$(TORCH_INDEX_URL))
+CPU_TORCH = $(if $(filter file,$(origin TORCH_INDEX_URL)),,--build-arg TORCH_INDEX_URL=$(TORCH_INDEX_URL))
+# labels of the locked wheels; another build's libraries are in its image's /opt/retrace/torch.txt alone
+CUDA_TORCH = $(if $(filter 12.6,$(CUDA)),--build-arg CUDA=12.6 --build-arg TORCH_INDEX_URL=$(TORCH_INDEX),\
+	--build-arg CUDNN=$(call locked,nvidia-cudnn-cu13) --build-arg NCCL=$(call locked,nvidia-nccl-cu13))
+CUDA_IMAGE = retrace:cuda$(if $(filter 12.6,$(CUDA)),-12.6)
 
 image-cpu:
-	docker build -f Dockerfile.cpu -t retrace:cpu $(BAKED) $(TORCH_WHEELS) .
+	docker build -f Dockerfile.cpu -t retrace:cpu $(BAKED) $(CPU_TORCH) .
 
 image-cuda:
-	docker build -f Dockerfile.cuda -t retrace:cuda $(BAKED) .
+	docker build -f Dockerfile.cuda -t $(CUDA_IMAGE) --build-arg RETRACE_IMAGE=$(CUDA_IMAGE) $(BAKED) $(CUDA_TORCH) .
 
 docker-repro: image-cpu
 	docker run --rm --user "$$(id -u):$$(id -g)" -v "$(CURDIR)":/work retrace:cpu dvc repro

@@ -1,5 +1,6 @@
 """The `retrace` command: thin fronts for what the stages already do. Heavy imports happen inside each command."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,6 @@ from stages.errors import UserError, stage
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Reproducible vision training studies.",
 )
@@ -22,13 +22,31 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
+PROJECT = ("dvc.yaml", "params.yaml", "studies")  # a project's folder has one of them at least
+ANYWHERE = ("studies", "doctor")
+
+
 @app.callback()
+@stage
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Reproducible vision training studies: rerun with `dvc repro`, compare with `dvc exp show`."""
+    if context.invoked_subcommand not in ANYWHERE and "--help" not in sys.argv:
+        _require_project()
+
+
+def _require_project() -> None:
+    """A `UserError` that says where to go, outside a project's folder."""
+    here = Path.cwd()
+    if any((here / name).exists() for name in PROJECT):
+        return
+    above = [folder for folder in here.parents if (folder / "dvc.yaml").is_file()]
+    go = f"cd {above[0]}" if above else "cd into a clone of the Retrace repository"
+    raise UserError(f"{here} is not a project's folder (no dvc.yaml, no params.yaml); {go}")
 
 
 @app.command()

@@ -6,11 +6,14 @@ import re
 from importlib import metadata
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from stages.errors import UserError, stage
 
 LOCK = Path("requirements/runtime.txt")
 IMAGE_LOCK = Path("/usr/local/share/retrace/runtime.txt")  # what an image was built from, see the Dockerfiles
-PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.M)
+PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*==[^\\\n]+)", re.M)  # without the hashes, which follow a backslash
+CUDA = re.compile(r"nvidia-(?!ml-py).*|cuda-.*|triton")
 
 
 def lock_hash(lock: Path = LOCK) -> str | None:
@@ -19,21 +22,35 @@ def lock_hash(lock: Path = LOCK) -> str | None:
 
 
 def differences(lock: Path = LOCK) -> list[str]:
-    """Installed packages that are not what the lock says, one line each, sorted by name."""
+    """Installed packages that are not what the lock says for this Python and system, one line each, sorted by name.
+
+    Another build of torch (2.14.1+cpu, +cu126) counts as the locked release, and brings other CUDA packages or none.
+    """
     if not lock.is_file():
         return [f"{lock}: no such file"]
+    ours = {name: pin for name, pin in pins(lock).items() if pin.marker is None or pin.marker.evaluate()}
+    if "+" in (_installed("torch") or ""):
+        ours = {name: pin for name, pin in ours.items() if not CUDA.fullmatch(name)}
     lines = []
-    for name, wanted in sorted(PIN.findall(lock.read_text(encoding="utf-8"))):
-        try:
-            found = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            if re.match(r"nvidia-(?!ml-py)|cuda-|triton$", name):
-                continue  # a CPU build of torch does without them
-            found = None
-        # a CPU wheel of torch reports 2.14.1+cpu, the normal one 2.14.1+cu130: the release is what is pinned
-        if found is None or found.split("+")[0] != wanted.split("+")[0]:
+    for name, pin in sorted(ours.items()):
+        found = _installed(name)
+        if found is None or not pin.specifier.contains(found, prereleases=True):
+            wanted = str(pin.specifier).removeprefix("==")
             lines.append(f"{name}: locked {wanted}, installed {found or 'nothing'}")
     return lines
+
+
+def pins(lock: Path = LOCK) -> dict[str, Requirement]:
+    """{name: what the lock asks for}, its marker for the Pythons and systems that need it included."""
+    found = map(Requirement, PIN.findall(lock.read_text(encoding="utf-8")))
+    return {requirement.name: requirement for requirement in found}
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def require_matching_image() -> None:

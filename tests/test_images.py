@@ -2,7 +2,6 @@
 
 import os
 import re
-import runpy
 import shlex
 import shutil
 import subprocess
@@ -33,9 +32,10 @@ def instructions(name):
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_base_image_is_pinned_by_tag_with_a_digest_argument(name):
     parts = instructions(name)
-    assert ("ARG", "PYTHON_IMAGE=python:3.11-slim-bookworm") in parts
+    assert ("ARG", "PYTHON_VERSION=3.11") in parts
+    assert ("ARG", "PYTHON_IMAGE=python:${PYTHON_VERSION}-slim-bookworm") in parts
     bases = [text.split(" AS ")[0] for word, text in parts if word == "FROM"]
-    assert bases == ["${PYTHON_IMAGE}${PYTHON_DIGEST}"] * 2
+    assert set(bases) == {"${PYTHON_IMAGE}${PYTHON_DIGEST}", "tools"}
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
@@ -53,13 +53,54 @@ def test_what_changes_with_every_commit_is_the_last_layer(name):
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_every_package_is_hash_locked_but_torch_from_its_own_index(name):
+def test_pip_installs_uv_by_hash_and_uv_the_rest(name):
     text = " ".join(text for word, text in instructions(name) if word == "RUN")
-    installs = re.findall(r"pip install ([^&;]*)", text)
-    assert len(installs) == (3 if name.endswith("cpu") else 1)
-    for options in installs:
-        assert "--no-deps" in options
-        assert ("--require-hashes" in options) != ('--index-url "$TORCH_INDEX_URL" -r torch.txt' in options), options
+    (tools,) = re.findall(r"pip install ([^&;]*)", text)
+    assert {"--no-deps", "--require-hashes", "--only-binary"} <= set(tools.split()) and "tools.txt" in tools
+    assert re.findall(r"install\.py (\w+) /lock", text) == ["torch", "locks"]
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_torch_has_a_layer_of_its_own_that_another_pin_leaves_alone(name):
+    steps = [text for word, text in instructions(name) if word == "RUN" and "install.py" in text and "/lock" in text]
+    _split, torch, rest = steps
+    mounted = [re.findall(r"from=(\w+),source=(\S+?),", text) for text in (torch, rest)]
+    assert mounted == [[("tools", "/tools"), ("lock", part)] for part in ("/lock/torch", "/lock/rest.txt")]
+    stages = re.split(r"^FROM .*$", (ROOT / name).read_text(), flags=re.M)
+    assert "runtime.txt" not in stages[1] and "runtime.txt" in stages[2]  # the tools do not depend on the lock
+    before = stages[3][: stages[3].index("/lock/torch")]
+    assert "COPY" not in before and all("type=cache" in text for text in (torch, rest))
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_image_states_what_it_is(name):
+    (labels,) = (text for word, text in instructions(name) if word == "LABEL")
+    for key in ("title", "description", "licenses", "version", "revision"):
+        assert f"org.opencontainers.image.{key}=" in labels
+    if name.endswith("cuda"):
+        assert all(f'retrace.{key}="${{{key.upper()}}}"' in labels for key in ("cuda", "cudnn", "nccl"))
+        text = (ROOT / name).read_text()
+        assert "NVIDIA_VISIBLE_DEVICES=all" in text and "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in text
+
+
+def make(*arguments):
+    return subprocess.run(["make", "-n", *arguments], cwd=ROOT, text=True, capture_output=True)
+
+
+def test_make_passes_the_cuda_line_and_the_versions_of_its_libraries():
+    locked = environment.pins(LOCK)
+    default, older, own = (
+        make("image-cuda", *more).stdout for more in ([], ["CUDA=12.6"], ["CUDA=12.6", "TORCH_INDEX_URL=x"])
+    )
+    assert f"CUDNN{str(locked['nvidia-cudnn-cu13'].specifier)[1:]} " in default
+    assert f"NCCL{str(locked['nvidia-nccl-cu13'].specifier)[1:]} " in default and "TORCH_INDEX_URL" not in default
+    assert "retrace:cuda " in default and "retrace:cuda-12.6 " in older and "CUDNN" not in older
+    assert "CUDA=12.6 --build-arg TORCH_INDEX_URL=https://download.pytorch.org/whl/cu126 " in older
+    assert "CUDA=12.6 --build-arg TORCH_INDEX_URL=x " in own
+    refused = make("image-cuda", "CUDA=11.8")
+    assert refused.returncode and "allowed: 13.0" in refused.stderr
+    assert "--build-arg TORCH_INDEX_URL= " in make("image-cpu", "TORCH_INDEX_URL=").stdout
+    assert "TORCH_INDEX_URL" not in make("image-cpu").stdout
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
@@ -104,20 +145,6 @@ def test_readme_has_the_lines_of_the_containers_page():
     ):
         assert any(wanted in line for line in ours), wanted
     assert all(' --user "$(id -u):$(id -g)" ' in line and ' -v "$PWD":/work ' in line for line in ours)
-
-
-def test_cpu_split_keeps_every_other_pin_with_its_hashes():
-    rest, torch = runpy.run_path(str(ROOT / "requirements" / "cpu_torch.py"))["split"](LOCK.read_text())
-    pins = {name: dict(environment.PIN.findall(text)) for name, text in (("all", LOCK.read_text()), ("rest", rest))}
-    pins["torch"] = dict(line.split("==") for line in torch.split())
-    assert set(pins["torch"]) == {"torch", "torchvision"}
-    assert not pins["rest"].keys() & pins["torch"].keys()
-    left_out = pins["all"].keys() - pins["rest"].keys() - pins["torch"].keys()
-    assert left_out and all(re.match(r"nvidia-|cuda-|triton$", name) for name in left_out)
-    assert "nvidia-ml-py" in pins["rest"]  # Ultralytics asks for it, on CPUs too
-    assert all(pins["all"][name] == version for name, version in (pins["rest"] | pins["torch"]).items())
-    blocks = [block for block in re.split(r"\n(?=[A-Za-z0-9])", rest) if environment.PIN.match(block)]
-    assert len(blocks) == len(pins["rest"]) and all("--hash=sha256:" in block for block in blocks)
 
 
 def entrypoint(*command, cwd="/", **env):
@@ -258,7 +285,7 @@ def test_allow_unpinned_is_recorded_by_every_step_and_shown_in_the_report(locked
 def test_differences_name_what_is_not_as_locked(tmp_path):
     lock = tmp_path / "lock.txt"
     lines = LOCK.read_text()
-    lock.write_text(f"no-such-package==1.0 \\\n    --hash=sha256:00\nnvidia-cublas-nowhere==1.0\n{lines}")
+    lock.write_text(f"no-such-package==1.0 \\\n    --hash=sha256:00\n{lines}")
     assert environment.differences(lock) == ["no-such-package: locked 1.0, installed nothing"]
     lock.write_text(re.sub(r"^numpy==\S+", "numpy==0.1", lines, flags=re.M))
     (line,) = environment.differences(lock)

@@ -235,6 +235,7 @@ def test_a_damaged_metrics_file_is_one_message_too(project, text):
 
 
 def test_the_command_exits_1_without_a_traceback(tmp_path):
+    (tmp_path / "dvc.yaml").write_text("")  # a project, without a report
     done = run(
         tmp_path, "python", "-m", "stages.cli", "why", "0.5", env={"PYTHONPATH": str(Path(__file__).parent.parent)}
     )

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import re
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,29 @@ from stages.errors import UserError
 from stages.files import write_text
 from stages.params import PARAMS, parse, read_yaml
 
-STUDIES = Path("studies")
+STUDIES = Path("studies")  # of the project; outside of one: the copies that come with an installed `retrace`
 MARK = re.compile(r"^# retrace use (?P<study>[a-z0-9_]+)(?P<demo> --demo)?; values (?P<hash>[0-9a-f]{16})$", re.M)
+
+
+def folder() -> Path:
+    """Where the study files are: in the project here, else where `retrace` was installed; `UserError` for neither."""
+    if STUDIES.is_dir():
+        return STUDIES
+    try:
+        files = metadata.files("retrace") or []
+    except metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.parts[-3:-1] == ("retrace", "studies"):
+            return Path(str(file.locate())).parent
+    raise UserError(f"{STUDIES}/: no such folder; run this in the project's folder")
 
 
 def names() -> list[str]:
     """The studies that come with the project, sorted."""
-    found = sorted(path.stem for path in STUDIES.glob("*.yaml") if "." not in path.stem)
+    found = sorted(path.stem for path in folder().glob("*.yaml") if "." not in path.stem)
     if not found:
-        raise UserError(f"{STUDIES}/: no study files here; run this in the project's folder")
+        raise UserError(f"{folder()}/: no study files here; run this in the project's folder")
     return found
 
 
@@ -43,9 +58,9 @@ def render(study: str, demo: bool) -> str:
     yaml = YAML()
     yaml.width, yaml.preserve_quotes = 120, True
     yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
-    full = yaml.load((STUDIES / f"{study}.yaml").read_text(encoding="utf-8"))
+    full = yaml.load((folder() / f"{study}.yaml").read_text(encoding="utf-8"))
     if demo:
-        path = STUDIES / f"{study}.demo.yaml"
+        path = folder() / f"{study}.demo.yaml"
         if not path.is_file():
             raise UserError(f"{path}: this study has no demo; run `retrace use {study}` with its real data")
         _lay_over(full, yaml.load(path.read_text(encoding="utf-8")))
@@ -92,7 +107,7 @@ def table() -> list[dict[str, str]]:
     """One row per study for `retrace studies`."""
     rows = []
     for study in names():
-        params = parse(read_yaml(STUDIES / f"{study}.yaml"), f"studies/{study}.yaml")
+        params = parse(read_yaml(folder() / f"{study}.yaml"), f"studies/{study}.yaml")
         rows.append(
             {
                 "study": study,

@@ -5,8 +5,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
+from stages.errors import UserError
 from stages.files import SCRATCH
 
 OFF = ("sync", "clearml", "comet", "dvc", "hub", "mlflow", "neptune", "raytune", "tensorboard", "wandb")
@@ -29,6 +31,11 @@ def ultralytics() -> Any:
     os.environ.setdefault("ULTRALYTICS_SAFE_LOAD", "true")  # checkpoints: known classes only, no other code
     import torch
 
+    if find_spec("ultralytics") is None:
+        raise UserError(
+            "this phase has engine: ultralytics, and Ultralytics is not installed; in the project's folder: make venv; "
+            "elsewhere: pip install 'retrace[yolo]'; or take a phase with engine: fabric"
+        )
     with _alone():
         import ultralytics as package
         from ultralytics.utils import SETTINGS, nms, torch_utils
