@@ -18,6 +18,7 @@ NEEDED = {13: 580, 12: 525, 11: 450}
 # `make repro CUDA=12.6`: the build of torch for older drivers and cards, and the sm_ numbers it has code for; "PyTorch
 # CUDA Support Matrix" in https://github.com/pytorch/pytorch/blob/main/RELEASE.md
 OTHER, OTHER_CODES = "12.6", (50, 60, 70, 75, 80, 86, 90)
+LOCKED = "13.0"  # the build that the lock names
 HIDDEN = ("", "-1", "NoDevFiles")  # CUDA_VISIBLE_DEVICES of a user, or of Slurm, who wants no device
 REBOOT = "reboot (the driver was updated, and the old one is still loaded)"
 KNOWN = {  # what helps against an error of the CUDA runtime, by its number
@@ -170,9 +171,9 @@ def _cpu_build(built: str | None, version: str) -> Hindrance | None:
     if os.environ.get("RETRACE_IMAGE"):
         remedy = f"take the CUDA image: `make image-cuda{f' CUDA={OTHER}' if older else ''}`"
     elif older:
-        remedy = f"install PyTorch's CUDA {OTHER} build: `rm -rf .venv && make repro CUDA={OTHER}`"
+        remedy = f"install PyTorch's CUDA {OTHER} build: `make repro CUDA={OTHER}`"
     else:
-        remedy = "install the CUDA build: `rm -rf .venv && make repro` without TORCH_INDEX_URL"
+        remedy = f"install the locked CUDA build: `make repro CUDA={LOCKED}`"
     return Hindrance(f"torch {version} is built without CUDA", (remedy,))
 
 
@@ -251,19 +252,25 @@ def _has_code(codes: tuple[int, ...], capability: tuple[int, int]) -> bool:
 
 
 def _unfit_card(devices: int) -> Hindrance | None:
-    """The first card that this build of torch has no code for."""
+    """The first card, of so many, that this build of torch has no code for."""
+    return next(filter(None, map(unfit, range(devices))), None)
+
+
+def unfit(index: int) -> Hindrance | None:
+    """Why this build of torch cannot compute on the card of this number, which CUDA shows it; None if it can."""
     import torch
 
     names = torch.cuda.get_arch_list()
     codes = tuple(int(number) for name in names for number in re.findall(r"sm_(\d+)", name))
     later = [int(number) for name in names for number in re.findall(r"compute_(\d+)", name)]  # compiled when loaded
-    for index in range(devices if codes else 0):
-        card = torch.cuda.get_device_properties(index)
-        capability = (card.major, card.minor)
-        if _has_code(codes, capability) or any(code <= 10 * card.major + card.minor for code in later):
-            continue
-        built = str(torch.version.cuda)
-        kind = f"{card.name} is sm_{card.major}{card.minor}"
-        cause = f"{kind}, and torch's CUDA {built} build has code for {', '.join(names)}"
-        return Hindrance(cause, _other_build(Driver(capability=capability), built))
-    return None
+    if not codes:
+        return None
+    card = torch.cuda.get_device_properties(index)
+    capability = (card.major, card.minor)
+    if _has_code(codes, capability) or any(code <= 10 * card.major + card.minor for code in later):
+        return None
+    built = str(torch.version.cuda)
+    cause = (
+        f"{card.name} is sm_{card.major}{card.minor}, and torch's CUDA {built} build has code for {', '.join(names)}"
+    )
+    return Hindrance(cause, _other_build(Driver(capability=capability), built))
