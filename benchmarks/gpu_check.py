@@ -42,6 +42,11 @@ def main() -> None:
     options = parser.parse_args()
     machine = describe(options.device)
     if machine is None:
+        from stages.models.nvidia import hindrance
+
+        found = hindrance()
+        if found and not found.deliberate:
+            raise SystemExit(f"error: nothing was checked: torch cannot use this machine's device: {found.cause}")
         print("skipped: no CUDA device here; nothing was checked (--device cpu tries the check itself)")
         return
     os.chdir(ROOT)

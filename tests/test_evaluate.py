@@ -18,7 +18,7 @@ from stages.dataset.manifest import Record, write_manifest
 from stages.dataset.splits import write_list
 from stages.files import write_json
 from stages.models.build import build
-from stages.models.predict import choose_device, load_predictor
+from stages.models.predict import load_predictor
 from stages.models.weights import save_model
 from stages.params import load, merge, parse
 from stages.params.phases import Model
@@ -252,8 +252,3 @@ def test_model_of_other_classes_is_refused(project, capsys):
     with pytest.raises(SystemExit):
         evaluate.main("baseline")
     assert "trained for other classes" in capsys.readouterr().err
-
-
-def test_choose_device_names_what_there_is():
-    assert choose_device("cpu") == torch.device("cpu")
-    assert choose_device("auto").type in ("cpu", "cuda", "mps")

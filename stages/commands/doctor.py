@@ -4,8 +4,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
+
+from packaging.specifiers import SpecifierSet
 
 from stages import environment
 from stages.commands import hardware
@@ -14,12 +18,13 @@ from stages.errors import UserError
 from stages.files import LOGS, SCRATCH
 
 WRITTEN = (".", ".dvc", ".git", "data", "models", "metrics", "plots", "reports", "bundles", str(LOGS), str(SCRATCH))
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 COMMIT = "git add -A && git commit -m start"
 
 
 def line_width() -> int:
-    """Characters a line may take: the terminal's, at most 120; one long line per finding in a pipe, for grep."""
-    return min(shutil.get_terminal_size().columns, 120) if sys.stdout.isatty() else 10_000
+    """Characters a line may take: the terminal's, at most 120; in a pipe 80, as `docker run` and CI show it."""
+    return min(shutil.get_terminal_size().columns, 120) if sys.stdout.isatty() else 80
 
 
 def examine() -> Iterator[Finding]:
@@ -28,6 +33,7 @@ def examine() -> Iterator[Finding]:
         ("python", _python),
         ("lock", _lock),
         ("params", _params),
+        ("processor", hardware.check_processor),
         ("torch", hardware.check_torch),
         ("devices", hardware.check_devices),
         ("dvc", _dvc),
@@ -48,11 +54,18 @@ def examine() -> Iterator[Finding]:
 
 
 def _python() -> list[Finding]:
-    version = sys.version_info
-    found = f"Python {version[0]}.{version[1]}.{version[2]}"
-    if version[:2] != (3, 11):  # the version that the lock is made for
-        return [Finding("python", ERROR, found, "make PYTHON=/path/to/python3.11 venv")]
-    return [Finding("python", OK, found)]
+    found, supported = ".".join(map(str, sys.version_info[:3])), supported_pythons()
+    if found not in SpecifierSet(supported):
+        remedy = f"a supported Python is {supported}: rm -rf .venv && make venv PYTHON=/path/to/python3"
+        return [Finding("python", ERROR, f"Python {found}", remedy)]
+    return [Finding("python", OK, f"Python {found}")]
+
+
+def supported_pythons() -> str:
+    """`requires-python` of pyproject.toml, or of the installed package where that file did not come along."""
+    if PYPROJECT.is_file():
+        return str(tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["requires-python"])
+    return metadata.metadata("retrace")["Requires-Python"]
 
 
 def _lock() -> list[Finding]:

@@ -1,23 +1,23 @@
-"""The machine's part of `retrace doctor`: GPU and driver, devices asked for, memory, disk, shared memory, codecs."""
+"""The machine's part of `retrace doctor`: processor, GPU and driver, devices, memory, disk, shared memory, codecs."""
 
 import os
+import platform
 import re
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.commands.findings import ERROR, OK, WARNING, Finding
 from stages.errors import UserError
+from stages.models import nvidia
 
 if TYPE_CHECKING:
     from stages.params import Params
 
 GIB = 2**30
-MIN_DRIVER = 580  # CUDA 13.0, which the locked torch wheels bring
-MIN_CAPABILITY = (7, 5)  # Turing (T4, RTX 20) is the oldest architecture in those wheels
 PROCESS_GIB = 1.3  # what one training process of a demo takes at most, docs/benchmarks.md; real studies take more
+CPU_INFO = Path("/proc/cpuinfo")
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -40,28 +40,19 @@ def check_torch() -> list[Finding]:
     """torch's build, and every GPU it sees, or why it sees none."""
     import torch
 
-    built = torch.version.cuda
+    built, params = torch.version.cuda, parameters()
     findings = [Finding("torch", OK, f"torch {torch.__version__}" + (f", CUDA {built}" if built else ", CPU only"))]
-    (driver, trouble), params = _driver(), parameters()
     wanted = params.machine.device if params else "auto"
-    if torch.cuda.is_available():
-        return findings + [_card(index, driver) for index in range(torch.cuda.device_count())]
-    if wanted == "mps" and torch.backends.mps.is_available():
+    if nvidia.sees_cuda():
+        driver = nvidia.driver().version
+        return findings + [_card(index, driver, wanted) for index in range(torch.cuda.device_count())]
+    found = nvidia.hindrance()
+    if found:
+        remedies = " | ".join([*found.remedies, "set machine.device: cpu, and this is no problem"])
+        meant = wanted == "cpu" or (wanted == "auto" and found.deliberate)
+        findings.append(Finding("gpu", WARNING if meant else ERROR, f"torch cannot use it: {found.cause}", remedies))
+    elif torch.backends.mps.is_available():
         findings.append(Finding("gpu", OK, "Apple silicon (mps)"))
-    elif trouble:
-        remedy = (
-            f"install or reload the NVIDIA driver ({MIN_DRIVER} or newer; after an update: reboot); no GPU: ignore this"
-        )
-        findings.append(Finding("gpu", ERROR if wanted == "cuda" else WARNING, f"nvidia-smi: {trouble}", remedy))
-    elif driver is not None and built:
-        number = re.match(r"\d+", driver)  # some virtual machines print [N/A]
-        old = number is not None and int(number[0]) < MIN_DRIVER
-        remedy = f"CUDA {built} needs driver {MIN_DRIVER} or newer: update it" if old else "in Docker: add --gpus all"
-        level = WARNING if wanted == "cpu" else ERROR
-        findings.append(Finding("gpu", level, f"driver {driver}, but torch sees no GPU", remedy))
-    elif driver is not None:
-        remedy = "to use it: `make image-cuda`, or rm -rf .venv && make venv (without TORCH_INDEX_URL)"
-        findings.append(Finding("gpu", WARNING, f"driver {driver}, but this torch is built for CPUs only", remedy))
     elif wanted in ("cuda", "mps"):
         remedy = "set machine.device: auto; in Docker with the CUDA image: add --gpus all"
         findings.append(Finding("gpu", ERROR, f"machine.device = {wanted}, but there is no such GPU", remedy))
@@ -70,14 +61,18 @@ def check_torch() -> list[Finding]:
     return findings
 
 
-def _card(index: int, driver: str | None) -> Finding:
+def _card(index: int, driver: str, wanted: str) -> Finding:
     import torch
 
     card = torch.cuda.get_device_properties(index)
-    name, capability = f"gpu {index}", (card.major, card.minor)
+    name = f"gpu {index}"
     found = f"{card.name}, {card.total_memory / GIB:.1f} GiB, sm_{card.major}{card.minor}, driver {driver or '?'}"
-    if capability < MIN_CAPABILITY:
-        return Finding(name, ERROR, found, "needs sm_75 or newer (T4, RTX 20 and later); set machine.device: cpu")
+    useless = nvidia.unfit(index) if torch.version.cuda else None
+    if useless:
+        remedies = " | ".join(
+            [*useless.remedies, "take another card (CUDA_VISIBLE_DEVICES)", "set machine.device: cpu"]
+        )
+        return Finding(name, WARNING if wanted == "cpu" else ERROR, f"{found}: {useless.cause}", remedies)
     free = torch.cuda.mem_get_info(index)[0] / GIB
     if free < card.total_memory / GIB / 2:
         remedy = "another process holds its memory: see nvidia-smi, or use another GPU (CUDA_VISIBLE_DEVICES)"
@@ -85,20 +80,25 @@ def _card(index: int, driver: str | None) -> Finding:
     return Finding(name, OK, found)
 
 
-def _driver() -> tuple[str | None, str]:
-    """(the NVIDIA driver's version, what nvidia-smi complains of); (None, "") without the program."""
-    if shutil.which("nvidia-smi") is None:
-        return None, ""
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+def check_processor() -> list[Finding]:
+    """Whether this processor has the instructions with which results have the same bits on every such processor."""
+    kind = platform.machine()
+    if kind in ("aarch64", "arm64"):
+        found = f"{kind}: results agree with those of x86-64 within a tolerance, not bit for bit"
+        return [Finding("processor", OK, found)]
     try:
-        result = subprocess.run(query, capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return None, str(error)
-    lines = result.stdout.strip().splitlines()
-    if result.returncode or not lines:
-        said = (result.stdout + result.stderr).split() or ["no message"]
-        return None, f"{' '.join(said)[:200]} (exit {result.returncode})"
-    return lines[0].strip(), ""
+        text = CPU_INFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    flags = re.search(r"^flags\s*:(.*)$", text, re.M)
+    if flags is None:
+        return [Finding("processor", OK, f"{kind}: what it can do is not known on this system")]
+    missing = [name.upper() for name in ("avx2", "fma") if name not in flags[1].split()]
+    if missing:
+        found = f"{' and '.join(missing)} not found: results differ in their last bits from those of other processors"
+        remedy = "training works, and is slower; take a machine with AVX2 and FMA to compare results bit for bit"
+        return [Finding("processor", WARNING, found, remedy)]
+    return [Finding("processor", OK, f"AVX2 and FMA found, {cores()} cores")]
 
 
 def check_devices() -> list[Finding]:

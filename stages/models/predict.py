@@ -20,6 +20,7 @@ from torch import nn
 from stages.dataset.transforms import normalize
 from stages.errors import UserError
 from stages.files import read_json
+from stages.models import nvidia
 from stages.models.weights import load_model
 from stages.models.yolo import ultralytics
 from stages.params import Params
@@ -48,9 +49,19 @@ class Predictor(Protocol):
         ...
 
 
-def choose_device(name: str) -> torch.device:
-    """`machine.device` as a torch device; `auto` takes cuda, then mps, then cpu. An absent one is a `UserError`."""
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+def choose_device(name: str, devices: int = 1) -> torch.device:
+    """`machine.device` as a torch device; `auto` takes cuda, then mps, then cpu.
+
+    devices: how many of the kind will be used. Raises `UserError` for a kind that is absent, and, unless `cpu` is asked
+    for, where there is an NVIDIA device that torch cannot use: hours on the CPU would be a surprise.
+    """
+    found = nvidia.hindrance(devices) if name in ("auto", "cuda") else None
+    if found and not (name == "auto" and found.deliberate):
+        ways = ", or ".join([*found.remedies, "set machine.device: cpu in params.yaml to compute on the CPU"])
+        raise UserError(
+            f"machine.device = {name!r}: torch cannot use this machine's NVIDIA device: {found.cause}; {ways}"
+        )
+    present = {"cuda": nvidia.sees_cuda(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind, there in present.items() if there)
     if not present.get(name, False):

@@ -38,7 +38,7 @@ def launch(machine: Machine, precision: Precision) -> Fabric:
     joined = dist.is_torchelastic_launched()
     if joined:
         join_others()
-    device = choose_device(machine.device).type
+    device = choose_device(machine.device, int(os.environ["LOCAL_WORLD_SIZE"]) if joined else machine.devices).type
     devices, nodes = _extent(machine, device)
     if device == "cpu":
         precision = _on_cpu(precision)
@@ -91,7 +91,7 @@ def spread(machine: Machine, module: str, arguments: Sequence[str]) -> bool:
             f"--nnodes {machine.nodes} --nproc-per-node {machine.devices} --rdzv-backend c10d --rdzv-endpoint "
             f"<host>:<port> -m {' '.join([module, *arguments])}; see docs/scaling.md"
         )
-    _extent(machine, choose_device(machine.device).type)
+    _extent(machine, choose_device(machine.device, machine.devices).type)
     logging.disable(logging.CRITICAL)  # the launcher's own account of a failure
     with tempfile.TemporaryDirectory(prefix="retrace-") as folder:
         config = LaunchConfig(
