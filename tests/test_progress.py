@@ -57,7 +57,9 @@ def test_in_a_pipe_every_epoch_is_a_line(clock, capsys):
 
 def test_pretraining_has_no_metric(clock, capsys):
     train(clock, epochs=3, metric=None)
-    assert capsys.readouterr().err.splitlines()[1] == "base  epoch 1/3  loss 0.5000  30.0 s  left 1:00"
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[1] == "base  epoch 1/3  loss 0.5000  30.0 s  left 1:00"
+    assert shown[-1] == "base: 3 epochs in 1:30, loss 0.1250"
 
 
 @pytest.mark.parametrize(

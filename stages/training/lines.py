@@ -50,6 +50,8 @@ class Lines:
         self._spoke, self._done = now, row["epoch"]
         left = (now - self._began) / (self._done - self._first) * (self._epochs - self._done)
         scores: list[str] = []
+        if self._metric is None:
+            self._best = f", loss {row['train_loss']:#.4g}"
         if self._metric and self._metric in row:
             scores.append(_score(self._metric, row[self._metric]))
         if self._metric and best_value is not None:
