@@ -20,7 +20,7 @@ def journal_path(study: str, stage: str, phase: str | None = None) -> Path:
 
 @contextmanager
 def journal(study: str, stage: str, phase: str | None = None) -> Iterator[dict[str, Any]]:
-    """Record start, duration and SUCCESS or FAILED; what the stage adds to the yielded dict is kept too.
+    """Record start, duration, process and RUNNING, SUCCESS or FAILED; what the stage adds to the dict is kept too.
 
     Every stage opens its journal first, so this is also where a wrong image or processor is refused. Of several
     processes that train together only the first writes.
@@ -42,6 +42,8 @@ def journal(study: str, stage: str, phase: str | None = None) -> Iterator[dict[s
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - clock, 1),
             "status": status,
+            "pid": os.getpid(),
+            "host": os.uname().nodename,
             "image": image,
             **extra,
         }

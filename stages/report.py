@@ -1,14 +1,16 @@
 """Tables, figures, verdicts and provenance from the metrics files: `python -m stages.report`."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from stages.errors import stage
-from stages.files import whole_folder, write_json
+from stages.files import read_json, whole_folder, write_json
 from stages.journal import journal
 from stages.params import Params, load
 from stages.reporting import bundle, plots
 from stages.reporting.blocks import numbers_in
+from stages.reporting.conclusion import conclusion
 from stages.reporting.derived import derive
 from stages.reporting.inputs import Inputs, read_inputs
 from stages.reporting.numbers import Ledger
@@ -59,7 +61,9 @@ def main() -> None:
         inputs = report(params)
     if inputs.leftover:
         print(f"ignored metrics of phases that params.yaml no longer has: {', '.join(inputs.leftover)}")
-    print(f"{inputs.report_folder}/report.html")
+    text = "\n".join(conclusion(inputs, read_json(inputs.report_folder / "derived.json")))
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))  # a class may have a name that it cannot write
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a running training shows: progress bars, a live status file for `retrace watch`, and TensorBoard."""
+"""What a running training shows: bars or lines, a live status file for `retrace watch`, and TensorBoard."""
 
 import os
 import shutil
@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from stages.files import LOGS, write_json
-from stages.progress import bars
+from stages.progress import bars, on_terminal, say
+from stages.training.lines import Lines
 
 PERIOD = 1.0  # seconds between two writes of the status file
 ROWS = 5  # epochs shown by `retrace watch`
@@ -20,7 +21,9 @@ def status_path(study: str, phase: str) -> Path:
 
 
 class Monitor:
-    """Follows one training; a context manager. Only the first process of several writes (`active`).
+    """Follows one training; a context manager. Only the first process of several writes and prints (`active`).
+
+    On a terminal there are bars, which leave one line behind; in a pipe there is a line for every epoch.
 
     status.json: `{"study", "phase", "state": "running"|"finished"|"failed", "error", "pid", "host", "started",
     "updated", "epoch", "epochs", "step", "steps", "loss", "rates", "eta_seconds", "monitor", "best_epoch",
@@ -40,11 +43,12 @@ class Monitor:
             "started": _now(),
         }
         self._board: Any = None
+        self._lines = Lines(phase)
         self._written = self._clock = 0.0
         self._done = self._first = 0  # batches in all, and those of an earlier run
 
     def __enter__(self) -> "Monitor":
-        self._bars = bars() if self._active else None
+        self._bars = bars() if self._active and on_terminal() else None
         self._progress = self._bars.__enter__() if self._bars else None
         return self
 
@@ -53,6 +57,8 @@ class Monitor:
             self._bars.__exit__(kind, error, trace)
         if self._board:
             self._board.close()
+            if error is None:
+                say("\n".join(self._lines.outcome()))
         text = None if error is None else (str(error).splitlines() or [type(error).__name__])[0]
         self._write(state="finished" if error is None else "failed", error=text, eta_seconds=0, force=True)
 
@@ -62,8 +68,11 @@ class Monitor:
         self._epochs, self._steps, self._rows = epochs, steps, list(history)
         self._done = self._first = done * steps
         self._clock = time.monotonic()
+        self._lines.begin(epochs, steps, done, monitor)
         if not self._active:
             return
+        if not self._bars or done:
+            say(self._lines.start())
         board = self._path.parent / "tensorboard"
         if done == 0:
             shutil.rmtree(board, ignore_errors=True)
@@ -91,6 +100,8 @@ class Monitor:
             self._board.add_scalar(f"learning_rate/{name}", value, step)
         if self._progress:
             self._progress.update(self._step_bar, info=f"loss {values['loss']:.4f}")
+        elif line := self._lines.step(step, values["loss"]):
+            say(line)
         left = self._epochs * self._steps - self._done
         pace = (time.monotonic() - self._clock) / max(1, self._done - self._first)
         within = (step - 1) % self._steps + 1
@@ -111,7 +122,10 @@ class Monitor:
                 self._board.add_scalar(f"val/{name}", value, self._done)
         self._board.flush()
         self._rows.append(row)
-        if self._progress:
+        line = self._lines.epoch(row, best_epoch, best_value)
+        if not self._progress:
+            say(line)
+        else:
             info = f"best {best_value:.4f} (epoch {best_epoch})" if best_value is not None else ""
             self._progress.update(self._epoch_bar, completed=row["epoch"], info=info)
             upcoming = min(row["epoch"] + 1, self._epochs)
