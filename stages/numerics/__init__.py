@@ -22,7 +22,7 @@ Numerics = Literal["portable", "native"]
 PORTABLE = {
     "ATEN_CPU_CAPABILITY": "avx2",  # PyTorch's own kernels
     "ONEDNN_MAX_CPU_ISA": "AVX2",  # convolutions
-    "MKL_CBWR": "COMPATIBLE",  # matrix products; its AVX2 setting takes other routines on AMD than on Intel
+    "MKL_CBWR": "COMPATIBLE",  # MKL inside PyTorch; its AVX2 setting takes other routines on AMD than on Intel
     "OPENBLAS_CORETYPE": "Haswell",  # matrix products of NumPy and SciPy
     "OPENBLAS_NUM_THREADS": "1",  # they are small here, and the number of cores must not decide
     "NPY_DISABLE_CPU_FEATURES": "X86_V4,AVX512_ICL,AVX512_SPR",  # all that NumPy has beyond AVX2
@@ -113,9 +113,10 @@ def use(numerics: Numerics) -> None:
         raise UserError(_without_avx2("AVX2"))
     if capability != "AVX2":
         raise RuntimeError(f"PyTorch was loaded before `import stages` and uses {capability}")
-    from stages.numerics import square_root
+    from stages.numerics import functions, products
 
-    square_root.replace()
+    functions.replace()
+    products.replace()
 
 
 def _without_avx2(missing: str) -> str:
