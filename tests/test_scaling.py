@@ -32,7 +32,7 @@ from stages.params.schema import Machine
 from stages.training import checkpoints, detection, segmentation
 from stages.training.launch import spread
 from tests.fixtures_detection import make_shapes
-from tests.fixtures_training import make_boxes, write_params
+from tests.fixtures_training import make_boxes, only_progress, write_params
 from tests.two_processes import both, history, md5s, one_thread  # noqa: F401
 
 ROOT = Path(__file__).parent.parent
@@ -55,7 +55,8 @@ def pair(tmp_path_factory):
     project = make_boxes(tmp_path_factory.mktemp("pair") / "project", PHASE, train=9)
     ends = both(project, stage)
     assert [end.code for end in ends] == [0, 0], [end.err for end in ends]
-    assert not any(end.out or end.err for end in ends)
+    assert only_progress(ends[0].err, "base", epochs=4)
+    assert ends[0].out + ends[1].out + ends[1].err == ""
     return project
 
 
@@ -94,7 +95,8 @@ def test_detection_by_two(tmp_path, monkeypatch):
     project = make_shapes(tmp_path / "project", {"phase_defaults": {"fabric": {"epochs": 2, "batch_size": 3}}}, val=5)
     ends = both(project, stage, "light")
     assert [end.code for end in ends] == [0, 0], ends[0].err + ends[1].err
-    assert not any(end.out or end.err for end in ends)
+    assert only_progress(ends[0].err, "light", epochs=2)
+    assert ends[0].out + ends[1].out + ends[1].err == ""
     monkeypatch.chdir(project)
     manifest, ids = read_manifest(Path("data/shapes/raw")), read_list(Path("data/shapes/splits"), "val")
     loader = evaluation_loader(DetectionValidation(manifest, ids, (64, 96)), 3, 0, collate_detection)
