@@ -66,6 +66,12 @@ def only_progress(shown: str, phase: str, epochs: int) -> bool:
     return len(lines) == epochs + 2 and all(line.startswith(phase) for line in lines) and "\x1b" not in shown
 
 
+def without_progress(shown: str, phase: str) -> str:
+    """What else than its progress in a pipe the training of `phase` printed."""
+    kept = [line for line in shown.splitlines(keepends=True) if not line.startswith((f"{phase}: ", f"{phase} "))]
+    return "".join(kept)
+
+
 def make_boxes(project: Path, changes: dict[str, Any] | None = None, train: int = 7, val: int = 3) -> Path:
     """A project folder with params.yaml, raw images of two sizes, lists and the empty starting weights."""
     project.mkdir(parents=True, exist_ok=True)
