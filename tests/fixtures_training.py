@@ -60,6 +60,18 @@ def write_params(project: Path, changes: dict[str, Any] | None = None) -> None:
     (project / "params.yaml").write_text(yaml.safe_dump(params(changes), sort_keys=False), encoding="utf-8")
 
 
+def only_progress(shown: str, phase: str, epochs: int) -> bool:
+    """Whether a training in a pipe printed its start, a line an epoch and its end, and nothing else."""
+    lines = shown.splitlines()
+    return len(lines) == epochs + 2 and all(line.startswith(phase) for line in lines) and "\x1b" not in shown
+
+
+def without_progress(shown: str, phase: str) -> str:
+    """What else than its progress in a pipe the training of `phase` printed."""
+    kept = [line for line in shown.splitlines(keepends=True) if not line.startswith((f"{phase}: ", f"{phase} "))]
+    return "".join(kept)
+
+
 def make_boxes(project: Path, changes: dict[str, Any] | None = None, train: int = 7, val: int = 3) -> Path:
     """A project folder with params.yaml, raw images of two sizes, lists and the empty starting weights."""
     project.mkdir(parents=True, exist_ok=True)

@@ -100,7 +100,8 @@ def test_it_follows_the_pipeline_from_before_its_start_to_its_end(monkeypatch, d
 
     def end():
         stage("evaluate", "SUCCESS", phase="base")
-        processes[0].kill()  # a zombie until it is waited for
+        processes[0].kill()
+        os.waitid(os.P_PID, processes[0].pid, os.WEXITED | os.WNOWAIT)  # ended, and still a zombie
 
     nothing, waits, collects, trains, pauses, evaluates, ended = follow(
         monkeypatch, begin, lambda: stage("collect"), pretrain, between, evaluate, end
