@@ -1,7 +1,9 @@
 """Fixtures that more than one test file uses."""
 
+import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,16 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from stages.params import merge
+from tests.durations import pytest_addoption, pytest_collection_modifyitems, pytest_configure  # noqa: F401
 from tests.projects import REAL_DATA, ROOT
 
 PILLOW_OPEN = Image.open
+
+# Several tests run at once, and what they compute is small: more threads than cores only wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a stage that starts compiles torch's modules anew where it is set
+sys.dont_write_bytecode = False
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so it is in the background, and for all that is started there
     signal.signal(signal.SIGINT, signal.default_int_handler)

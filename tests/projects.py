@@ -14,6 +14,7 @@ from stages.commands.use import render
 from stages.params import merge, parse
 
 ROOT = Path(__file__).parent.parent
+NOT_INSTALLED = Path(__file__).parent / "not_installed"  # says why
 REAL_DATA = Path(os.environ.get("RETRACE_REAL_DATA") or ROOT.parent / "shared" / "realdata")
 
 TINY: dict[str, dict[str, Any]] = {
@@ -111,19 +112,23 @@ def make_project(target: Path, values: dict[str, Any] | None = None) -> Path:
     return target
 
 
-def run(project: Path, *command: str, check: bool = False, **kwargs) -> subprocess.CompletedProcess[str]:
-    """Run a command inside a project with this interpreter's environment first on PATH."""
-    env = {
+def environment(code: Path = ROOT) -> dict[str, str]:
+    """For processes that import `stages` from the folder `code`: this interpreter first on PATH, a Git identity."""
+    return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(project),
+        "PYTHONPATH": f"{code}{os.pathsep}{NOT_INSTALLED}",
         "GIT_AUTHOR_NAME": "test",
         "GIT_AUTHOR_EMAIL": "test@example.org",
         "GIT_COMMITTER_NAME": "test",
         "GIT_COMMITTER_EMAIL": "test@example.org",
         "DVC_NO_ANALYTICS": "1",
-        **kwargs.pop("env", {}),
     }
+
+
+def run(project: Path, *command: str, check: bool = False, **kwargs) -> subprocess.CompletedProcess[str]:
+    """Run a command inside a project with this interpreter's environment first on PATH."""
+    env = environment(project) | kwargs.pop("env", {})
     result = subprocess.run(command, cwd=project, env=env, text=True, capture_output=True, **kwargs)
     if check and result.returncode:
         raise AssertionError(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stages.ablation.git import find
-from tests.projects import make_project, run, tiny_params
+from tests.projects import environment, make_project, run, tiny_params
 
 QUICK = {
     "data": {"synthetic": {"train": 6, "val": 4, "test": 4}},
@@ -44,9 +44,10 @@ def forget_experiments(project: Path) -> None:
 
 def kill_on_the_way(project: Path, after: int) -> int:
     """Start `retrace ablate`, kill it and all it started in the middle of a training; how many had finished."""
-    env = {**os.environ, "PYTHONPATH": str(project)}
     words = [sys.executable, "-m", "stages.cli", "ablate"]
-    process = subprocess.Popen(words, cwd=project, env=env, start_new_session=True, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        words, cwd=project, env=environment(project), start_new_session=True, stdout=subprocess.DEVNULL
+    )
     training = project / ".retrace" / "ablation" / "offroad" / "logs" / "offroad" / "aggressive" / "finetune.json"
     while process.poll() is None:
         done = run(project, "git", "for-each-ref", "refs/exps").stdout.count("\n")

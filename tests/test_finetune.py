@@ -3,12 +3,10 @@
 import dataclasses
 import hashlib
 import json
-import os
 import random
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,9 +17,9 @@ from stages.finetune import main
 from stages.models.weights import load_model
 from stages.training.checkpoints import Scratch
 from tests.fixtures_training import make_boxes, params, write_params
+from tests.projects import environment
 
-ROOT = Path(__file__).parent.parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = environment()
 LONGER = {"phase_defaults": {"fabric": {"epochs": 6, "ema": 0.9, "accumulate": 2, "patience": 5}}}
 
 # dies in the middle of writing the checkpoint of epoch 3

@@ -11,7 +11,7 @@ import pytest
 from stages.models.build import build
 from stages.models.weights import save_model
 from stages.params import parse
-from tests.projects import run, tiny_params, write_params
+from tests.projects import environment, run, tiny_params, write_params
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +44,7 @@ def clip(path, frames=9):
 
 
 def predict(project, *arguments):
-    from tests.projects import ROOT
-
-    return run(project, "python", "-m", "stages.cli", "predict", *map(str, arguments), env={"PYTHONPATH": str(ROOT)})
+    return run(project, "python", "-m", "stages.cli", "predict", *map(str, arguments), env=environment())
 
 
 def test_an_image_gives_its_four_files(project, tmp_path):

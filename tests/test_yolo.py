@@ -28,14 +28,14 @@ from stages.models.predict import load_predictor
 from stages.models.yolo import OFF, ultralytics
 from stages.training.checkpoints import Scratch
 from tests.fixtures_detection import CLASSES, HYPERPARAMETERS, make_shapes, write_params
+from tests.projects import ROOT, environment
 
 ultralytics()
 
 from ultralytics.utils import SETTINGS  # noqa: E402
 from ultralytics.utils.callbacks.base import default_callbacks  # noqa: E402
 
-ROOT = Path(__file__).parent.parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = environment()
 LEARNS = {"epochs": 12, "lr0": 0.01, "nbs": 2, "warmup_bias_lr": 0.0, "mosaic": 0.0, "mixup": 0.0, "close_mosaic": 0}
 
 
