@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -123,3 +124,21 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def pillow_as_it_came() -> None:
     """Ultralytics replaces `Image.open` in any process that imports it; the stages that read users' files never do."""
     Image.open = PILLOW_OPEN
+
+
+@pytest.fixture
+def retrace(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """`retrace(project, "predict", ...)`: the command inside this process, as starting Python is not what is tested.
+
+    Returns a `CompletedProcess` with the exit code and what was printed, by C libraries too; a bug is raised.
+    """
+    from stages.cli import app
+
+    def run(project: Path, *words: Any) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(project)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            app([str(word) for word in words], prog_name="retrace")
+        return subprocess.CompletedProcess(words, int(end.value.code or 0), *capfd.readouterr())
+
+    return run
