@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from stages.params import merge
 from tests.durations import pytest_addoption, pytest_collection_modifyitems, pytest_configure  # noqa: F401
-from tests.projects import REAL_DATA, ROOT
+from tests.projects import REAL_DATA, ROOT, committed_run, once, tiny_params
 
 PILLOW_OPEN = Image.open
 
@@ -39,6 +39,21 @@ def real_data() -> Callable[[str], Path]:
         if not folder.is_dir():
             pytest.skip(f"real data {name} not found; set RETRACE_REAL_DATA to the folder that holds it")
         return folder.resolve()
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`finished_study("lanes")`: a project that ran the tiny study to its report, once for all tests of all workers.
+
+    Its results are committed. Nobody may change it: `tests.projects.copy_of` makes a copy to work on.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def find(study: str) -> Path:
+        return once(shared / "finished" / study, lambda folder: committed_run(folder, tiny_params(study)))
 
     return find
 
@@ -136,6 +151,7 @@ def retrace(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
 
     def run(project: Path, *words: Any) -> subprocess.CompletedProcess[str]:
         monkeypatch.chdir(project)
+        monkeypatch.setenv("COLUMNS", "80")
         capfd.readouterr()
         with pytest.raises(SystemExit) as end:
             app([str(word) for word in words], prog_name="retrace")

@@ -4,10 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from stages.commands.use import render
@@ -135,6 +137,42 @@ def run(project: Path, *command: str, check: bool = False, **kwargs) -> subproce
             f"{' '.join(command)}: exit {result.returncode}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
         )
     return result
+
+
+def commit(project: Path, why: str) -> None:
+    """Commit everything that Git sees."""
+    run(project, "git", "add", "-A", check=True)
+    run(project, "git", "commit", "-qm", why, check=True)
+
+
+def committed_run(target: Path, values: dict[str, Any], cache: Path | None = None) -> Path:
+    """A project whose study was run to its report and whose results are committed.
+
+    Stages that ran before with the same code, data and parameters are taken from the DVC cache of the project `cache`.
+    """
+    project = make_project(target, values)
+    if cache is not None:
+        shutil.copytree(cache / ".dvc" / "cache", project / ".dvc" / "cache")
+    run(project, "dvc", "repro", check=True)
+    commit(project, "results")
+    return project
+
+
+def copy_of(project: Path, target: Path) -> Path:
+    """A copy with history and cache, to be changed."""
+    return Path(shutil.copytree(project, target, symlinks=True))
+
+
+def once(target: Path, make: Callable[[Path], object]) -> Path:
+    """`make(target)` in the first of several test processes that asks for it; the others wait until it is there."""
+    target.parent.mkdir(exist_ok=True)
+    made = target.with_name(f"{target.name}.made")
+    with FileLock(f"{target}.lock"):
+        if not made.exists():
+            shutil.rmtree(target, ignore_errors=True)
+            make(target)
+            made.touch()
+    return target
 
 
 def out_hashes(project: Path) -> dict[str, str]:

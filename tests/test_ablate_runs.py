@@ -8,38 +8,31 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from stages.ablation.git import find
-from tests.projects import environment, make_project, run, tiny_params
+from stages.params import read_yaml
+from tests.projects import commit, copy_of, environment, run, write_params
 
-QUICK = {
-    "data": {"synthetic": {"train": 6, "val": 4, "test": 4}},
-    "rebalance": {"min_val_instances": 0},  # six images hold too few flowers for more
-    "phase_defaults": {"fabric": {"epochs": 2}},
-    "phases": {"baseline": {"epochs": 1}},
-}
+TWO_FACTORS = ("dice", "crop")
 
 
-def finished(project: Path, changes=None) -> Path:
-    """A committed run of the tiny off-road study."""
-    make_project(project, tiny_params("offroad", {**QUICK, **(changes or {})}))
-    run(project, "dvc", "repro", check=True)
-    run(project, "git", "add", "-A", check=True)
-    run(project, "git", "commit", "-qm", "a run", check=True)
+def with_factors(finished_study, target: Path, *names: str) -> Path:
+    """A committed run of the tiny off-road study whose ablation has these factors, and two seeds."""
+    project = copy_of(finished_study("offroad"), target)
+    values = read_yaml(project / "params.yaml")
+    values["ablation"]["factors"] = {name: values["ablation"]["factors"][name] for name in names}
+    write_params(project, values)
+    commit(project, "fewer factors")
     return project
 
 
 def ablate(project: Path, *options: str, **kwargs):
     return run(project, sys.executable, "-m", "stages.cli", "ablate", *options, **kwargs)
-
-
-def forget_experiments(project: Path) -> None:
-    """As if none had run: what another test did with the same project must not count."""
-    for ref in run(project, "git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout.split():
-        run(project, "git", "update-ref", "-d", ref, check=True)
 
 
 def kill_on_the_way(project: Path, after: int) -> int:
@@ -59,70 +52,80 @@ def kill_on_the_way(project: Path, after: int) -> int:
     raise AssertionError("it ended before it could be killed")
 
 
+@dataclass(frozen=True)
+class Killed:
+    """A full factorial that was killed on the way."""
+
+    project: Path
+    before: dict[Path, bytes]  # the user's files, before anything ran
+    done: int  # experiments that had finished
+    logs: dict[str, int]  # log of every experiment that had begun, and when it was written last
+
+
+@pytest.fixture(scope="module")
+def killed(finished_study, tmp_path_factory):
+    """Two factors and two seeds: eight experiments, of which two or more had finished."""
+    project = with_factors(finished_study, tmp_path_factory.mktemp("ablation") / "project", *TWO_FACTORS)
+    before = {path: path.read_bytes() for path in (project / "params.yaml", project / "dvc.lock")}
+    done = kill_on_the_way(project, after=2)
+    return Killed(project, before, done, {path.name: path.stat().st_mtime_ns for path in logs_of(project).iterdir()})
+
+
+def logs_of(project: Path) -> Path:
+    return project / "logs" / "ablation"
+
+
+def runs_of(project: Path) -> dict[str, dict]:
+    """The runs in ablation.json by name; each with the outs in its dvc.lock instead of its commit."""
+    found = json.loads((project / "reports" / "offroad-ablation" / "ablation.json").read_text())["runs"]
+    runs = {}
+    for row in found:
+        lock = yaml.safe_load(run(project, "git", "show", f"{row['commit']}:dvc.lock", check=True).stdout)["stages"]
+        outs = [lock[f"{stage}@aggressive"]["outs"] for stage in ("finetune", "evaluate")]
+        runs[row["name"]] = {**row, "commit": outs}
+    return runs
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(7200)
-def test_full_factorial_is_killed_goes_on_and_repeats_nothing_upstream(tmp_path):
-    project = finished(tmp_path / "project")
-    before = {path: path.read_bytes() for path in map(Path, (project / "params.yaml", project / "dvc.lock"))}
-    done = kill_on_the_way(project, after=3)
-    assert done >= 3
-    logs = project / "logs" / "ablation"
-    first = {path.name: path.stat().st_mtime_ns for path in logs.iterdir()}
+@pytest.mark.timeout(3600)
+def test_a_full_factorial_that_was_killed_goes_on_and_repeats_nothing_upstream(killed, tmp_path):
+    project, done = killed.project, killed.done
+    assert done >= 2
     result = ablate(project, check=True)
-    assert f"32 experiments, {done} of them exist for these inputs" in result.stdout
-    assert run(project, "git", "for-each-ref", "refs/exps").stdout.count("\n") == 32
-    again = [name for name, at in first.items() if (logs / name).stat().st_mtime_ns != at]
+    assert f"8 experiments, {done} of them exist for these inputs" in result.stdout
+    assert run(project, "git", "for-each-ref", "refs/exps").stdout.count("\n") == 8
+    logs = logs_of(project)
+    again = [name for name, at in killed.logs.items() if (logs / name).stat().st_mtime_ns != at]
     assert len(again) <= 1, "finished experiments were run again"
     clone = project / ".retrace" / "ablation" / "offroad" / "logs" / "offroad"
     assert sorted(path.name for path in clone.iterdir()) == ["aggressive", "report.json"], "a stage upstream ran"
-    assert {path: path.read_bytes() for path in before} == before, "the user's files were touched"
+    assert {path: path.read_bytes() for path in killed.before} == killed.before, "the user's files were touched"
     image = next((project / ".retrace" / "ablation" / "offroad" / "data" / "offroad" / "raw" / "images").rglob("*.*"))
     reflink = ["cp", "--reflink=always", str(image), str(tmp_path / "reflink")]
     assert image.stat().st_nlink > 1 or subprocess.run(reflink, capture_output=True).returncode == 0, "data copied"
     found = json.loads((project / "reports" / "offroad-ablation" / "ablation.json").read_text())
-    assert len(found["runs"]) == 32 and len(found["interactions"]) == 6 and len(found["sentences"]) == 4
-    assert len({row["scores"]["mIoU"] for row in found["runs"]}) > 16, "levels and seeds made no difference"
+    assert len(found["runs"]) == 8 and len(found["interactions"]) == 1 and len(found["sentences"]) == 2
+    assert len({row["scores"]["mIoU"] for row in found["runs"]}) > 4, "levels and seeds made no difference"
     result = ablate(project, check=True)
-    assert "32 of them exist for these inputs, 0 to run" in result.stdout
-    assert len(list(logs.iterdir())) == 32
-
-
-ONE_FACTOR = {"crop": {"off": {"augment.crop": 0}, "on": {"augment.crop": 48}}}
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """A finished run whose ablation has one factor and two seeds: four experiments."""
-    values = tiny_params("offroad", QUICK)
-    values["ablation"]["factors"] = ONE_FACTOR
-    project = make_project(tmp_path_factory.mktemp("small") / "project", values)
-    run(project, "dvc", "repro", check=True)
-    run(project, "git", "add", "-A", check=True)
-    run(project, "git", "commit", "-qm", "a run", check=True)
-    return project
+    assert "8 of them exist for these inputs, 0 to run" in result.stdout
+    assert len(list(logs.iterdir())) == 8
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_the_queue_gives_what_running_in_turn_gives(small, tmp_path):
-    shutil.copytree(small, tmp_path / "queued", symlinks=True)
-    ablate(tmp_path / "queued", "--jobs", "2", check=True)
-    ablate(small, check=True)
-    found = [
-        json.loads((project / "reports" / "offroad-ablation" / "ablation.json").read_text())
-        for project in (small, tmp_path / "queued")
-    ]
-    assert found[0]["effects"] == found[1]["effects"]
-    for one, other in zip(found[0]["runs"], found[1]["runs"], strict=True):
-        assert {**one, "commit": ""} == {**other, "commit": ""}
+def test_the_queue_gives_what_running_in_turn_gives(killed, finished_study, tmp_path):
+    """Six of the eight; bit for bit, and so what was killed on the way has ended as what was not."""
+    ablate(killed.project, check=True)  # the eight are there unless this test is the only one to run
+    project = with_factors(finished_study, tmp_path / "queued", *TWO_FACTORS)
+    ablate(project, "--design", "one-at-a-time", "--jobs", "2", check=True)
+    queued, in_turn = runs_of(project), runs_of(killed.project)
+    assert len(queued) == 6 and queued == {name: in_turn[name] for name in queued}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_stale_upstream_stages_are_named_and_nothing_runs(small, tmp_path):
-    project = tmp_path / "stale"
-    shutil.copytree(small, project, symlinks=True)
-    forget_experiments(project)
+def test_stale_upstream_stages_are_named_and_nothing_runs(finished_study, tmp_path):
+    project = copy_of(finished_study("offroad"), tmp_path / "stale")
     with open(project / "stages" / "rebalance.py", "a", encoding="utf-8") as stream:
         stream.write("# changed\n")
     run(project, "git", "commit", "-qam", "an edit", check=True)
@@ -140,15 +143,12 @@ def has_ray() -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_a_ray_cluster_loses_nothing_when_a_worker_is_killed(small, tmp_path):
+def test_a_ray_cluster_loses_nothing_when_a_worker_is_killed(finished_study, tmp_path):
     if not has_ray():
         pytest.skip("Ray is not installed (requirements/ray.txt); RETRACE_RAY_PYTHON names an interpreter that has it")
     from tests.ray_cluster import cluster, kill_a_worker
 
-    project = tmp_path / "project"
-    shutil.copytree(small, project, symlinks=True, ignore=shutil.ignore_patterns(".retrace", "logs"))
-    forget_experiments(project)
-    shutil.rmtree(project / ".dvc" / "cache" / "runs", ignore_errors=True)  # or nothing would be trained
+    project = with_factors(finished_study, tmp_path / "project", "crop")
     run(tmp_path, "git", "init", "-q", "--bare", "shared.git", check=True)
     run(project, "git", "remote", "add", "origin", str(tmp_path / "shared.git"), check=True)
     run(project, "dvc", "remote", "add", "-d", "store", str(tmp_path / "store"), check=True)

@@ -11,27 +11,21 @@ from ruamel.yaml import YAML
 
 from stages.params import merge
 from stages.reporting.numbers import show
-from tests.projects import ROOT, make_project, run, tiny_params, write_params
+from tests.projects import ROOT, copy_of, make_project, run, write_params
 
 pytestmark = pytest.mark.slow
 VERDICTS = {"better", "no measurable difference", "worse"}
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
-def finished(folder, study, changes=None):
-    project = make_project(folder / "project", tiny_params(study, changes))
-    run(project, "dvc", "repro", check=True, env=ONE_THREAD)
-    return project
+@pytest.fixture
+def offroad(finished_study):
+    return finished_study("offroad")
 
 
-@pytest.fixture(scope="module")
-def offroad(tmp_path_factory):
-    return finished(tmp_path_factory.mktemp("offroad"), "offroad")
-
-
-@pytest.fixture(scope="module")
-def bdd100k(tmp_path_factory):
-    return finished(tmp_path_factory.mktemp("bdd100k"), "bdd100k")
+@pytest.fixture
+def bdd100k(finished_study):
+    return finished_study("bdd100k")
 
 
 def table(project, name):
@@ -127,17 +121,14 @@ def test_offroad_best_epoch_and_early_stopping(offroad):
 
 
 def test_offroad_four_phases_queued_as_experiments_train_nothing_again(offroad, tmp_path):
-    project = tmp_path / "project"
-    shutil.copytree(offroad, project, symlinks=True)
-    run(project, "git", "add", "-A", check=True)
-    run(project, "git", "commit", "-qm", "results", check=True)
+    project = copy_of(offroad, tmp_path / "project")
     phases = ["baseline", "head_only", "backbone", "aggressive"]
     run(project, "dvc", "exp", "run", "--queue", "-S", f"phase={','.join(phases)}", check=True)
     run(project, "dvc", "queue", "start", check=True, env=ONE_THREAD)
     rows = queue_rows(project)
     deadline = time.monotonic() + 600
     while not all(status in ("Success", "Failed") for _, status in rows) and time.monotonic() < deadline:
-        time.sleep(2)
+        time.sleep(0.5)
         rows = queue_rows(project)
     assert [status for _, status in rows] == ["Success"] * 4
     for name, _ in rows:
