@@ -19,6 +19,8 @@ ROOT = Path(__file__).parent.parent
 NOT_INSTALLED = Path(__file__).parent / "not_installed"  # says why
 REAL_DATA = Path(os.environ.get("RETRACE_REAL_DATA") or ROOT.parent / "shared" / "realdata")
 
+# its speed is measured on batches of this size, and a few seconds long at most
+QUICK_EVALUATION = {"bootstrap": 100, "min_reliable": 2, "samples": 1, "batch_size": 2}
 TINY: dict[str, dict[str, Any]] = {
     "lanes": {
         "data": {"synthetic": {"height": 64, "width": 96, "train": 12, "val": 6, "test": 6, "unlabeled": 8}},
@@ -32,7 +34,7 @@ TINY: dict[str, dict[str, Any]] = {
                 "model": {"decoder_channels": [16, 16, 8, 8, 8]},
             }
         },
-        "evaluate": {"bootstrap": 100, "min_reliable": 2, "samples": 1},
+        "evaluate": QUICK_EVALUATION,
         "runtime": {"threads": 1},
     },
     "offroad": {
@@ -41,7 +43,7 @@ TINY: dict[str, dict[str, Any]] = {
         "phase_defaults": {"fabric": {"input_size": [64, 96], "epochs": 3, "batch_size": 4, "patience": 1}},
         "phases": {"baseline": {"epochs": 3}, "aggressive": {"augment": {"crop": 48}}},
         "ablation": {"factors": {"crop": {"on": {"augment.crop": 48}}}},
-        "evaluate": {"bootstrap": 100, "min_reliable": 2, "samples": 1},
+        "evaluate": QUICK_EVALUATION,
         "runtime": {"threads": 1},
     },
     "bdd100k": {
@@ -53,7 +55,7 @@ TINY: dict[str, dict[str, Any]] = {
             "unet_vgg11": {"model": {"decoder_channels": [16, 16, 8, 8]}},
             "unet_efficientnet": {"model": {"decoder_channels": [16, 16, 8, 8]}},
         },
-        "evaluate": {"bootstrap": 100, "min_reliable": 2, "samples": 1},
+        "evaluate": QUICK_EVALUATION,
         "runtime": {"threads": 1},
     },
     "slopes": {
@@ -61,14 +63,20 @@ TINY: dict[str, dict[str, Any]] = {
         "rebalance": {"min_val_instances": 4},
         "phase_defaults": {"ultralytics": {"hyperparameters": {"imgsz": 64, "batch": 4, "epochs": 2}}},
         "phases": {"baseline": {"hyperparameters": {"epochs": 2}}},
-        "evaluate": {"bootstrap": 100, "min_reliable": 2, "samples": 1},
+        "evaluate": QUICK_EVALUATION,
         "runtime": {"threads": 1},
     },
     "plates": {
         "data": {"synthetic": {"height": 96, "width": 128, "train": 8, "val": 4, "test": 4}},
         "phase_defaults": {
             "fabric": {
-                "model": {"min_size": 96, "max_size": 128},
+                "model": {
+                    "min_size": 96,
+                    "max_size": 128,
+                    "rpn_post_nms_top_n_train": 100,
+                    "rpn_post_nms_top_n_test": 50,
+                    "box_batch_size_per_image": 32,
+                },
                 "input_size": [96, 128],
                 "epochs": 2,
                 "batch_size": 4,
@@ -77,7 +85,7 @@ TINY: dict[str, dict[str, Any]] = {
             "ultralytics": {"hyperparameters": {"imgsz": 96, "batch": 4, "epochs": 2, "close_mosaic": 1}},
         },
         "phases": {"resnet50": {"epochs": 1, "model": {"min_size": 64, "max_size": 96}, "resize_range": [64, 64]}},
-        "evaluate": {"bootstrap": 100, "min_reliable": 2, "samples": 1},
+        "evaluate": QUICK_EVALUATION,
         "runtime": {"threads": 1},
     },
 }

@@ -50,6 +50,64 @@ def interval(node, format="fraction"):
     return f"{show(node['value'], format)} [{show(node['low'], format)}, {show(node['high'], format)}]"
 
 
+# first what needs nothing that another file's tests make at the same time
+
+
+def test_camvid_through_the_three_unets(tmp_path, real_data):
+    """The worked example docs/examples/camvid_unets.yaml, shortened; its full run is on real street scenes as well."""
+    values = YAML(typ="safe", pure=True).load((ROOT / "docs/examples/camvid_unets.yaml").read_text())
+    small = {"input_size": [64, 96], "epochs": 1}
+    quick = {
+        "phase_defaults": {"fabric": small},
+        "phases": {"unet": {"epochs": 1, "model": {"width": 4}}, "unet_vgg11": {"epochs": 1}},
+        "evaluate": {"bootstrap": 100, "samples": 1, "batch_size": 2},
+        "runtime": {"threads": 1},
+    }
+    project = make_project(tmp_path / "project")
+    write_params(project, merge(values, quick))
+    shutil.copytree(real_data("camvid"), project / values["data"]["root"], dirs_exist_ok=True)
+    run(project, "dvc", "repro", check=True, env=ONE_THREAD)
+    summary = json.loads((project / "data/camvid_unets/splits/summary.json").read_text())
+    assert summary["moves"] == []  # the published split, as given
+    assert {tuple(sorted(leak["splits"])) for leak in summary["leaks"] if leak["kind"] == "group"} >= {("train", "val")}
+    assert [row["Phase"] for row in table(project, "models")] == ["unet", "unet_vgg11", "unet_efficientnet"]
+    assert metrics(project, "camvid_unets", "unet_vgg11")["splits"]["test"]["images"] > 0
+
+
+def test_bdd100k_compares_three_models(bdd100k):
+    rows = {row["Phase"]: row for row in table(bdd100k, "models")}
+    assert list(rows) == ["unet", "unet_vgg11", "unet_efficientnet"]
+    for phase, row in rows.items():
+        found = metrics(bdd100k, "bdd100k", phase)
+        val = found["splits"]["val"]
+        assert row["Parameters"] == f"{found['parameters']:,}"
+        assert row["mIoU, val"] == interval(val["mIoU"])
+        assert row["Mask file, mean"] == interval(val["masks"]["bytes_mean"], "size")
+        assert 0 < val["masks"]["bytes_total"] < 4 * 64 * 96
+        assert (row["Classes"], row["Classes predicted"]) == ("19", str(val["masks"]["classes_used"]))
+        speed = json.loads((bdd100k / f"logs/bdd100k/{phase}/speed.json").read_text())
+        assert row["Latency, ms"].startswith(show(speed["latency_ms"], "decimal"))
+        assert row["Images/s"] == show(speed["images_per_second"], "decimal")
+
+
+def test_bdd100k_quotes_the_published_figures(bdd100k):
+    rows = {row["Figure"]: row for row in table(bdd100k, "claims")}
+    loss = rows["best validation loss (3 epochs)"]
+    lowest = min(row["val_loss"] for row in history(bdd100k, "bdd100k", "unet"))
+    assert (loss["Claimed"], loss["Measured"]) == ("1.43", show(lowest, "loss"))
+    assert rows["parameters (31 M)"]["Claimed"] == "30,500,000 to 31,500,000"
+    video = rows.pop("video inference, frames/s on a CPU (5 frames)")
+    assert video["Claimed"] == "0.14" and video["Status"].startswith("not comparable (retrace predict times")
+    assert {row["Status"] for row in rows.values()} == {"not comparable (demo data)"}
+
+
+def test_bdd100k_official_layout_keeps_test_images_without_masks(bdd100k):
+    header = json.loads((bdd100k / "data/bdd100k/raw/dataset.json").read_text())
+    images = {source["split"]: (source["images"], source["labelled"]) for source in header["sources"]}
+    assert images["train"] == (10, 10) and images["val"] == (4, 4)
+    assert list(metrics(bdd100k, "bdd100k", "unet")["splits"]) == ["val"]
+
+
 def test_offroad_reads_the_raw_16_bit_ids(offroad):
     header = json.loads((offroad / "data/offroad/raw/dataset.json").read_text())
     assert header["classes"][0] == "Trees" and header["classes"][9] == "Sky" and header["problems"] == {}
@@ -148,58 +206,3 @@ def queue_rows(project):
     lines = run(project, "dvc", "queue", "status", check=True).stdout.splitlines()[1:]
     rows = [line.split() for line in lines if line and not line.startswith("Worker")]
     return [(row[1], row[-1]) for row in rows]
-
-
-def test_bdd100k_compares_three_models(bdd100k):
-    rows = {row["Phase"]: row for row in table(bdd100k, "models")}
-    assert list(rows) == ["unet", "unet_vgg11", "unet_efficientnet"]
-    for phase, row in rows.items():
-        found = metrics(bdd100k, "bdd100k", phase)
-        val = found["splits"]["val"]
-        assert row["Parameters"] == f"{found['parameters']:,}"
-        assert row["mIoU, val"] == interval(val["mIoU"])
-        assert row["Mask file, mean"] == interval(val["masks"]["bytes_mean"], "size")
-        assert 0 < val["masks"]["bytes_total"] < 4 * 64 * 96
-        assert (row["Classes"], row["Classes predicted"]) == ("19", str(val["masks"]["classes_used"]))
-        speed = json.loads((bdd100k / f"logs/bdd100k/{phase}/speed.json").read_text())
-        assert row["Latency, ms"].startswith(show(speed["latency_ms"], "decimal"))
-        assert row["Images/s"] == show(speed["images_per_second"], "decimal")
-
-
-def test_bdd100k_quotes_the_published_figures(bdd100k):
-    rows = {row["Figure"]: row for row in table(bdd100k, "claims")}
-    loss = rows["best validation loss (3 epochs)"]
-    lowest = min(row["val_loss"] for row in history(bdd100k, "bdd100k", "unet"))
-    assert (loss["Claimed"], loss["Measured"]) == ("1.43", show(lowest, "loss"))
-    assert rows["parameters (31 M)"]["Claimed"] == "30,500,000 to 31,500,000"
-    video = rows.pop("video inference, frames/s on a CPU (5 frames)")
-    assert video["Claimed"] == "0.14" and video["Status"].startswith("not comparable (retrace predict times")
-    assert {row["Status"] for row in rows.values()} == {"not comparable (demo data)"}
-
-
-def test_bdd100k_official_layout_keeps_test_images_without_masks(bdd100k):
-    header = json.loads((bdd100k / "data/bdd100k/raw/dataset.json").read_text())
-    images = {source["split"]: (source["images"], source["labelled"]) for source in header["sources"]}
-    assert images["train"] == (10, 10) and images["val"] == (4, 4)
-    assert list(metrics(bdd100k, "bdd100k", "unet")["splits"]) == ["val"]
-
-
-def test_camvid_through_the_three_unets(tmp_path, real_data):
-    """The worked example docs/examples/camvid_unets.yaml, shortened; its full run is on real street scenes as well."""
-    values = YAML(typ="safe", pure=True).load((ROOT / "docs/examples/camvid_unets.yaml").read_text())
-    small = {"input_size": [64, 96], "epochs": 1}
-    quick = {
-        "phase_defaults": {"fabric": small},
-        "phases": {"unet": {"epochs": 1, "model": {"width": 4}}, "unet_vgg11": {"epochs": 1}},
-        "evaluate": {"bootstrap": 100, "samples": 1},
-        "runtime": {"threads": 1},
-    }
-    project = make_project(tmp_path / "project")
-    write_params(project, merge(values, quick))
-    shutil.copytree(real_data("camvid"), project / values["data"]["root"], dirs_exist_ok=True)
-    run(project, "dvc", "repro", check=True, env=ONE_THREAD)
-    summary = json.loads((project / "data/camvid_unets/splits/summary.json").read_text())
-    assert summary["moves"] == []  # the published split, as given
-    assert {tuple(sorted(leak["splits"])) for leak in summary["leaks"] if leak["kind"] == "group"} >= {("train", "val")}
-    assert [row["Phase"] for row in table(project, "models")] == ["unet", "unet_vgg11", "unet_efficientnet"]
-    assert metrics(project, "camvid_unets", "unet_vgg11")["splits"]["test"]["images"] > 0
