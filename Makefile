@@ -28,7 +28,7 @@ repro: .venv/runtime.done
 venv: .venv/dev.done
 
 test: .venv/dev.done
-	python -m pytest -n $(JOBS) --dist loadfile $(if $(SLOW),,-m "not slow")
+	python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(if $(SLOW),,-m "not slow")
 
 lint: .venv/dev.done
 	ruff check .

@@ -1,7 +1,10 @@
 """Fixtures that more than one test file uses."""
 
+import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,16 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from stages.params import merge
-from tests.projects import REAL_DATA, ROOT
+from tests.durations import pytest_addoption, pytest_collection_modifyitems, pytest_configure  # noqa: F401
+from tests.projects import REAL_DATA, ROOT, committed_run, once, tiny_params
 
 PILLOW_OPEN = Image.open
+
+# Several tests run at once, and what they compute is small: more threads than cores only wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a stage that starts compiles torch's modules anew where it is set
+sys.dont_write_bytecode = False
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so it is in the background, and for all that is started there
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -29,6 +39,21 @@ def real_data() -> Callable[[str], Path]:
         if not folder.is_dir():
             pytest.skip(f"real data {name} not found; set RETRACE_REAL_DATA to the folder that holds it")
         return folder.resolve()
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`finished_study("lanes")`: a project that ran the tiny study to its report, once for all tests of all workers.
+
+    Its results are committed. Nobody may change it: `tests.projects.copy_of` makes a copy to work on.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def find(study: str) -> Path:
+        return once(shared / "finished" / study, lambda folder: committed_run(folder, tiny_params(study)))
 
     return find
 
@@ -114,3 +139,22 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def pillow_as_it_came() -> None:
     """Ultralytics replaces `Image.open` in any process that imports it; the stages that read users' files never do."""
     Image.open = PILLOW_OPEN
+
+
+@pytest.fixture
+def retrace(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """`retrace(project, "predict", ...)`: the command inside this process, as starting Python is not what is tested.
+
+    Returns a `CompletedProcess` with the exit code and what was printed, by C libraries too; a bug is raised.
+    """
+    from stages.cli import app
+
+    def run(project: Path, *words: Any) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(project)
+        monkeypatch.setenv("COLUMNS", "80")
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            app([str(word) for word in words], prog_name="retrace")
+        return subprocess.CompletedProcess(words, int(end.value.code or 0), *capfd.readouterr())
+
+    return run

@@ -4,18 +4,23 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from stages.commands.use import render
 from stages.params import merge, parse
 
 ROOT = Path(__file__).parent.parent
+NOT_INSTALLED = Path(__file__).parent / "not_installed"  # says why
 REAL_DATA = Path(os.environ.get("RETRACE_REAL_DATA") or ROOT.parent / "shared" / "realdata")
 
+# its speed is measured on batches of this size, and a few seconds long at most
+QUICK_EVALUATION = {"bootstrap": 100, "min_reliable": 2, "samples": 1, "batch_size": 2}
 TINY: dict[str, dict[str, Any]] = {
     "lanes": {
         "data": {"synthetic": {"height": 64, "width": 96, "train": 12, "val": 6, "test": 6, "unlabeled": 8}},
@@ -29,7 +34,7 @@ TINY: dict[str, dict[str, Any]] = {
                 "model": {"decoder_channels": [16, 16, 8, 8, 8]},
             }
         },
-        "evaluate": {"bootstrap": 100, "min_reliable": 2, "samples": 1},
+        "evaluate": QUICK_EVALUATION,
         "runtime": {"threads": 1},
     },
     "offroad": {
@@ -38,7 +43,7 @@ TINY: dict[str, dict[str, Any]] = {
         "phase_defaults": {"fabric": {"input_size": [64, 96], "epochs": 3, "batch_size": 4, "patience": 1}},
         "phases": {"baseline": {"epochs": 3}, "aggressive": {"augment": {"crop": 48}}},
         "ablation": {"factors": {"crop": {"on": {"augment.crop": 48}}}},
-        "evaluate": {"bootstrap": 100, "min_reliable": 2, "samples": 1},
+        "evaluate": QUICK_EVALUATION,
         "runtime": {"threads": 1},
     },
     "bdd100k": {
@@ -50,7 +55,7 @@ TINY: dict[str, dict[str, Any]] = {
             "unet_vgg11": {"model": {"decoder_channels": [16, 16, 8, 8]}},
             "unet_efficientnet": {"model": {"decoder_channels": [16, 16, 8, 8]}},
         },
-        "evaluate": {"bootstrap": 100, "min_reliable": 2, "samples": 1},
+        "evaluate": QUICK_EVALUATION,
         "runtime": {"threads": 1},
     },
     "slopes": {
@@ -58,14 +63,20 @@ TINY: dict[str, dict[str, Any]] = {
         "rebalance": {"min_val_instances": 4},
         "phase_defaults": {"ultralytics": {"hyperparameters": {"imgsz": 64, "batch": 4, "epochs": 2}}},
         "phases": {"baseline": {"hyperparameters": {"epochs": 2}}},
-        "evaluate": {"bootstrap": 100, "min_reliable": 2, "samples": 1},
+        "evaluate": QUICK_EVALUATION,
         "runtime": {"threads": 1},
     },
     "plates": {
         "data": {"synthetic": {"height": 96, "width": 128, "train": 8, "val": 4, "test": 4}},
         "phase_defaults": {
             "fabric": {
-                "model": {"min_size": 96, "max_size": 128},
+                "model": {
+                    "min_size": 96,
+                    "max_size": 128,
+                    "rpn_post_nms_top_n_train": 100,
+                    "rpn_post_nms_top_n_test": 50,
+                    "box_batch_size_per_image": 32,
+                },
                 "input_size": [96, 128],
                 "epochs": 2,
                 "batch_size": 4,
@@ -74,7 +85,7 @@ TINY: dict[str, dict[str, Any]] = {
             "ultralytics": {"hyperparameters": {"imgsz": 96, "batch": 4, "epochs": 2, "close_mosaic": 1}},
         },
         "phases": {"resnet50": {"epochs": 1, "model": {"min_size": 64, "max_size": 96}, "resize_range": [64, 64]}},
-        "evaluate": {"bootstrap": 100, "min_reliable": 2, "samples": 1},
+        "evaluate": QUICK_EVALUATION,
         "runtime": {"threads": 1},
     },
 }
@@ -111,25 +122,65 @@ def make_project(target: Path, values: dict[str, Any] | None = None) -> Path:
     return target
 
 
-def run(project: Path, *command: str, check: bool = False, **kwargs) -> subprocess.CompletedProcess[str]:
-    """Run a command inside a project with this interpreter's environment first on PATH."""
-    env = {
+def environment(code: Path = ROOT) -> dict[str, str]:
+    """For processes that import `stages` from the folder `code`: this interpreter first on PATH, a Git identity."""
+    return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(project),
+        "PYTHONPATH": f"{code}{os.pathsep}{NOT_INSTALLED}",
         "GIT_AUTHOR_NAME": "test",
         "GIT_AUTHOR_EMAIL": "test@example.org",
         "GIT_COMMITTER_NAME": "test",
         "GIT_COMMITTER_EMAIL": "test@example.org",
         "DVC_NO_ANALYTICS": "1",
-        **kwargs.pop("env", {}),
     }
+
+
+def run(project: Path, *command: str, check: bool = False, **kwargs) -> subprocess.CompletedProcess[str]:
+    """Run a command inside a project with this interpreter's environment first on PATH."""
+    env = environment(project) | kwargs.pop("env", {})
     result = subprocess.run(command, cwd=project, env=env, text=True, capture_output=True, **kwargs)
     if check and result.returncode:
         raise AssertionError(
             f"{' '.join(command)}: exit {result.returncode}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
         )
     return result
+
+
+def commit(project: Path, why: str) -> None:
+    """Commit everything that Git sees."""
+    run(project, "git", "add", "-A", check=True)
+    run(project, "git", "commit", "-qm", why, check=True)
+
+
+def committed_run(target: Path, values: dict[str, Any], cache: Path | None = None) -> Path:
+    """A project whose study was run to its report and whose results are committed.
+
+    Stages that ran before with the same code, data and parameters are taken from the DVC cache of the project `cache`.
+    """
+    project = make_project(target, values)
+    if cache is not None:
+        shutil.copytree(cache / ".dvc" / "cache", project / ".dvc" / "cache")
+    run(project, "dvc", "repro", check=True)
+    commit(project, "results")
+    return project
+
+
+def copy_of(project: Path, target: Path) -> Path:
+    """A copy with history and cache, to be changed."""
+    return Path(shutil.copytree(project, target, symlinks=True))
+
+
+def once(target: Path, make: Callable[[Path], object]) -> Path:
+    """`make(target)` in the first of several test processes that asks for it; the others wait until it is there."""
+    target.parent.mkdir(exist_ok=True)
+    made = target.with_name(f"{target.name}.made")
+    with FileLock(f"{target}.lock"):
+        if not made.exists():
+            shutil.rmtree(target, ignore_errors=True)
+            make(target)
+            made.touch()
+    return target
 
 
 def out_hashes(project: Path) -> dict[str, str]:

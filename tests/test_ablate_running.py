@@ -13,7 +13,7 @@ from stages.errors import UserError
 from stages.files import write_json
 from stages.params import load
 from tests.fixtures_ablate import edit, enter_copy, make
-from tests.projects import ROOT, run
+from tests.projects import environment, run
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_after_an_interrupt_nothing_of_the_queue_runs_on(tmp_path_factory):
         (tmp_path / name).write_text(text)
     for words in (["git", "init", "-q"], ["dvc", "init", "-q"], ["git", "add", "-A"], ["git", "commit", "-qm", "a"]):
         run(tmp_path, *words, check=True)
-    done = run(tmp_path, sys.executable, str(script), env={"PYTHONPATH": str(ROOT)})
+    done = run(tmp_path, sys.executable, str(script), env=environment())
     assert done.returncode == 130 and "the queue was stopped" in done.stderr, done.stderr
     for _ in range(100):
         if not (left := running._left_running(tmp_path)):

@@ -18,9 +18,9 @@ from stages.files import read_json
 from stages.metrics import segmentation
 from stages.metrics.bootstrap import resample_weights
 from stages.seeds import derive as seed_of
-from tests.fixtures_compare import commit, copied, lock, make
+from tests.fixtures_compare import copied, lock, make
 from tests.fixtures_metrics import LANES
-from tests.projects import make_project, run, tiny_params
+from tests.projects import copy_of, run
 
 
 @pytest.fixture(scope="module")
@@ -315,10 +315,8 @@ def test_narrow_and_wide_terminals_show_every_column(lanes, capsys, monkeypatch)
 
 
 @pytest.mark.slow
-def test_experiments_and_commits_of_a_real_project(tmp_path, monkeypatch):
-    project = make_project(tmp_path / "project", tiny_params("lanes", {"evaluate": {"splits": ["val", "test"]}}))
-    run(project, "dvc", "repro", check=True)
-    commit(project, "results")
+def test_experiments_and_commits_of_a_real_project(finished_study, tmp_path, monkeypatch):
+    project = copy_of(finished_study("lanes"), tmp_path / "project")
     change = ("-S", "phases.mae_ohem.loss.ohem_threshold=0.5")
     run(project, "dvc", "exp", "run", "-n", "harder", *change, check=True)
     run(project, "git", "checkout", "-q", ".", check=True)

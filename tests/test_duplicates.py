@@ -38,14 +38,14 @@ def plain_sets(values, distance):
     return labels
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(chains, st.integers(0, 32))
 def test_sets_equal_a_flood_fill_over_all_pairs(chain, distance):
     values = hashes_of(chain)
     assert near_duplicate_sets(np.array(values, dtype=np.uint64), distance).tolist() == plain_sets(values, distance)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(chains, chains, st.integers(0, 32))
 def test_nearest_is_the_first_of_the_closest_references(queries, references, distance):
     queries, references = hashes_of(queries), hashes_of(references)

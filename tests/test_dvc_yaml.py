@@ -1,14 +1,14 @@
 """dvc.yaml names all the code that each stage runs; otherwise an edit would leave stale results behind."""
 
 import ast
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parent.parent
+from tests.projects import ROOT, run
+
 STAGES = {}
 for name, block in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
     STAGES[name] = block.get("do", block)
@@ -60,7 +60,7 @@ def test_deps_cover_every_module_the_stage_loads(stage):
         f"import sys, stages.{stage}\n"
         "print(*sorted(m.__file__ for n, m in list(sys.modules.items()) if n.split('.')[0] == 'stages'), sep='\\n')"
     )
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    loaded = run(ROOT, sys.executable, "-c", code, check=True).stdout
     files = [Path(line).relative_to(ROOT) for line in loaded.split()]
     missing = sorted(str(path) for path in files if not covered(path, STAGES[stage]["deps"]))
     assert not missing, f"{stage}: add to deps in dvc.yaml: {missing}"

@@ -108,8 +108,8 @@ def test_intervals_hold_where_a_seed_acts_on_some_changes_only_or_more_on_some(d
 @pytest.mark.slow
 @pytest.mark.parametrize("design, factors, seeds, spread", WORLDS + SEED_WORLDS)
 def test_intervals_hold_known_effects_at_their_rate_in_every_world(design, factors, seeds, spread):
-    shares = coverage(design, factors, seeds, times=1500, **spread)
-    assert all(0.93 <= share <= 0.99 for share in shares)  # standard error 0.6 %
+    shares = coverage(design, factors, seeds, times=800, **spread)
+    assert all(0.92 <= share <= 0.99 for share in shares)  # standard error 0.8 %
 
 
 def test_no_effect_is_invented_and_large_ones_are_found():

@@ -3,12 +3,8 @@
 import dataclasses
 import hashlib
 import json
-import os
-import random
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,26 +15,11 @@ from stages.finetune import main
 from stages.models.weights import load_model
 from stages.training.checkpoints import Scratch
 from tests.fixtures_training import make_boxes, only_progress, params, without_progress, write_params
+from tests.forked import checkpoints, killed_at_any_moment, killed_while_it_writes
+from tests.projects import copy_of, environment
 
-ROOT = Path(__file__).parent.parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = environment()
 LONGER = {"phase_defaults": {"fabric": {"epochs": 6, "ema": 0.9, "accumulate": 2, "patience": 5}}}
-
-# dies in the middle of writing the checkpoint of epoch 3
-HALF_WRITTEN = """
-import os, signal, tempfile
-from stages.training import checkpoints
-whole = checkpoints.write_bytes
-def half(path, content):
-    if path.name != "epoch-000003.ckpt":
-        return whole(path, content)
-    handle, _ = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.write(handle, content[: len(content) // 2])
-    os.kill(os.getpid(), signal.SIGKILL)
-checkpoints.write_bytes = half
-from stages.finetune import main
-main("base")
-"""
 
 
 def finetune(project):
@@ -68,10 +49,6 @@ def here(monkeypatch, capsys):
 def md5s(project, phase="base"):
     folder = project / "models/boxes" / phase
     return {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
-
-
-def checkpoints(project):
-    return sorted(project.glob(".retrace/scratch/boxes/base-*/*.ckpt"))
 
 
 @pytest.fixture(scope="module")
@@ -109,41 +86,33 @@ def test_what_a_phase_leaves(trained):
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_ends_the_same(trained, tmp_path):
-    expected = md5s(trained[0])
+def test_killed_at_any_moment_it_ends_the_same(here, trained, tmp_path):
     project = make_boxes(tmp_path / "killed", LONGER)
-    generator = random.Random()  # really random: whatever moment it is, the result must not depend on it
-    resumed = 0
-    for _ in range(3):
-        process = subprocess.Popen([sys.executable, "-m", "stages.finetune", "base"], cwd=project, env=ENVIRONMENT)
-        started, before = time.monotonic(), len(checkpoints(project))
-        while process.poll() is None and not checkpoints(project)[before:] and time.monotonic() - started < 60:
-            time.sleep(0.01)
-        time.sleep(generator.uniform(0, 0.3))
-        process.kill()
-        process.wait()
-        resumed += bool(checkpoints(project))
-    assert resumed
-    assert finetune(project).returncode == 0
-    assert md5s(project) == expected
+    assert killed_at_any_moment(project, main, "base")
+    assert here(project) == (0, "")
+    assert md5s(project) == md5s(trained[0])
+
+
+@pytest.fixture(scope="module")
+def half_written(tmp_path_factory):
+    """A run of `LONGER` that died in the middle of writing the checkpoint of epoch 3."""
+    project = make_boxes(tmp_path_factory.mktemp("half") / "project", LONGER)
+    killed_while_it_writes(project, main, "base", "epoch-000003.ckpt")
+    assert [path.name for path in checkpoints(project)] == ["epoch-000001.ckpt", "epoch-000002.ckpt"]
+    return project
 
 
 @pytest.mark.slow
-def test_killed_inside_a_checkpoint_write(trained, tmp_path):
-    project = make_boxes(tmp_path / "killed", LONGER)
-    died = subprocess.run([sys.executable, "-c", HALF_WRITTEN], cwd=project, env=ENVIRONMENT)
-    assert died.returncode == -9
-    assert [path.name for path in checkpoints(project)] == ["epoch-000001.ckpt", "epoch-000002.ckpt"]
-    assert finetune(project).returncode == 0
+def test_killed_inside_a_checkpoint_write(here, half_written, trained, tmp_path):
+    project = copy_of(half_written, tmp_path / "killed")
+    assert here(project) == (0, "")
     assert md5s(project) == md5s(trained[0])
 
 
 @pytest.mark.slow
-def test_a_changed_parameter_after_a_kill_never_resumes(here, tmp_path):
+def test_a_changed_parameter_after_a_kill_never_resumes(here, half_written, tmp_path):
     changed = {"phase_defaults": {"fabric": {**LONGER["phase_defaults"]["fabric"], "loss": {"dice": 0.5}}}}
-    project = make_boxes(tmp_path / "killed", LONGER)
-    subprocess.run([sys.executable, "-c", HALF_WRITTEN], cwd=project, env=ENVIRONMENT)
-    assert checkpoints(project)
+    project = copy_of(half_written, tmp_path / "killed")
     write_params(project, changed)
     assert here(project)[0] == 0
     fresh = make_boxes(tmp_path / "fresh", changed)
@@ -182,9 +151,9 @@ def test_bytes_that_the_manifest_does_not_name_are_refused(here, tmp_path, name)
 
 
 @pytest.mark.slow
-def test_workers_do_not_change_the_weights(trained, tmp_path):
+def test_workers_do_not_change_the_weights(here, trained, tmp_path):
     project = make_boxes(tmp_path / "workers", {**LONGER, "machine": {"workers": 2}})
-    assert finetune(project).returncode == 0
+    assert here(project) == (0, "")
     assert md5s(project) == md5s(trained[0])
 
 

@@ -19,6 +19,7 @@ from tests.projects import ROOT
 
 DOCKERFILES = ("Dockerfile.cpu", "Dockerfile.cuda")
 LOCK = ROOT / "requirements" / "runtime.txt"
+WITH_PYTHON = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an activated environment
 BAKED = ("RETRACE_IMAGE", "RETRACE_LOCK_SHA256", "RETRACE_GIT_REVISION")
 
 
@@ -148,7 +149,7 @@ def test_readme_has_the_lines_of_the_containers_page():
 
 
 def entrypoint(*command, cwd="/", **env):
-    env = {"PATH": os.environ["PATH"], "RETRACE_LOCK_SHA256": "0" * 64, "HOME": "/nonexistent", **env}
+    env = {"PATH": WITH_PYTHON, "RETRACE_LOCK_SHA256": "0" * 64, "HOME": "/nonexistent", **env}
     script = ["sh", str(ROOT / "docker" / "entrypoint.sh"), *command]
     return subprocess.run(script, env=env, text=True, capture_output=True, cwd=cwd, stdin=subprocess.DEVNULL)
 
@@ -177,7 +178,7 @@ def programs(folder, *names):
     for name in names:
         (folder / name).write_text("#!/bin/sh\necho ran\n")
         (folder / name).chmod(0o755)
-    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+    return f"{folder}{os.pathsep}{WITH_PYTHON}"
 
 
 REFUSED = (

@@ -4,18 +4,17 @@ import json
 
 import pytest
 
-from tests.projects import make_project, out_hashes, run, tiny_params
+from tests.projects import copy_of, make_project, out_hashes, run, tiny_params
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def lanes(tmp_path_factory):
-    project = make_project(tmp_path_factory.mktemp("lanes") / "project", tiny_params("lanes"))
+def lanes(tmp_path_factory, finished_study):
+    project = copy_of(finished_study("lanes"), tmp_path_factory.mktemp("lanes") / "project")
     with open(project / "params.yaml", "a", encoding="utf-8") as stream:
         stream.write("# a comment that must survive -S\n")
     run(project, "git", "commit", "-qam", "a comment", check=True)
-    run(project, "dvc", "repro", check=True)
     return project
 
 

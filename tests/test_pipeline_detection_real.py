@@ -14,7 +14,7 @@ from tests.projects import ROOT, make_project, run, write_params
 
 pytestmark = pytest.mark.slow
 
-QUICK = {"evaluate": {"bootstrap": 100, "samples": 1}, "runtime": {"threads": 1}}
+QUICK = {"evaluate": {"bootstrap": 100, "samples": 1, "batch_size": 2}, "runtime": {"threads": 1}}
 YOLO = {"phase_defaults": {"ultralytics": {"hyperparameters": {"epochs": 1, "imgsz": 64, "batch": 16}}}}
 FASTER_RCNN = {
     "phase_defaults": {

@@ -11,27 +11,21 @@ from ruamel.yaml import YAML
 
 from stages.params import merge
 from stages.reporting.numbers import show
-from tests.projects import ROOT, make_project, run, tiny_params, write_params
+from tests.projects import ROOT, copy_of, make_project, run, write_params
 
 pytestmark = pytest.mark.slow
 VERDICTS = {"better", "no measurable difference", "worse"}
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
-def finished(folder, study, changes=None):
-    project = make_project(folder / "project", tiny_params(study, changes))
-    run(project, "dvc", "repro", check=True, env=ONE_THREAD)
-    return project
+@pytest.fixture
+def offroad(finished_study):
+    return finished_study("offroad")
 
 
-@pytest.fixture(scope="module")
-def offroad(tmp_path_factory):
-    return finished(tmp_path_factory.mktemp("offroad"), "offroad")
-
-
-@pytest.fixture(scope="module")
-def bdd100k(tmp_path_factory):
-    return finished(tmp_path_factory.mktemp("bdd100k"), "bdd100k")
+@pytest.fixture
+def bdd100k(finished_study):
+    return finished_study("bdd100k")
 
 
 def table(project, name):
@@ -54,6 +48,64 @@ def interval(node, format="fraction"):
     if node["low"] is None:
         return show(node["value"], format)
     return f"{show(node['value'], format)} [{show(node['low'], format)}, {show(node['high'], format)}]"
+
+
+# first what needs nothing that another file's tests make at the same time
+
+
+def test_camvid_through_the_three_unets(tmp_path, real_data):
+    """The worked example docs/examples/camvid_unets.yaml, shortened; its full run is on real street scenes as well."""
+    values = YAML(typ="safe", pure=True).load((ROOT / "docs/examples/camvid_unets.yaml").read_text())
+    small = {"input_size": [64, 96], "epochs": 1}
+    quick = {
+        "phase_defaults": {"fabric": small},
+        "phases": {"unet": {"epochs": 1, "model": {"width": 4}}, "unet_vgg11": {"epochs": 1}},
+        "evaluate": {"bootstrap": 100, "samples": 1, "batch_size": 2},
+        "runtime": {"threads": 1},
+    }
+    project = make_project(tmp_path / "project")
+    write_params(project, merge(values, quick))
+    shutil.copytree(real_data("camvid"), project / values["data"]["root"], dirs_exist_ok=True)
+    run(project, "dvc", "repro", check=True, env=ONE_THREAD)
+    summary = json.loads((project / "data/camvid_unets/splits/summary.json").read_text())
+    assert summary["moves"] == []  # the published split, as given
+    assert {tuple(sorted(leak["splits"])) for leak in summary["leaks"] if leak["kind"] == "group"} >= {("train", "val")}
+    assert [row["Phase"] for row in table(project, "models")] == ["unet", "unet_vgg11", "unet_efficientnet"]
+    assert metrics(project, "camvid_unets", "unet_vgg11")["splits"]["test"]["images"] > 0
+
+
+def test_bdd100k_compares_three_models(bdd100k):
+    rows = {row["Phase"]: row for row in table(bdd100k, "models")}
+    assert list(rows) == ["unet", "unet_vgg11", "unet_efficientnet"]
+    for phase, row in rows.items():
+        found = metrics(bdd100k, "bdd100k", phase)
+        val = found["splits"]["val"]
+        assert row["Parameters"] == f"{found['parameters']:,}"
+        assert row["mIoU, val"] == interval(val["mIoU"])
+        assert row["Mask file, mean"] == interval(val["masks"]["bytes_mean"], "size")
+        assert 0 < val["masks"]["bytes_total"] < 4 * 64 * 96
+        assert (row["Classes"], row["Classes predicted"]) == ("19", str(val["masks"]["classes_used"]))
+        speed = json.loads((bdd100k / f"logs/bdd100k/{phase}/speed.json").read_text())
+        assert row["Latency, ms"].startswith(show(speed["latency_ms"], "decimal"))
+        assert row["Images/s"] == show(speed["images_per_second"], "decimal")
+
+
+def test_bdd100k_quotes_the_published_figures(bdd100k):
+    rows = {row["Figure"]: row for row in table(bdd100k, "claims")}
+    loss = rows["best validation loss (3 epochs)"]
+    lowest = min(row["val_loss"] for row in history(bdd100k, "bdd100k", "unet"))
+    assert (loss["Claimed"], loss["Measured"]) == ("1.43", show(lowest, "loss"))
+    assert rows["parameters (31 M)"]["Claimed"] == "30,500,000 to 31,500,000"
+    video = rows.pop("video inference, frames/s on a CPU (5 frames)")
+    assert video["Claimed"] == "0.14" and video["Status"].startswith("not comparable (retrace predict times")
+    assert {row["Status"] for row in rows.values()} == {"not comparable (demo data)"}
+
+
+def test_bdd100k_official_layout_keeps_test_images_without_masks(bdd100k):
+    header = json.loads((bdd100k / "data/bdd100k/raw/dataset.json").read_text())
+    images = {source["split"]: (source["images"], source["labelled"]) for source in header["sources"]}
+    assert images["train"] == (10, 10) and images["val"] == (4, 4)
+    assert list(metrics(bdd100k, "bdd100k", "unet")["splits"]) == ["val"]
 
 
 def test_offroad_reads_the_raw_16_bit_ids(offroad):
@@ -127,17 +179,14 @@ def test_offroad_best_epoch_and_early_stopping(offroad):
 
 
 def test_offroad_four_phases_queued_as_experiments_train_nothing_again(offroad, tmp_path):
-    project = tmp_path / "project"
-    shutil.copytree(offroad, project, symlinks=True)
-    run(project, "git", "add", "-A", check=True)
-    run(project, "git", "commit", "-qm", "results", check=True)
+    project = copy_of(offroad, tmp_path / "project")
     phases = ["baseline", "head_only", "backbone", "aggressive"]
     run(project, "dvc", "exp", "run", "--queue", "-S", f"phase={','.join(phases)}", check=True)
     run(project, "dvc", "queue", "start", check=True, env=ONE_THREAD)
     rows = queue_rows(project)
     deadline = time.monotonic() + 600
     while not all(status in ("Success", "Failed") for _, status in rows) and time.monotonic() < deadline:
-        time.sleep(2)
+        time.sleep(0.5)
         rows = queue_rows(project)
     assert [status for _, status in rows] == ["Success"] * 4
     for name, _ in rows:
@@ -157,58 +206,3 @@ def queue_rows(project):
     lines = run(project, "dvc", "queue", "status", check=True).stdout.splitlines()[1:]
     rows = [line.split() for line in lines if line and not line.startswith("Worker")]
     return [(row[1], row[-1]) for row in rows]
-
-
-def test_bdd100k_compares_three_models(bdd100k):
-    rows = {row["Phase"]: row for row in table(bdd100k, "models")}
-    assert list(rows) == ["unet", "unet_vgg11", "unet_efficientnet"]
-    for phase, row in rows.items():
-        found = metrics(bdd100k, "bdd100k", phase)
-        val = found["splits"]["val"]
-        assert row["Parameters"] == f"{found['parameters']:,}"
-        assert row["mIoU, val"] == interval(val["mIoU"])
-        assert row["Mask file, mean"] == interval(val["masks"]["bytes_mean"], "size")
-        assert 0 < val["masks"]["bytes_total"] < 4 * 64 * 96
-        assert (row["Classes"], row["Classes predicted"]) == ("19", str(val["masks"]["classes_used"]))
-        speed = json.loads((bdd100k / f"logs/bdd100k/{phase}/speed.json").read_text())
-        assert row["Latency, ms"].startswith(show(speed["latency_ms"], "decimal"))
-        assert row["Images/s"] == show(speed["images_per_second"], "decimal")
-
-
-def test_bdd100k_quotes_the_published_figures(bdd100k):
-    rows = {row["Figure"]: row for row in table(bdd100k, "claims")}
-    loss = rows["best validation loss (3 epochs)"]
-    lowest = min(row["val_loss"] for row in history(bdd100k, "bdd100k", "unet"))
-    assert (loss["Claimed"], loss["Measured"]) == ("1.43", show(lowest, "loss"))
-    assert rows["parameters (31 M)"]["Claimed"] == "30,500,000 to 31,500,000"
-    video = rows.pop("video inference, frames/s on a CPU (5 frames)")
-    assert video["Claimed"] == "0.14" and video["Status"].startswith("not comparable (retrace predict times")
-    assert {row["Status"] for row in rows.values()} == {"not comparable (demo data)"}
-
-
-def test_bdd100k_official_layout_keeps_test_images_without_masks(bdd100k):
-    header = json.loads((bdd100k / "data/bdd100k/raw/dataset.json").read_text())
-    images = {source["split"]: (source["images"], source["labelled"]) for source in header["sources"]}
-    assert images["train"] == (10, 10) and images["val"] == (4, 4)
-    assert list(metrics(bdd100k, "bdd100k", "unet")["splits"]) == ["val"]
-
-
-def test_camvid_through_the_three_unets(tmp_path, real_data):
-    """The worked example docs/examples/camvid_unets.yaml, shortened; its full run is on real street scenes as well."""
-    values = YAML(typ="safe", pure=True).load((ROOT / "docs/examples/camvid_unets.yaml").read_text())
-    small = {"input_size": [64, 96], "epochs": 1}
-    quick = {
-        "phase_defaults": {"fabric": small},
-        "phases": {"unet": {"epochs": 1, "model": {"width": 4}}, "unet_vgg11": {"epochs": 1}},
-        "evaluate": {"bootstrap": 100, "samples": 1},
-        "runtime": {"threads": 1},
-    }
-    project = make_project(tmp_path / "project")
-    write_params(project, merge(values, quick))
-    shutil.copytree(real_data("camvid"), project / values["data"]["root"], dirs_exist_ok=True)
-    run(project, "dvc", "repro", check=True, env=ONE_THREAD)
-    summary = json.loads((project / "data/camvid_unets/splits/summary.json").read_text())
-    assert summary["moves"] == []  # the published split, as given
-    assert {tuple(sorted(leak["splits"])) for leak in summary["leaks"] if leak["kind"] == "group"} >= {("train", "val")}
-    assert [row["Phase"] for row in table(project, "models")] == ["unet", "unet_vgg11", "unet_efficientnet"]
-    assert metrics(project, "camvid_unets", "unet_vgg11")["splits"]["test"]["images"] > 0

@@ -11,7 +11,7 @@ import pytest
 from stages.models.build import build
 from stages.models.weights import save_model
 from stages.params import parse
-from tests.projects import run, tiny_params, write_params
+from tests.projects import environment, run, tiny_params, write_params
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +43,19 @@ def clip(path, frames=9):
     return path
 
 
-def predict(project, *arguments):
-    from tests.projects import ROOT
+def process(project, *arguments):
+    """As a user starts it."""
+    return run(project, "python", "-m", "stages.cli", "predict", *map(str, arguments), env=environment())
 
-    return run(project, "python", "-m", "stages.cli", "predict", *map(str, arguments), env={"PYTHONPATH": str(ROOT)})
+
+@pytest.fixture
+def predict(retrace):
+    return lambda project, *arguments: retrace(project, "predict", *arguments)
 
 
 def test_an_image_gives_its_four_files(project, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), picture(0))
-    result = predict(project, tmp_path / "a.png", "-o", tmp_path / "out")
+    result = process(project, tmp_path / "a.png", "-o", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     mask = cv2.imread(str(tmp_path / "out" / "a_mask.png"), cv2.IMREAD_UNCHANGED)
     assert mask.shape == (48, 80)
@@ -62,7 +66,7 @@ def test_an_image_gives_its_four_files(project, tmp_path):
     assert "decode" in result.stdout and "model" in result.stdout and "write" in result.stdout
 
 
-def test_a_video_every_third_frame_and_an_annotated_clip(project, tmp_path):
+def test_a_video_every_third_frame_and_an_annotated_clip(predict, project, tmp_path):
     result = predict(project, clip(tmp_path / "drive.mp4"), "--every", 3, "-o", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     masks = sorted(path.name for path in (tmp_path / "out").glob("*_mask.png"))
@@ -72,13 +76,13 @@ def test_a_video_every_third_frame_and_an_annotated_clip(project, tmp_path):
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["frames"] == 3
 
 
-def test_max_frames_stops_early(project, tmp_path):
+def test_max_frames_stops_early(predict, project, tmp_path):
     result = predict(project, clip(tmp_path / "drive.mp4"), "--max-frames", 2, "-o", tmp_path / "out")
     assert result.returncode == 0
     assert len(list((tmp_path / "out").glob("*_mask.png"))) == 2
 
 
-def test_a_damaged_image_is_named_and_the_others_are_kept(project, tmp_path):
+def test_a_damaged_image_is_named_and_the_others_are_kept(predict, project, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     cv2.imwrite(str(folder / "a.png"), picture(0))
@@ -91,7 +95,7 @@ def test_a_damaged_image_is_named_and_the_others_are_kept(project, tmp_path):
     assert (tmp_path / "out" / "c_mask.png").is_file()
 
 
-def test_a_clip_that_breaks_off_keeps_its_frames(project, tmp_path):
+def test_a_clip_that_breaks_off_keeps_its_frames(predict, project, tmp_path):
     whole = clip(tmp_path / "whole.avi", 40)
     content = whole.read_bytes()
     (tmp_path / "cut.avi").write_bytes(content[: len(content) * 2 // 3])
@@ -106,7 +110,7 @@ def test_a_damaged_clip_is_said_by_us_alone(project, tmp_path):
     content = bytearray(clip(tmp_path / "whole.mp4", 40).read_bytes())
     content[2000:9000] = bytes(7000)
     (tmp_path / "bad.mp4").write_bytes(content)
-    result = predict(project, tmp_path / "bad.mp4", "-o", tmp_path / "out")
+    result = process(project, tmp_path / "bad.mp4", "-o", tmp_path / "out")
     assert not [line for line in result.stderr.splitlines() if " @ 0x" in line or line.startswith("[")]
 
 
@@ -117,7 +121,7 @@ def test_a_damaged_clip_is_said_by_us_alone(project, tmp_path):
         ("x.txt", b"hello", "neither an image nor a video"),
     ],
 )
-def test_what_cannot_be_read_is_one_clear_line(project, tmp_path, name, content, part):
+def test_what_cannot_be_read_is_one_clear_line(predict, project, tmp_path, name, content, part):
     (tmp_path / name).write_bytes(content)
     result = predict(project, tmp_path / name, "-o", tmp_path / "out")
     assert result.returncode == 1
@@ -125,7 +129,7 @@ def test_what_cannot_be_read_is_one_clear_line(project, tmp_path, name, content,
     assert "Traceback" not in result.stderr
 
 
-def test_unknown_phase_and_missing_source(project, tmp_path):
+def test_unknown_phase_and_missing_source(predict, project, tmp_path):
     result = predict(project, tmp_path / "none.jpg", "-o", tmp_path / "out")
     assert result.returncode == 1 and "no such file or folder" in result.stderr
     cv2.imwrite(str(tmp_path / "a.png"), picture(0))
@@ -133,7 +137,7 @@ def test_unknown_phase_and_missing_source(project, tmp_path):
     assert result.returncode == 1 and "allowed: baseline, mae_ohem" in result.stderr
 
 
-def test_pictures_of_one_name_keep_their_results_apart(project, tmp_path):
+def test_pictures_of_one_name_keep_their_results_apart(predict, project, tmp_path):
     names = ("a.jpg", "a.png", "A.bmp", "sub/b.jpg", "sub__b.jpg", "c.jpg", "d" * 240 + ".png")
     for seed, name in enumerate(names):
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +153,7 @@ def test_pictures_of_one_name_keep_their_results_apart(project, tmp_path):
     assert len(some) == 4 and some < made  # the same names, whatever else is taken
 
 
-def test_a_second_run_replaces_the_first_and_nothing_else(project, tmp_path):
+def test_a_second_run_replaces_the_first_and_nothing_else(predict, project, tmp_path):
     out = tmp_path / "out"
     assert predict(project, clip(tmp_path / "drive.mp4"), "-o", out).returncode == 0
     (out / "notes.txt").write_text("mine")
@@ -160,7 +164,7 @@ def test_a_second_run_replaces_the_first_and_nothing_else(project, tmp_path):
     assert (out / "notes.txt").read_text() == "mine"
 
 
-def test_folders_that_cannot_take_results_are_one_line(project, tmp_path):
+def test_folders_that_cannot_take_results_are_one_line(predict, project, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), picture(0))
     (tmp_path / "file").write_text("x")
     (tmp_path / "photos").mkdir()
@@ -184,7 +188,7 @@ def test_folders_that_cannot_take_results_are_one_line(project, tmp_path):
     assert result.returncode == 1 and "earlier results there are replaced; give another folder" in result.stderr
 
 
-def test_weights_for_other_classes_are_refused_before_anything_is_written(project, tmp_path):
+def test_weights_for_other_classes_are_refused_before_anything_is_written(predict, project, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), picture(0))
     shutil.copytree(project, tmp_path / "project")
     path = tmp_path / "project" / "models/lanes/mae_ohem/model.json"
@@ -198,7 +202,7 @@ def test_weights_for_other_classes_are_refused_before_anything_is_written(projec
 
 
 @pytest.mark.slow
-def test_a_real_dash_cam_clip(project, tmp_path, real_data):
+def test_a_real_dash_cam_clip(predict, project, tmp_path, real_data):
     source = real_data("carnd_video") / "test_videos" / "solidWhiteRight.mp4"
     result = predict(project, source, "--every", 50, "-o", tmp_path / "out")
     assert result.returncode == 0, result.stderr

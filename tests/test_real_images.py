@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 QUICK = {
     "pretrain": {"mae": {"epochs": 1, "input_size": [64, 64], "decoder_dim": 32}},
     "phase_defaults": {"fabric": {"epochs": 1, "input_size": [64, 96]}},
-    "evaluate": {"bootstrap": 100, "samples": 1},
+    "evaluate": {"bootstrap": 100, "samples": 1, "batch_size": 2},
 }
 
 

@@ -61,7 +61,7 @@ def cost(problem, target):
     return int(moved.sum()), int((moved & (problem.given != TRAIN)).sum())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(problems())
 def test_moves_as_few_images_as_the_best_of_all_assignments(problem):
     best = min((cost(problem, t) for t in allowed_targets(problem) if feasible(problem, t)), default=None)
@@ -76,7 +76,7 @@ def test_moves_as_few_images_as_the_best_of_all_assignments(problem):
     assert cost(problem, target) == best
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(problems())
 def test_shortfalls_add_up_to_the_least_that_any_assignment_misses(problem):
     try:

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -26,9 +25,9 @@ from stages.reporting.numbers import Ledger, Num, recheck, show
 from stages.reporting.provenance import hardware
 from stages.reporting.render import html
 from tests.fixtures_metrics import LANES, PLATES, build, write
+from tests.projects import environment
 
 MEGABYTE = 1_000_000
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +65,7 @@ def copied(folder, target, monkeypatch, params):
 
 def test_a_report_of_results_from_a_cpu_loads_no_torch(lanes):
     code = "import sys; from stages.report import main; main(); print('torch' in sys.modules)"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
     assert run.stdout.splitlines()[-1] == "False"
 
 

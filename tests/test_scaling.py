@@ -33,9 +33,9 @@ from stages.training import checkpoints, detection, segmentation
 from stages.training.launch import spread
 from tests.fixtures_detection import make_shapes
 from tests.fixtures_training import make_boxes, only_progress, without_progress, write_params
+from tests.projects import environment
 from tests.two_processes import both, history, md5s, one_thread  # noqa: F401
 
-ROOT = Path(__file__).parent.parent
 PHASE = {"phase_defaults": {"fabric": {"epochs": 4, "batch_size": 4, "ema": 0.9, "accumulate": 2, "patience": 5}}}
 TWO = {"machine": {"devices": 2}}
 MESSAGE = re.compile(r"^error: .*$", re.M)
@@ -220,11 +220,6 @@ def test_what_is_refused_before_anything_starts(monkeypatch):
 
 
 # --- started as a user starts it --------------------------------------------------------------------------------------
-
-
-def environment():
-    folder = Path(sys.executable).parent
-    return {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
 
 @pytest.mark.slow

@@ -15,7 +15,8 @@ from stages import finetune, pretrain
 from stages.errors import STARTED_HERE
 from stages.training import processes
 from tests.fixtures_training import make_boxes, write_params
-from tests.test_scaling import MESSAGE, PHASE, ROOT, TWO, environment
+from tests.projects import ROOT, environment
+from tests.test_scaling import MESSAGE, PHASE, TWO
 from tests.two_processes import both, one_thread  # noqa: F401
 
 

@@ -21,7 +21,8 @@ from stages.training.checkpoints import Scratch
 from stages.training.yolo_share import Shares, share_of
 from tests.fixtures_detection import CLASSES, make_shapes
 from tests.fixtures_training import only_progress
-from tests.test_scaling import MESSAGE, TWO, environment
+from tests.projects import environment
+from tests.test_scaling import MESSAGE, TWO
 from tests.two_processes import both, history, md5s, one_thread  # noqa: F401
 
 ultralytics()

@@ -35,7 +35,9 @@ def sha256(path):
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    """A working folder whose parent is this test's own, too: what escapes from it is looked for there."""
+    (tmp_path / "working").mkdir()
+    monkeypatch.chdir(tmp_path / "working")
 
 
 @pytest.mark.parametrize("suffix", [".zip", *COMPRESSION])

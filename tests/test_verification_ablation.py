@@ -13,8 +13,8 @@ from stages.errors import UserError
 from stages.params import parse
 from stages.reporting.numbers import Ledger, plain
 from stages.verification import ablation
-from tests.projects import ROOT, run
-from tests.verified import commit, edit, flip
+from tests.projects import ROOT, commit, run
+from tests.verified import edit, flip
 
 REPORT = "reports/offroad-ablation"
 GIT = ["git", "-C", str(ROOT), "ls-files", "--error-unmatch", f"{REPORT}/ablation.json"]

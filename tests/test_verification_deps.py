@@ -8,8 +8,7 @@ import pytest
 from stages.sums import Cache, digest, listing
 from stages.verification.deps import check
 from stages.verification.records import Record, contradictions, from_lock
-from tests.projects import run
-from tests.verified import commit
+from tests.projects import commit, run
 
 RAW, METRICS = "data/lanes/raw", "metrics/lanes"
 

@@ -9,17 +9,18 @@ import yaml
 
 from stages.errors import UserError
 from stages.sums import Cache, listing
-from tests.projects import run, tiny_params
-from tests.verified import STATED, commit, committed_project, copy_of, edit, flip, retrace, smallest
+from tests.projects import commit, committed_run, copy_of, run, tiny_params
+from tests.verified import STATED, as_process, edit, flip, smallest
 
 pytestmark = pytest.mark.slow
 WEIGHTS = "models/lanes/baseline/weights.safetensors"
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results(tmp_path_factory, finished_study):
     """A project whose study ran and whose results are committed."""
-    return committed_project(tmp_path_factory.mktemp("verified") / "project", smallest([STATED]))
+    target = tmp_path_factory.mktemp("verified") / "project"
+    return committed_run(target, smallest([STATED]), cache=finished_study("lanes"))
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def tampered(results, tmp_path):
 
 
 def test_what_is_committed_comes_out_again(results, tmp_path):
-    done = retrace(results, "verify", temporary=tmp_path)
+    done = as_process(results, "verify", temporary=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "verified: bit-identical" in done.stdout
     assert not list(tmp_path.glob("retrace-verify-*"))
@@ -55,10 +56,10 @@ def test_an_md5_that_was_edited_everywhere_is_found_by_the_rerun(tampered, tmp_p
     other = tiny_params("slopes")
     (tampered / "params.yaml").write_text(yaml.safe_dump(other, sort_keys=False))
     commit(tampered, "another study is active, and an md5 is not what it was")
-    quick = retrace(tampered, "verify", "--study", "lanes", "--no-rerun")
+    quick = as_process(tampered, "verify", "--study", "lanes", "--no-rerun", temporary=tmp_path)
     assert quick.returncode == 0, quick.stdout + quick.stderr
     assert "recorded in reports/lanes/provenance.json" in quick.stdout
-    done = retrace(tampered, "verify", "--study", "lanes", "--data-from-cache", temporary=tmp_path)
+    done = as_process(tampered, "verify", "--study", "lanes", "--data-from-cache", temporary=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert re.search(r"^finetune@baseline +models/lanes/baseline +01234567 +\w{8} +DIFFERENT", done.stdout, re.M)
     assert re.search(r"^evaluate@baseline +metrics/lanes/baseline +(\w{8}) +\1 +same", done.stdout, re.M)
@@ -67,7 +68,7 @@ def test_an_md5_that_was_edited_everywhere_is_found_by_the_rerun(tampered, tmp_p
     assert kept.parent == tmp_path and (kept / "clone" / WEIGHTS).is_file()
 
 
-def test_nothing_is_wrong_before_tampering(results):
+def test_nothing_is_wrong_before_tampering(retrace, results):
     done = retrace(results, "verify", "--no-rerun")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "nothing was rerun" in done.stdout
@@ -77,7 +78,7 @@ def test_nothing_is_wrong_before_tampering(results):
     assert "not compared" not in done.stdout
 
 
-def test_a_fresh_clone_says_what_it_could_not_look_at(results, tmp_path):
+def test_a_fresh_clone_says_what_it_could_not_look_at(retrace, results, tmp_path):
     run(results, "git", "clone", "-q", str(results), str(tmp_path / "fresh"), check=True)
     done = retrace(tmp_path / "fresh", "verify", "--no-rerun")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -90,7 +91,7 @@ def test_a_fresh_clone_says_what_it_could_not_look_at(results, tmp_path):
     assert re.search(r"deps not compared: .*models/lanes", done.stdout)
 
 
-def test_a_result_that_git_kept_and_no_longer_holds_is_named(tampered):
+def test_a_result_that_git_kept_and_no_longer_holds_is_named(retrace, tampered):
     run(tampered, "git", "rm", "-q", "metrics.json", check=True)
     commit(tampered, "who needs it")
     done = retrace(tampered, "verify", "--no-rerun")
@@ -98,13 +99,13 @@ def test_a_result_that_git_kept_and_no_longer_holds_is_named(tampered):
     assert "the commit does not hold it" in done.stderr
 
 
-def test_one_flipped_byte_in_the_weights_is_named(tampered):
+def test_one_flipped_byte_in_the_weights_is_named(retrace, tampered):
     flip(tampered / WEIGHTS)
     done = retrace(tampered, "verify")
     assert done.returncode == 1 and WEIGHTS in done.stderr and "rerunning" not in done.stdout
 
 
-def test_one_flipped_byte_in_the_cache_is_named(tampered):
+def test_one_flipped_byte_in_the_cache_is_named(retrace, tampered):
     md5 = listing(tampered / "models/lanes/baseline")["weights.safetensors"]
     flip(Cache(tampered / ".dvc/cache").path(md5))
     done = retrace(tampered, "verify")
@@ -112,7 +113,7 @@ def test_one_flipped_byte_in_the_cache_is_named(tampered):
 
 
 @pytest.mark.parametrize("page", ["report.md", "report.html"])
-def test_one_edited_number_in_a_committed_report_is_named(tampered, page):
+def test_one_edited_number_in_a_committed_report_is_named(retrace, tampered, page):
     path = tampered / "reports/lanes" / page
     number = re.search(r"\b0\.\d{3}\b", path.read_text())[0]
     edit(path, number, "0.999")
@@ -122,7 +123,7 @@ def test_one_edited_number_in_a_committed_report_is_named(tampered, page):
     assert any(page in line and "0.999" in line and number in line for line in done.stderr.splitlines()), done.stderr
 
 
-def test_one_changed_package_version_is_named_before_anything_runs(tampered):
+def test_one_changed_package_version_is_named_before_anything_runs(retrace, tampered):
     path = tampered / "requirements/runtime.txt"
     path.write_text(re.sub(r"(?m)^numpy==\S+", "numpy==1.0.0", path.read_text()))
     commit(tampered, "another lock")
@@ -131,7 +132,7 @@ def test_one_changed_package_version_is_named_before_anything_runs(tampered):
     assert "torch" not in done.stderr and "rerunning" not in done.stdout
 
 
-def test_one_edited_md5_in_the_lock_is_named(tampered):
+def test_one_edited_md5_in_the_lock_is_named(retrace, tampered):
     path = tampered / "dvc.lock"
     md5 = yaml.safe_load(path.read_text())["stages"]["finetune@baseline"]["outs"][0]["md5"]
     path.write_text(path.read_text().replace(md5, "f" * 32 + ".dir"))
@@ -153,7 +154,7 @@ def test_one_edited_md5_in_the_lock_is_named(tampered):
         ("report", "models/lanes"),
     ],
 )
-def test_one_edited_md5_of_a_dep_is_named(tampered, stage, dep):
+def test_one_edited_md5_of_a_dep_is_named(retrace, tampered, stage, dep):
     """A dep may be an out itself or a file in one (data/lanes/raw/manifest.jsonl)."""
     path = tampered / "dvc.lock"
     lock = yaml.safe_load(path.read_text())
@@ -169,7 +170,7 @@ def test_one_edited_md5_of_a_dep_is_named(tampered, stage, dep):
 
 def test_a_missing_cache_is_named_and_no_clone_is_kept(tampered, tmp_path):
     shutil.rmtree(tampered / ".dvc/cache")
-    done = retrace(tampered, "verify", "--data-from-cache", temporary=tmp_path / "copy")
+    done = as_process(tampered, "verify", "--data-from-cache", temporary=tmp_path / "copy")
     assert done.returncode == 1 and "data/lanes/raw: " in done.stderr and "`dvc pull data/lanes/raw`" in done.stderr
     assert "is kept" not in done.stderr and not list((tmp_path / "copy").glob("retrace-verify-*"))
 
@@ -178,13 +179,13 @@ def test_a_missing_cache_is_named_and_no_clone_is_kept(tampered, tmp_path):
 def test_a_file_that_is_gone_is_named_by_its_path_in_the_project(tampered, tmp_path, name):
     run(tampered, "git", "rm", "-q", name, check=True)
     commit(tampered, "gone")
-    done = retrace(tampered, "verify", "--no-rerun", temporary=tmp_path)
+    done = as_process(tampered, "verify", "--no-rerun", temporary=tmp_path)
     assert (
         done.returncode == 1 and f"{name}: no such file" in done.stderr and str(tmp_path / "retrace") not in done.stderr
     )
 
 
-def test_commits_and_studies_that_do_not_exist_are_named(results):
+def test_commits_and_studies_that_do_not_exist_are_named(retrace, results):
     done = retrace(results, "verify", "--rev", "nowhere")
     assert done.returncode == 1 and "'nowhere': no such commit" in done.stderr
     done = retrace(results, "verify", "--study", "nothing")

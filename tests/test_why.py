@@ -19,7 +19,7 @@ from stages.reporting.numbers import show
 from stages.sums import md5_of
 from stages.verification.trace import find
 from tests.fixtures_metrics import build
-from tests.projects import run
+from tests.projects import environment, run
 
 
 @pytest.fixture(scope="module")
@@ -236,9 +236,7 @@ def test_a_damaged_metrics_file_is_one_message_too(project, text):
 
 def test_the_command_exits_1_without_a_traceback(tmp_path):
     (tmp_path / "dvc.yaml").write_text("")  # a project, without a report
-    done = run(
-        tmp_path, "python", "-m", "stages.cli", "why", "0.5", env={"PYTHONPATH": str(Path(__file__).parent.parent)}
-    )
+    done = run(tmp_path, "python", "-m", "stages.cli", "why", "0.5", env=environment())
     assert done.returncode == 1 and "no report here" in done.stderr and "Traceback" not in done.stderr
 
 

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import pickle
-import random
 import shutil
 import socket
 import subprocess
@@ -29,14 +28,15 @@ from stages.models.yolo import OFF, ultralytics
 from stages.training.checkpoints import Scratch
 from tests.fixtures_detection import CLASSES, HYPERPARAMETERS, make_shapes, write_params
 from tests.fixtures_training import only_progress, without_progress
+from tests.forked import killed_at_any_moment
+from tests.projects import ROOT, environment
 
 ultralytics()
 
 from ultralytics.utils import SETTINGS  # noqa: E402
 from ultralytics.utils.callbacks.base import default_callbacks  # noqa: E402
 
-ROOT = Path(__file__).parent.parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = environment()
 LEARNS = {"epochs": 12, "lr0": 0.01, "nbs": 2, "warmup_bias_lr": 0.0, "mosaic": 0.0, "mixup": 0.0, "close_mosaic": 0}
 
 
@@ -195,23 +195,10 @@ def test_changed_settings_never_resume(here, stops_after, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_ends_the_same(trained, tmp_path):
+def test_killed_at_any_moment_it_ends_the_same(here, trained, tmp_path):
     project = make_shapes(tmp_path / "killed")
-    command = [sys.executable, "-m", "stages.finetune", "yolo"]
-    resumed = 0
-    for _ in range(3):
-        process = subprocess.Popen(command, cwd=project, env=ENVIRONMENT)
-        before, started = len(list(project.glob(".retrace/scratch/shapes/*/*.ckpt"))), time.monotonic()
-        while process.poll() is None and time.monotonic() - started < 60:
-            if len(list(project.glob(".retrace/scratch/shapes/*/*.ckpt"))) > before:
-                break
-            time.sleep(0.01)
-        time.sleep(random.uniform(0, 0.3))
-        process.kill()
-        process.wait()
-        resumed += bool(list(project.glob(".retrace/scratch/shapes/*/*.ckpt")))
-    assert resumed
-    assert subprocess.run(command, cwd=project, env=ENVIRONMENT).returncode == 0
+    assert killed_at_any_moment(project, main, "yolo")
+    assert here(project) == (0, "")
     assert md5s(project) == md5s(trained[0])
 
 

@@ -1,13 +1,10 @@
 """The smallest study with committed results, for the tests of `retrace verify` and `retrace why`."""
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
-from tests.projects import make_project, run, tiny_params
+from tests.projects import run, tiny_params
 
-THREADS = {"OMP_NUM_THREADS": "1"}
 STATED = {"metric": "mIoU", "split": "test", "value": 0.25, "tolerance": 0.2, "seeds": [17, 18]}
 
 
@@ -21,29 +18,9 @@ def smallest(expected: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     return values
 
 
-def commit(project: Path, why: str) -> None:
-    """Commit everything that Git sees."""
-    run(project, "git", "add", "-A", check=True)
-    run(project, "git", "commit", "-qm", why, check=True)
-
-
-def committed_project(target: Path, values: dict[str, Any]) -> Path:
-    """A copy of this project in which the study was run and its results are committed."""
-    project = make_project(target, values)
-    run(project, "dvc", "repro", env=THREADS, check=True)
-    commit(project, "results")
-    return project
-
-
-def copy_of(project: Path, target: Path) -> Path:
-    """A second copy with history and cache, to be tampered with."""
-    shutil.copytree(project, target, symlinks=True)
-    return target
-
-
-def retrace(project: Path, *words: str, temporary: Path | None = None):
-    """Run the command of this project in a process of its own, 80 columns wide."""
-    env = {**THREADS, "COLUMNS": "80", "TMPDIR": str(temporary or os.environ.get("TMPDIR", "/tmp"))}
+def as_process(project: Path, *words: str, temporary: Path):
+    """Run the command of this project in a process of its own, 80 columns wide, with `temporary` as its TMPDIR."""
+    env = {"COLUMNS": "80", "TMPDIR": str(temporary)}
     return run(project, "python", "-m", "stages.cli", *words, env=env)
 
 
