@@ -206,6 +206,9 @@ def test_that_build_would_take_an_unlocked_setuptools_with_uvs_defaults(fresh, t
 def test_no_other_package_is_ever_built(fresh, tmp_path):
     place, run = fresh
     address, text = offer_a_package_to_build(tmp_path, "other-package")
+    ours = tmp_path / "ours.txt"  # setuptools is there: the package could be built
+    ours.write_text("setuptools==" + text.read_text().partition("setuptools==")[2])
+    assert run("locks", ours, index=address).returncode == 0
     done = run("locks", text, index=address)
     assert done.returncode != 0 and "other-package" in done.stderr
     assert not list(place.glob("lib/python*/site-packages/built_with.py"))
