@@ -207,7 +207,7 @@ def inside(kind: str, module: str, *arguments: str) -> None:
 
     if kind == "free":
         torch.use_deterministic_algorithms = lambda *_, **__: None  # type: ignore[assignment]
-        seeds.make_deterministic = torch.set_num_threads  # type: ignore[assignment]
+        seeds.make_deterministic = lambda runtime: torch.set_num_threads(runtime.threads)
         torch.backends.cudnn.benchmark = True
     if module in ("stages.pretrain", "stages.finetune"):
         from stages.training import loop, yolo

@@ -7,7 +7,10 @@ epoch a turn, sides alternating:
 - retrace: `train_one_epoch` on the loader of the phase, as `finetune` calls it;
 - usual loop: torchvision-references style (`benchmarks.peers`): decode and transform in a DataLoader with two workers,
   contiguous tensors, `loss.item()` every step;
-- retrace, bfloat16: the same as retrace with `precision: bf16-mixed`.
+- retrace, bfloat16: the same as retrace with `precision: bf16-mixed`; native numerics only.
+
+`RETRACE_NUMERICS=native` before the command lets every side use the processor's fastest kernels; without it all sides
+compute what `runtime.numerics: portable` allows.
 
 For YOLO the sides are two commands: `python -m stages.finetune` and Ultralytics' own `yolo train`.
 """
@@ -24,6 +27,7 @@ import torch
 from benchmarks.harness import RESULTS, alternate, arguments, own_process, rates, save
 from benchmarks.peers import references_detection, references_segmentation, yolo_command
 from benchmarks.project import parameters, project, run
+from stages import numerics
 from stages.allocator import keep_freed_memory
 from stages.dataset.manifest import read_manifest
 from stages.dataset.splits import read_list
@@ -46,7 +50,10 @@ STUDIES = {  # study and phase whose model is timed
     "U-Net/ConvNeXt-V2-atto": ("lanes", "baseline"),
     "Faster R-CNN-MobileNetV3": ("plates", "mobilenet"),
 }
-SIDES = {"limit": "32-true", "retrace": "32-true", "usual loop": "32-true", "retrace, bfloat16": "bf16-mixed"}
+SIDES = {"limit": "32-true", "retrace": "32-true", "usual loop": "32-true"}
+if not numerics.is_portable():
+    SIDES["retrace, bfloat16"] = "bf16-mixed"
+NUMERICS = "portable" if numerics.is_portable() else "native"
 YOLO = "YOLO11n (whole command)"
 Epoch = Callable[[], None]
 
@@ -70,7 +77,7 @@ def settings(study: str, phase: str, images: int, size: tuple[int, int], threads
             "rebalance": {"min_val_instances": 0, "min_test_instances": 0},
             "phase_defaults": {"fabric": fabric},
             "phases": {"aggressive": {"augment": {"crop": 0}}} if study == "offroad" else {},
-            "runtime": {"threads": threads},
+            "runtime": {"threads": threads, "numerics": NUMERICS},
             "machine": {"device": "cpu", "workers": 0},
         },
     )
@@ -154,7 +161,7 @@ def compare_yolo(options: Any) -> dict[str, Any]:
             "phases": {
                 "baseline": {"hyperparameters": {"epochs": epochs, "imgsz": 192, "batch": BATCH, "patience": 50}}
             },
-            "runtime": {"threads": options.threads},
+            "runtime": {"threads": options.threads, "numerics": NUMERICS},
             "machine": {"device": "cpu", "workers": 0},
         },
     )
@@ -188,6 +195,7 @@ def main() -> None:
             row["to_limit"] = medians["retrace"] / medians["limit"]
     how = {
         "threads": options.threads,
+        "numerics": NUMERICS,
         "batch": BATCH,
         "size": SIZE,
         "images": IMAGES,
