@@ -162,7 +162,7 @@ def _environment(document: dict[str, Any]) -> Bullets:
         (
             (f"Python {document['python']}; {document['lock']['file']}, sha256 {document['lock']['sha256']}",),
             (packages,),
-            (f"device {devices}, {document['threads']} CPU threads, {document['numerics']} numerics",),
+            (f"device {devices}, {document['threads']} CPU threads, {document.get('numerics', 'native')} numerics",),
             (f"seed {document['seed']}",),
         )
     )

@@ -16,7 +16,7 @@ def origin(inputs: Inputs, document: dict[str, Any]) -> Table:
     if git["dirty"]:
         listed = ", ".join(changed_files[:8]) + (" ..." if len(changed_files) > 8 else "")
         state = f" with uncommitted changes: {listed}"
-    lock = document["lock"]
+    lock, numerics = document["lock"], document.get("numerics", "native")  # records from before were native
     rows = (
         (cell("Git commit"), Cell((commit + state,), "warn" if git["dirty"] else "hash")),
         (cell("environment lock"), cell(f"{lock['file']}, sha256 {lock['sha256'] or 'not there'}", tone="hash")),
@@ -25,7 +25,7 @@ def origin(inputs: Inputs, document: dict[str, Any]) -> Table:
         (cell("Python, system"), cell(f"{document['python']}, {document['platform']}")),
         (
             cell("device, CPU threads, numerics"),
-            cell(f"{', '.join(document['devices']) or 'not recorded'}, {document['threads']}, {document['numerics']}"),
+            cell(f"{', '.join(document['devices']) or 'not recorded'}, {document['threads']}, {numerics}"),
         ),
         *_processes(document.get("processes", {})),
         (cell("seed"), cell(str(document["seed"]))),
