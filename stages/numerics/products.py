@@ -1,7 +1,7 @@
 """Matrix products of float32 on a CPU by oneDNN, as the convolutions are, in place of MKL's.
 
-MKL gives the same bits on AMD and Intel processors only in its compatible mode, which does without AVX2 and takes two
-to eight times as long. oneDNN's AVX2 kernels add up in one order on all of them (docs/numerics.md). Linear layers and
+MKL gives the same bits on AMD and Intel processors only in its compatible mode, which does without AVX2 and takes
+several times as long. oneDNN's AVX2 kernels add up in one order on all of them (docs/numerics.md). Linear layers and
 their gradients come down to these two operations; gradients stay PyTorch's formulas.
 """
 
