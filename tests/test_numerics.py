@@ -60,7 +60,10 @@ def test_native_numerics_leave_the_choice_to_the_libraries(tmp_path, text):
 
 
 @needs_avx2
-@pytest.mark.parametrize("text", ["runtime: {threads: 2}\n", "# numerics: native\n", "\x00", "numerics: portable\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["runtime: {threads: 2}\n", "# numerics: native\n", "note: of numerics: native\n", "\x00", "numerics: portable\n"],
+)
 def test_portable_numerics_hold_where_native_is_not_asked_for(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text)
     assert "'MKL_CBWR': 'COMPATIBLE'" in python(SHOW, tmp_path, MKL_CBWR="AVX2")

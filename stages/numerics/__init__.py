@@ -69,7 +69,8 @@ def declared(file: Path = Path("params.yaml")) -> Numerics:
         text = file.read_text(encoding="utf-8")
     except (OSError, ValueError):
         return "portable"
-    return "native" if re.search(r"^[^#\n]*\bnumerics[\"']?\s*:\s*[\"']?native\b", text, re.M) else "portable"
+    native = r"^(?:[^#\n]*[{,])?\s*[\"']?numerics[\"']?\s*:\s*[\"']?native\b"  # a key, not words of a value
+    return "native" if re.search(native, text, re.M) else "portable"
 
 
 def is_portable() -> bool:
