@@ -88,6 +88,16 @@ def processor_flags(file: Path = CPUINFO) -> frozenset[str]:
     return frozenset(flags.partition(":")[2].split())
 
 
+def cpu_model(file: Path = CPUINFO) -> str | None:
+    """The CPU's name, for example "AMD EPYC 7B13"; None where the system does not say."""
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.M)
+    return found[1].strip() if found else platform.processor() or None
+
+
 def require_processor(file: Path = CPUINFO) -> None:
     """Raises `UserError` where results must be portable and this x86-64 processor lacks AVX2 or FMA."""
     flags = processor_flags(file)

@@ -2,7 +2,6 @@
 
 import hashlib
 import platform
-import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from stages.environment import describe_image
 from stages.files import LOGS, sha256_of
-from stages.numerics import architecture
+from stages.numerics import architecture, cpu_model
 from stages.params import read_yaml
 from stages.reporting.inputs import ONCE_A_PHASE, ONCE_A_STUDY, Inputs
 
@@ -116,16 +115,6 @@ def report_code() -> str:
     files = [room.parent / "report.py", *(path for path in room.rglob("*") if path.suffix in (".py", ".j2", ".css"))]
     rows = sorted((path.relative_to(room.parent).as_posix(), sha256_of(path)) for path in files)
     return hashlib.sha256(repr(rows).encode()).hexdigest()
-
-
-def cpu_model() -> str | None:
-    """The CPU's name: the last bits of a result may depend on it. None where the system does not say."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.M)
-    return found[1].strip() if found else platform.processor() or None
 
 
 def versions() -> dict[str, str]:

@@ -8,9 +8,8 @@ from typing import Any
 from stages import environment
 from stages.errors import UserError
 from stages.files import LOGS
-from stages.numerics import architecture
+from stages.numerics import architecture, cpu_model
 from stages.params import Params
-from stages.reporting.provenance import cpu_model
 from stages.shapes import read
 from stages.sums import Cache, cache_of
 from stages.verification.clone import bring_inputs, clone, parameters, use_empty_cache

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from stages.errors import UserError, stage
+from stages.numerics import cpu_model
 from stages.params.schema import Runtime
 from stages.seeds import make_deterministic
 
@@ -53,7 +54,10 @@ def main(check: bool, show: Callable[[str], None] = print) -> None:
     if check:
         names = differing(found, recorded())
         if names:
-            raise UserError(f"{len(names)} of {len(found)} operations give other bits here: {', '.join(names)}")
+            raise UserError(
+                f"{len(names)} of {len(found)} operations give other bits on this processor"
+                f" ({cpu_model() or 'unnamed'}): {', '.join(names)}"
+            )
         show(f"all {len(found)} operations give the recorded bits")
 
 

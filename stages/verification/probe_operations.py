@@ -2,12 +2,17 @@
 
 import io
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from stages.params.data import Synthetic
+from stages.sources.synthetic import SCENES, generate
 
 Outputs = Iterator[tuple[str, list[np.ndarray]]]
 
@@ -217,7 +222,7 @@ def images() -> Outputs:
             _remapped(single),
         ],
     )
-    yield "opencv blur", [smooth, cv2.GaussianBlur(single, (0, 0), 0.5), cv2.addWeighted(drawn, 0.3, smooth, 0.7, 0)]
+    yield "opencv blur of bytes", [smooth]
     yield "opencv colors", [cv2.cvtColor(drawn, code) for code in (cv2.COLOR_BGR2HSV, cv2.COLOR_HSV2BGR)]
     jpeg, png = (cv2.imencode(kind, smooth)[1] for kind in (".jpg", ".png"))
     yield "opencv codecs", [jpeg, png, np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR))]
@@ -236,6 +241,17 @@ def _remapped(source: np.ndarray) -> np.ndarray:
     return cv2.remap(source, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
 
+def scenes() -> Outputs:
+    """One small data set of each embedded generator, as written to disk: pictures, labels, videos and lists."""
+    for name in sorted(SCENES):
+        with TemporaryDirectory() as parent:
+            folder = Path(parent) / name
+            counts = {"train": 2, "val": 1, "test": 1, "unlabeled": 12 if name == "lanes" else 0}
+            generate(Synthetic(scene=name, seed=7, height=64, width=96, **counts), folder, workers=1)  # type: ignore[arg-type]
+            files = sorted(file for file in folder.rglob("*") if file.is_file())
+            yield f"scene {name}", [np.frombuffer(file.read_bytes(), np.uint8) for file in files]
+
+
 GROUPS: Iterable[Callable[[], Outputs]] = (
     elementwise,
     reductions,
@@ -244,4 +260,5 @@ GROUPS: Iterable[Callable[[], Outputs]] = (
     training,
     statistics,
     images,
+    scenes,
 )

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
 from stages.files import write_bytes
 from stages.seeds import derive
@@ -196,7 +197,8 @@ def expose(canvas: Canvas, rng: np.random.Generator, light: Light, center: float
             _glow(image, glow)
     if light.rain:
         _streaks(image, rng, light.rain)
-    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.35, 0.65))
+    sigma = rng.uniform(0.35, 0.65)  # of the lens, in pixels; OpenCV's blur of float32 differs between processors
+    image = ndimage.gaussian_filter(image, (sigma, sigma, 0), mode="mirror", radius=(2, 2, 0))
     image *= _vignette(height, width, rng.uniform(0.05, 0.22))
     curve = np.clip(np.arange(256) / 255 * rng.uniform(0.9, 1.1), 0, 1) ** rng.uniform(0.9, 1.12)
     image = image + rng.standard_normal(image.shape, dtype=np.float32) * np.float32(light.grain)
