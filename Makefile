@@ -67,7 +67,7 @@ DIGEST ?=
 PYTHON_VERSION ?= 3.11
 locked = $(shell sed -n 's/^$(1)==\([^ ]*\).*/\1/p' requirements/runtime.txt)
 BAKED = --build-arg PYTHON_VERSION=$(PYTHON_VERSION) --build-arg PYTHON_DIGEST=$(DIGEST) \
-	--build-arg RETRACE_VERSION=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' stages/__init__.py) \
+	--build-arg RETRACE_VERSION=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' retrace/__init__.py) \
 	--build-arg RETRACE_LOCK_SHA256=$$(sha256sum requirements/runtime.txt | cut -d' ' -f1) \
 	--build-arg RETRACE_GIT_REVISION=$$(git rev-parse HEAD)
 CPU_TORCH = $(if $(filter file,$(origin TORCH_INDEX_URL)),,--build-arg TORCH_INDEX_URL=$(TORCH_INDEX_URL))

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.harness import arguments, save
 from benchmarks.project import parameters, project, run
-from stages.files import read_json
+from retrace.files import read_json
 
 SMALL: dict[str, Any] = {
     "data": {"synthetic": {"height": 64, "width": 96, "train": 10, "val": 5, "test": 5}},
@@ -40,7 +40,7 @@ def measure(folder: Path) -> dict[str, Any]:
     """Run `retrace ablate` there."""
     before = disk(folder)
     start = time.perf_counter()
-    print(run(folder, sys.executable, "-m", "stages.cli", "ablate"))
+    print(run(folder, sys.executable, "-m", "retrace", "ablate"))
     seconds = time.perf_counter() - start
     found = next(iter(sorted((folder / "reports").glob("*-ablation/ablation.json"))))
     experiments = len(read_json(found)["runs"])

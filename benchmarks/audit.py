@@ -19,11 +19,11 @@ import PIL
 from PIL import Image
 from tabulate import tabulate
 
-from stages.dataset.duplicates import hash_array, near_duplicate_sets
-from stages.dataset.manifest import Record
-from stages.progress import track
-from stages.sources import Item
-from stages.sources.convert import Job, Refused, convert_all
+from retrace.data.duplicates import hash_array, near_duplicate_sets
+from retrace.data.formats import Item
+from retrace.data.formats.convert import Job, Refused, convert_all
+from retrace.data.manifest import Record
+from retrace.progress import track
 
 SIDE, QUALITY = 640, 88
 DISTANCE = 3  # bits, rebalance.duplicate_distance

@@ -21,9 +21,9 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.harness import arguments, save
-from stages.dataset.duplicates import join, near_duplicate_sets
-from stages.dataset.hashing import inspect
-from stages.dataset.rebalancing import Problem, assign
+from retrace.data.duplicates import join, near_duplicate_sets
+from retrace.data.hashing import inspect
+from retrace.data.rebalancing import Problem, assign
 
 COUNTS = (1_000, 10_000, 100_000)
 CLASSES = 19

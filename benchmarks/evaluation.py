@@ -17,11 +17,12 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from benchmarks.harness import Side, alternate, arguments, save
-from stages.dataset.manifest import IGNORE
-from stages.metrics.bootstrap import intervals
-from stages.metrics.detection import BoxScores, coco_scores
-from stages.metrics.matching import Found, Truth, match
-from stages.metrics.segmentation import confusion_matrix
+from retrace.data.manifest import IGNORE
+from retrace.evaluation.detection import BoxScores
+from retrace.evaluation.scores.coco import coco_scores
+from retrace.evaluation.scores.matching import Found, Truth, match
+from retrace.evaluation.scores.segmentation import confusion_matrix
+from retrace.statistics.bootstrap import intervals
 
 CLASSES = ("a", "b", "c", "d")
 RESAMPLES = 1000

@@ -42,7 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     machine = describe(options.device)
     if machine is None:
-        from stages.models.nvidia import hindrance
+        from retrace.nvidia import hindrance
 
         found = hindrance()
         if found and not found.deliberate:
@@ -79,7 +79,7 @@ def describe(device: str) -> dict[str, str] | None:
 
 def settings(study: str, device: str, steps: int) -> dict[str, Any]:
     """params.yaml of the check: the study's own, two short epochs, data of the demo's generator, nothing downloaded."""
-    from stages.commands.use import render
+    from retrace.cli.use import render
 
     read = YAML(typ="safe", pure=True)  # YAML 1.2, as the stages read it: `on` is a word
     demo = read.load(render(study, demo=True))
@@ -203,14 +203,15 @@ def inside(kind: str, module: str, *arguments: str) -> None:
 
     import torch
 
-    from stages import seeds
+    from retrace import seeds
 
     if kind == "free":
         torch.use_deterministic_algorithms = lambda *_, **__: None  # type: ignore[assignment]
         seeds.make_deterministic = lambda runtime: torch.set_num_threads(runtime.threads)
         torch.backends.cudnn.benchmark = True
     if module in ("stages.pretrain", "stages.finetune"):
-        from stages.training import loop, yolo
+        from retrace.training import loop
+        from retrace.training.engines.ultralytics import phase as yolo
 
         if kind == "free":
             yolo.FIXED["deterministic"] = False
@@ -247,7 +248,7 @@ def epoch_seconds(folder: Path) -> float | None:
 
 def hashes(outs: Path) -> dict[str, str]:
     """sha256 of every file of a phase."""
-    from stages.files import sha256_of
+    from retrace.files import sha256_of
 
     return {path.relative_to(outs).as_posix(): sha256_of(path) for path in sorted(outs.rglob("*")) if path.is_file()}
 

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from stages.files import write_json
+from retrace.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "ultralytics", "faster-coco-eval", "dvc")

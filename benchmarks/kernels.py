@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torchvision.ops import MultiScaleRoIAlign
 
 from benchmarks.harness import alternate, arguments, save
-from stages.allocator import keep_freed_memory
-from stages.models import depthwise, grn, roi_align
+from retrace.allocator import keep_freed_memory
+from retrace.models.layers import depthwise, grn, roi_align
 
 BATCH, CALLS = 8, 10
 CONVOLUTIONS = {  # channels, height, width, kernel, stride, dilation

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.harness import RESULTS, arguments, save
 from benchmarks.project import parameters, project
-from stages.files import read_json
+from retrace.files import read_json
 
 PHASES = {"lanes": "baseline", "plates": "mobilenet"}
 FACTORS = (1, 10)

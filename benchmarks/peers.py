@@ -23,16 +23,16 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.transforms import v2
 
 from benchmarks.project import run
-from stages.dataset.manifest import IGNORE, Manifest, read_manifest
-from stages.dataset.splits import read_list
-from stages.dataset.transforms import MEAN, STD
-from stages.models.build import build
-from stages.models.depthwise import DepthwiseConv2d
-from stages.models.grn import ResponseNorm
-from stages.models.roi_align import RoIAlign
-from stages.models.swap import swap
-from stages.params import Params
-from stages.params.phases import FabricPhase, UltralyticsPhase
+from retrace.config import Params
+from retrace.config.phases import FabricPhase, UltralyticsPhase
+from retrace.data.manifest import IGNORE, Manifest, read_manifest
+from retrace.data.splits import read_list
+from retrace.data.transforms import MEAN, STD
+from retrace.models.build import build
+from retrace.models.layers.depthwise import DepthwiseConv2d
+from retrace.models.layers.grn import ResponseNorm
+from retrace.models.layers.roi_align import RoIAlign
+from retrace.models.layers.swap import swap
 
 WORKERS = 2
 # as any script on Linux; a benchmark process, itself spawned, would spawn them

@@ -24,7 +24,7 @@ from PIL import Image
 
 from benchmarks.harness import RESULTS, arguments, save
 from benchmarks.project import ROOT, parameters, project, run
-from stages.files import read_json
+from retrace.files import read_json
 
 STUDIES = ("lanes", "offroad", "bdd100k", "slopes", "plates")
 LEARNING = ("pretrain", "finetune", "evaluate")
@@ -53,7 +53,7 @@ def learning_seconds(folder: Path, study: str) -> float:
 def cold(study: str, repetitions: int, keep: Path | None, tiny: bool) -> dict[str, Any]:
     """One study's demo from nothing, then with nothing to do."""
     with clone(keep, study) as folder:
-        run(folder, sys.executable, "-m", "stages.cli", "use", study, "--demo", "--force")
+        run(folder, sys.executable, "-m", "retrace", "use", study, "--demo", "--force")
         load = os.getloadavg()[0]
         start = time.perf_counter()
         run(folder, "dvc", "repro", *(["collect"] if tiny else []))

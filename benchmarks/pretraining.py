@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness import alternate, arguments, rates, save
-from stages.models.mae import FCMAE, ViTMAE, build_mae, random_mask, reconstruction_loss
-from stages.params.phases import Mae, Optimizer
-from stages.seeds import seed_everything
-from stages.training.optimisation import build_optimizer
+from retrace.config.phases import Mae, Optimizer
+from retrace.models.mae import FCMAE, ViTMAE, build_mae, random_mask, reconstruction_loss
+from retrace.seeds import seed_everything
+from retrace.training.optimizers import build_optimizer
 
 CASES = {  # name, image size, batch, share hidden
     "ViT-S/16 MAE": ("vit_small_patch16_224", (224, 224), 8, 0.75),

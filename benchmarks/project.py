@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 from ruamel.yaml import YAML
 
-from stages.commands.use import render
-from stages.params import merge, parse
+from retrace.cli.use import render
+from retrace.config import merge, parse
 
 ROOT = Path(__file__).parent.parent
 

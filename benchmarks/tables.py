@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from benchmarks.harness import RESULTS
 from benchmarks.project import ROOT
-from stages.files import read_json, write_text
+from retrace.files import read_json, write_text
 
 PAGE = Path("docs/benchmarks.md")
 BLOCK = re.compile(r"(<!-- benchmark:(\w+) begin -->\n).*?(<!-- benchmark:\2 end -->)", re.S)

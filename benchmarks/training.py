@@ -27,22 +27,22 @@ import torch
 from benchmarks.harness import RESULTS, alternate, arguments, own_process, rates, save
 from benchmarks.peers import references_detection, references_segmentation, yolo_command
 from benchmarks.project import parameters, project, run
-from stages import numerics
-from stages.allocator import keep_freed_memory
-from stages.dataset.manifest import read_manifest
-from stages.dataset.splits import read_list
-from stages.files import read_json
+from retrace import numerics
+from retrace.allocator import keep_freed_memory
+from retrace.config import Params, parse
+from retrace.config.phases import FabricPhase
+from retrace.data.manifest import read_manifest
+from retrace.data.splits import read_list
+from retrace.files import read_json
+from retrace.models.build import build
+from retrace.seeds import make_deterministic, seed_everything
+from retrace.training.epoch_metrics import Ledger
+from retrace.training.job import Job
+from retrace.training.launch import launch
+from retrace.training.loop import Plan, train_one_epoch
+from retrace.training.monitor import Monitor
+from retrace.training.optimizers import Schedule, build_optimizer
 from stages.finetune import TASKS
-from stages.models.build import build
-from stages.params import Params, parse
-from stages.params.phases import FabricPhase
-from stages.seeds import make_deterministic, seed_everything
-from stages.training.job import Job
-from stages.training.launch import launch
-from stages.training.ledger import Ledger
-from stages.training.loop import Plan, train_one_epoch
-from stages.training.monitor import Monitor
-from stages.training.optimisation import Schedule, build_optimizer
 
 SIZE, BATCH, IMAGES = (192, 256), 8, 48
 STUDIES = {  # study and phase whose model is timed

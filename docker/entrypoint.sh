@@ -34,11 +34,11 @@ case "$*" in
 esac
 # Every stage checks the lock too, but DVC has deleted its old outs from the workspace by then. Whether a command ends in
 # DVC cannot be told from its words (a script, `sh -c`), so all are checked but those that help to put it right.
-if [ -e stages/environment.py ]; then
+if [ -e retrace/environment.py ]; then
     case "$*" in
     "retrace doctor"* | "git" | "git "*) ;;
-    "sh" | "bash" | "dash" | "sh -i" | "bash -i" | "bash -l" | "bash -il") python -m stages.environment || true ;;
-    *) python -m stages.environment ;;
+    "sh" | "bash" | "dash" | "sh -i" | "bash -i" | "bash -l" | "bash -il") python -m retrace.environment || true ;;
+    *) python -m retrace.environment ;;
     esac
 fi
 exec "$@"

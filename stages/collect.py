@@ -14,20 +14,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages import sources
-from stages.dataset.manifest import Record, write_manifest
-from stages.environment import unpinned_mark
-from stages.errors import UserError, stage
-from stages.files import LOGS, SCRATCH, whole_folder
-from stages.journal import journal
-from stages.params import Params, load
-from stages.params.data import Data
-from stages.progress import track
-from stages.sources import Item, unlabeled
-from stages.sources.archive import open_root
-from stages.sources.convert import Job, Refused, by_group, convert_all, ids
-from stages.sources.listing import deal
-from stages.sources.problems import LEFT_OUT, Problems
+from retrace.config import Params, load
+from retrace.config.data import Data
+from retrace.data import formats as sources
+from retrace.data.formats import Item, unlabeled
+from retrace.data.formats.archive import open_root
+from retrace.data.formats.convert import Job, Refused, by_group, convert_all, ids
+from retrace.data.formats.listing import deal
+from retrace.data.formats.problems import LEFT_OUT, Problems
+from retrace.data.manifest import Record, write_manifest
+from retrace.environment import unpinned_mark
+from retrace.errors import UserError, stage
+from retrace.files import LOGS, SCRATCH, whole_folder
+from retrace.progress import track
+from retrace.provenance.run_log import journal
 
 
 @stage
@@ -71,7 +71,7 @@ def collect(params: Params) -> dict[str, Any]:
 
 def _draw(params: Params) -> Path:
     """The embedded generator's data, drawn afresh in the layout that `data.source` reads."""
-    from stages.sources.synthetic import generate
+    from scenes import generate
 
     assert params.data.synthetic is not None
     folder = SCRATCH / "synthetic" / params.study

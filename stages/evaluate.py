@@ -4,19 +4,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stages.allocator import keep_freed_memory
-from stages.dataset.loading import read_image
-from stages.dataset.manifest import Manifest, read_manifest
-from stages.dataset.splits import read_list
-from stages.environment import unpinned_mark
-from stages.errors import UserError, stage
-from stages.files import LOGS, read_json, sha256_of, whole_folder, write_json, write_text
-from stages.journal import journal
-from stages.metrics import speed
-from stages.metrics.boxes import score_boxes
-from stages.metrics.masks import score_masks
-from stages.metrics.work import Work
-from stages.models.predict import (
+from retrace.allocator import keep_freed_memory
+from retrace.config import Params, load
+from retrace.data.loading import read_image
+from retrace.data.manifest import Manifest, read_manifest
+from retrace.data.splits import read_list
+from retrace.environment import unpinned_mark
+from retrace.errors import UserError, stage
+from retrace.evaluation import speed
+from retrace.evaluation.boxes import score_boxes
+from retrace.evaluation.masks import score_masks
+from retrace.evaluation.work import Work
+from retrace.files import LOGS, read_json, sha256_of, whole_folder, write_json, write_text
+from retrace.models.predict import (
     WEIGHTS,
     Predictor,
     choose_device,
@@ -24,8 +24,8 @@ from stages.models.predict import (
     load_predictor,
     require_same_classes,
 )
-from stages.params import Params, load
-from stages.seeds import make_deterministic
+from retrace.provenance.run_log import journal
+from retrace.seeds import make_deterministic
 
 SCORE = {"segmentation": score_masks, "detection": score_boxes}
 

@@ -12,31 +12,31 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from stages.allocator import keep_freed_memory
-from stages.dataset.manifest import Manifest, read_manifest
-from stages.dataset.splits import read_list
-from stages.errors import UserError, stage
-from stages.files import whole_folder
-from stages.journal import journal
-from stages.models.build import build
-from stages.models.predict import describe_device
-from stages.models.segmentation import encoder_parameters, freeze_encoder
-from stages.models.weights import load_start, save_model
-from stages.params import Params, load
-from stages.params.phases import FabricPhase, Phase, UltralyticsPhase
-from stages.progress import on_terminal
-from stages.seeds import derive, make_deterministic, seed_everything
-from stages.training import yolo
-from stages.training.checkpoints import Scratch, fingerprint
-from stages.training.detection import detection
-from stages.training.job import Job
-from stages.training.launch import kind, launch, spread
-from stages.training.loop import Plan, Result, fit
-from stages.training.monitor import Monitor
-from stages.training.optimisation import Schedule, build_optimizer
-from stages.training.processes import require_equal, together, together_from_the_start
-from stages.training.results import write_results
-from stages.training.segmentation import segmentation
+from retrace.allocator import keep_freed_memory
+from retrace.config import Params, load
+from retrace.config.phases import FabricPhase, Phase, UltralyticsPhase
+from retrace.data.manifest import Manifest, read_manifest
+from retrace.data.splits import read_list
+from retrace.errors import UserError, stage
+from retrace.files import whole_folder
+from retrace.models.build import build
+from retrace.models.predict import describe_device
+from retrace.models.segmentation import encoder_parameters, freeze_encoder
+from retrace.models.weights import load_start, save_model
+from retrace.progress import on_terminal
+from retrace.provenance.run_log import journal
+from retrace.seeds import derive, make_deterministic, seed_everything
+from retrace.training.checkpoints import Scratch, fingerprint
+from retrace.training.detection import detection
+from retrace.training.engines.ultralytics import phase as yolo
+from retrace.training.job import Job
+from retrace.training.launch import kind, launch, spread
+from retrace.training.loop import Plan, Result, fit
+from retrace.training.monitor import Monitor
+from retrace.training.optimizers import Schedule, build_optimizer
+from retrace.training.processes import require_equal, together, together_from_the_start
+from retrace.training.results import write_results
+from retrace.training.segmentation import segmentation
 
 TASKS = {"segmentation": segmentation, "detection": detection}
 
@@ -67,7 +67,7 @@ def _train(params: Params, name: str, phase: FabricPhase, note: dict[str, Any], 
         phase.ema,
     )
     files = _dependencies(manifest, splits, start)
-    mark = fingerprint(_identity(params, name, phase), files, kind(fabric))
+    mark = fingerprint("finetune", _identity(params, name, phase), files, kind(fabric))
     require_equal(fabric, mark)
     scratch = Scratch(params.study, name, mark)
     with Monitor(params.study, name, active=fabric.is_global_zero) as monitor, together(fabric):
@@ -87,7 +87,7 @@ def ultralytics_engine(params: Params, name: str, phase: UltralyticsPhase, note:
         manifest, lists = read_manifest(raw), _lists(splits)
         start = Path("models", params.study, phase.init)
         files = _dependencies(manifest, splits, start, yolo.local_file(phase, name))
-        mark = fingerprint(_identity(params, name, phase), files, kind(fabric))
+        mark = fingerprint("finetune", _identity(params, name, phase), files, kind(fabric))
         require_equal(fabric, mark)
         scratch = Scratch(params.study, name, mark)
         with Monitor(params.study, name, active=fabric.is_global_zero) as monitor, together(fabric):

@@ -8,12 +8,12 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-from stages.errors import UserError, stage
-from stages.files import sha256_of, whole_folder
-from stages.journal import journal
-from stages.models.published import fetch
-from stages.models.starts import start_folder, write_none, write_start
-from stages.params import Params, load
+from retrace.config import Params, load
+from retrace.errors import UserError, stage
+from retrace.files import sha256_of, whole_folder
+from retrace.models.initial import start_folder, write_none, write_start
+from retrace.models.published import fetch
+from retrace.provenance.run_log import journal
 
 Note = dict[str, Any]
 
@@ -54,7 +54,7 @@ def main() -> None:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         _main()
         return
-    from stages.training.processes import together_from_the_start  # loads torch
+    from retrace.training.processes import together_from_the_start  # loads torch
 
     with together_from_the_start():
         _main()
@@ -75,10 +75,10 @@ def _main() -> None:
 
 def _self_supervised(params: Params) -> None:
     # imported here: torch and all that trains take seconds to load, and the other methods need none of it
-    from stages.allocator import keep_freed_memory
-    from stages.seeds import make_deterministic
-    from stages.training.launch import spread
-    from stages.training.pretraining import masked_autoencoder
+    from retrace.allocator import keep_freed_memory
+    from retrace.seeds import make_deterministic
+    from retrace.training.launch import spread
+    from retrace.training.pretraining import masked_autoencoder
 
     if spread(params.machine, "stages.pretrain", []):
         return

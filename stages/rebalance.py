@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from stages.dataset.audit import SPLITS, find_leaks, instances, split_counts, unlabeled_twins
-from stages.dataset.duplicates import Indices, by_first_appearance, hash_array, join, near_duplicate_sets
-from stages.dataset.manifest import Record, read_manifest
-from stages.dataset.moves import explain, shortfall_text
-from stages.dataset.rebalancing import Infeasible, Problem, assign
-from stages.dataset.splits import write_list
-from stages.environment import unpinned_mark
-from stages.errors import UserError, stage
-from stages.files import whole_folder, write_json
-from stages.journal import journal
-from stages.params import Params, load
-from stages.seeds import derive
+from retrace.config import Params, load
+from retrace.data.audit import SPLITS, find_leaks, instances, split_counts, unlabeled_twins
+from retrace.data.duplicates import Indices, by_first_appearance, hash_array, join, near_duplicate_sets
+from retrace.data.manifest import Record, read_manifest
+from retrace.data.moves import explain, shortfall_text
+from retrace.data.rebalancing import Infeasible, Problem, assign
+from retrace.data.splits import write_list
+from retrace.environment import unpinned_mark
+from retrace.errors import UserError, stage
+from retrace.files import whole_folder, write_json
+from retrace.provenance.run_log import journal
+from retrace.seeds import derive
 
 
 def rebalance(params: Params, raw: Path, splits: Path) -> dict[str, Any]:

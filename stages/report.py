@@ -4,19 +4,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stages.errors import stage
-from stages.files import read_json, whole_folder, write_json
-from stages.journal import journal
-from stages.params import Params, load
-from stages.reporting import bundle, plots
-from stages.reporting.blocks import numbers_in
-from stages.reporting.conclusion import conclusion
-from stages.reporting.derived import derive
-from stages.reporting.inputs import Inputs, read_inputs
-from stages.reporting.numbers import Ledger
-from stages.reporting.provenance import provenance
-from stages.reporting.render import write_guide, write_pages
-from stages.reporting.sections import compose
+from retrace.config import Params, load
+from retrace.errors import stage
+from retrace.files import read_json, whole_folder, write_json
+from retrace.provenance.run_log import journal
+from retrace.report import bundle, plots
+from retrace.report.blocks import numbers_in
+from retrace.report.conclusion import conclusion
+from retrace.report.derived import derive
+from retrace.report.inputs import Inputs, read_inputs
+from retrace.report.numbers import Ledger
+from retrace.report.provenance import provenance
+from retrace.report.render import write_guide, write_pages
+from retrace.report.sections import compose
 
 
 def report(params: Params) -> Inputs:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from stages.params import merge
+from retrace.config import merge
 from tests.durations import pytest_addoption, pytest_collection_modifyitems, pytest_configure  # noqa: F401
 from tests.projects import REAL_DATA, ROOT, committed_run, once, tiny_params
 
@@ -147,7 +147,7 @@ def retrace(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
 
     Returns a `CompletedProcess` with the exit code and what was printed, by C libraries too; a bug is raised.
     """
-    from stages.cli import app
+    from retrace.cli.app import app
 
     def run(project: Path, *words: Any) -> subprocess.CompletedProcess[str]:
         monkeypatch.chdir(project)

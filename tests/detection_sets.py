@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stages import sources
-from stages.params import Params, parse
-from stages.sources import Item
-from stages.sources.problems import Problems
+from retrace.config import Params, parse
+from retrace.data import formats as sources
+from retrace.data.formats import Item
+from retrace.data.formats.problems import Problems
 
 SIZE = (64, 48)  # width, height
 SPLITS = {"train": "train", "val": "valid", "test": "test"}

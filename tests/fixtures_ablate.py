@@ -5,8 +5,8 @@ from pathlib import Path
 
 import yaml
 
-from stages.params import read_yaml
-from stages.params.ablation import changed
+from retrace.config import read_yaml
+from retrace.config.ablation import changed
 from tests.projects import make_project, run, tiny_params, write_params
 
 UPSTREAM = {"data/offroad/raw": "a" * 32, "data/offroad/splits": "b" * 32, "models/offroad/backbone": "c" * 32}

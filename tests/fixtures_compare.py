@@ -5,8 +5,8 @@ import hashlib
 import json
 import shutil
 
+from retrace.config import load
 from stages import report as stage
-from stages.params import load
 from tests.fixtures_metrics import build
 from tests.projects import run
 

@@ -8,11 +8,11 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from stages.dataset.hashing import inspect
-from stages.dataset.manifest import Box, Record, write_manifest
-from stages.dataset.splits import write_list
-from stages.files import write_json
-from stages.params import merge
+from retrace.config import merge
+from retrace.data.hashing import inspect
+from retrace.data.manifest import Box, Record, write_manifest
+from retrace.data.splits import write_list
+from retrace.files import write_json
 
 CLASSES = ["red", "blue"]
 COLORS = [[230, 30, 30], [30, 30, 230]]

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 from ruamel.yaml import YAML
 
-from stages.metrics.detection import curves, summarize
-from stages.metrics.matching import Found, Truth, match
-from stages.params import parse
-from stages.params.schema import Evaluate
+from retrace.config import parse
+from retrace.config.schema import Evaluate
+from retrace.evaluation.detection import curves, summarize
+from retrace.evaluation.scores.matching import Found, Truth, match
 
 SPLITS = {"val": 12, "test": 20}
 AS_GIVEN = 10  # images of val before two more joined it

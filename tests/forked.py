@@ -33,7 +33,7 @@ def killed_while_it_writes(project: Path, main: Callable[[str], None], phase: st
     """Start `main(phase)`, which dies in the middle of writing the checkpoint `name`."""
 
     def run(phase: str) -> None:
-        from stages.training import checkpoints
+        from retrace.training import checkpoints
 
         whole = checkpoints.write_bytes
 

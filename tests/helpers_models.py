@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stages.dataset.manifest import Record, write_manifest
-from stages.dataset.splits import write_list
-from stages.files import write_bytes
-from stages.params import Params, parse
+from retrace.config import Params, parse
+from retrace.data.manifest import Record, write_manifest
+from retrace.data.splits import write_list
+from retrace.files import write_bytes
 
 MAE = {
     "encoder": "convnextv2_atto",

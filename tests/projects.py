@@ -12,8 +12,8 @@ import yaml
 from filelock import FileLock
 from ruamel.yaml import YAML
 
-from stages.commands.use import render
-from stages.params import merge, parse
+from retrace.cli.use import render
+from retrace.config import merge, parse
 
 ROOT = Path(__file__).parent.parent
 NOT_INSTALLED = Path(__file__).parent / "not_installed"  # says why
@@ -123,7 +123,7 @@ def make_project(target: Path, values: dict[str, Any] | None = None) -> Path:
 
 
 def environment(code: Path = ROOT) -> dict[str, str]:
-    """For processes that import `stages` from the folder `code`: this interpreter first on PATH, a Git identity."""
+    """For processes that import `retrace` from the folder `code`: this interpreter first on PATH, a Git identity."""
     return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

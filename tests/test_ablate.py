@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.ablation.design import Experiment, experiments
-from stages.commands import ablate as command
-from stages.commands.use import render
-from stages.errors import UserError
-from stages.params import load, parse, read_yaml
-from stages.params.ablation import changed
+from retrace.cli import ablate as command
+from retrace.cli.use import render
+from retrace.config import load, parse, read_yaml
+from retrace.config.ablation import changed
+from retrace.errors import UserError
+from retrace.sweeps.design import Experiment, experiments
 from tests.fixtures_ablate import UPSTREAM, commit, edit, enter_copy, lock, make
 from tests.projects import write_params
 
@@ -91,7 +91,7 @@ def test_what_does_not_matter_to_a_result_keeps_the_names(project, change):
 
 def test_changed_code_data_and_starting_weights_give_new_names(project):
     seen = set(names())
-    (project / "stages" / "training" / "losses.py").write_text("# changed\n")
+    (project / "retrace" / "training" / "losses.py").write_text("# changed\n")
     commit(project)
     for path in (None, *UPSTREAM):
         lock(project, UPSTREAM | ({path: "d" * 32} if path else {}))
@@ -165,7 +165,7 @@ def test_a_dry_run_lists_everything_and_runs_nothing(project, monkeypatch, engin
     said = []
     monkeypatch.setattr(command, "find", lambda names: {names[3]: "ref"})
     monkeypatch.setattr(command, "head", lambda: "0" * 40)
-    monkeypatch.setattr("stages.ablation.inputs._tracked", lambda: dict.fromkeys(_code_deps(), "1"))
+    monkeypatch.setattr("retrace.sweeps.inputs._tracked", lambda: dict.fromkeys(_code_deps(), "1"))
     command.main("full", None, engine, "auto", 0, True, said.append)
     assert "32 experiments, 1 of them exist for these inputs, 31 to run" in said[0]
     assert said[1].count("to run") == 31 and said[1].count("exists") == 1

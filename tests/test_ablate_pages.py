@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import yaml
 
-from stages.ablation.attribution import attribute, sentence
-from stages.ablation.design import experiments
-from stages.ablation.results import Results, made_by
-from stages.files import write_json
-from stages.params import load, read_yaml
-from stages.reporting.numbers import Ledger, plain, recheck
+from retrace.config import load, read_yaml
+from retrace.files import write_json
+from retrace.report.numbers import Ledger, plain, recheck
+from retrace.sweeps.attribution import attribute, sentence
+from retrace.sweeps.design import experiments
+from retrace.sweeps.results import Results, made_by
 from tests.fixtures_ablate import UPSTREAM, commit, enter_copy, make
 
 
@@ -88,7 +88,7 @@ def simulated(params, design="full", images=30):
 
 @pytest.mark.parametrize("design", ["full", "one-at-a-time", "leave-one-out"])
 def test_the_pages_say_what_was_measured_and_every_number_can_be_derived_again(project, monkeypatch, design):
-    from stages.ablation import report
+    from retrace.sweeps import report
 
     params = load()
     planned, results = simulated(params, design)

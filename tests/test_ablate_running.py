@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from stages.ablation import experiments as running
-from stages.ablation.estimate import announce, room, seconds_each
-from stages.ablation.experiments import check_upstream, upstream
-from stages.errors import UserError
-from stages.files import write_json
-from stages.params import load
+from retrace.config import load
+from retrace.errors import UserError
+from retrace.files import write_json
+from retrace.sweeps import experiments as running
+from retrace.sweeps.estimate import announce, room, seconds_each
+from retrace.sweeps.experiments import check_upstream, upstream
 from tests.fixtures_ablate import edit, enter_copy, make
 from tests.projects import environment, run
 
@@ -83,9 +83,9 @@ stages:
 
 INTERRUPTED = """
 import os, signal, threading, time
-from stages.ablation.design import Experiment
-from stages.ablation.experiments import _left_running, run_in_queue
-from stages.ablation.workspace import Workspace
+from retrace.sweeps.design import Experiment
+from retrace.sweeps.experiments import _left_running, run_in_queue
+from retrace.sweeps.workspace import Workspace
 workspace = Workspace("s", "HEAD", __import__("pathlib").Path.cwd())
 workspace.folder = workspace.root
 def interrupt():
@@ -101,7 +101,7 @@ run_in_queue(workspace, "p", [Experiment(f"e{i}", (i,), 1, 1, {"x": i}) for i in
 def test_after_an_interrupt_nothing_of_the_queue_runs_on(tmp_path_factory):
     tmp_path, script = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("script") / "interrupted.py"
     script.write_text(INTERRUPTED)  # elsewhere: the project's own `stages` must not be the one that is imported
-    files = {"dvc.yaml": SLOW_PIPELINE, "params.yaml": "x: 0\n", ".gitignore": "training\n", "stages/__init__.py": ""}
+    files = {"dvc.yaml": SLOW_PIPELINE, "params.yaml": "x: 0\n", ".gitignore": "training\n", "retrace/__init__.py": ""}
     files["stages/slow.py"] = "import pathlib, time\npathlib.Path('training').touch()\ntime.sleep(600)\n"
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.ablation.git import find
-from stages.params import read_yaml
+from retrace.config import read_yaml
+from retrace.sweeps.git import find
 from tests.projects import commit, copy_of, environment, run, write_params
 
 TWO_FACTORS = ("dice", "crop")
@@ -33,12 +33,12 @@ def with_factors(finished_study, target: Path, *names: str) -> Path:
 
 
 def ablate(project: Path, *options: str, **kwargs):
-    return run(project, sys.executable, "-m", "stages.cli", "ablate", *options, **kwargs)
+    return run(project, sys.executable, "-m", "retrace", "ablate", *options, **kwargs)
 
 
 def kill_on_the_way(project: Path, after: int) -> int:
     """Start `retrace ablate`, kill it and all it started in the middle of a training; how many had finished."""
-    words = [sys.executable, "-m", "stages.cli", "ablate"]
+    words = [sys.executable, "-m", "retrace", "ablate"]
     process = subprocess.Popen(
         words, cwd=project, env=environment(project), start_new_session=True, stdout=subprocess.DEVNULL
     )
@@ -171,7 +171,7 @@ def test_a_ray_cluster_loses_nothing_when_a_worker_is_killed(finished_study, tmp
     short = Path(tempfile.mkdtemp(prefix="ray"))  # the paths of Ray's sockets may not be long
     with cluster(RAY, short) as address:
         env = {**os.environ, "PYTHONPATH": str(project), "PATH": f"{Path(RAY).parent}{os.pathsep}{os.environ['PATH']}"}
-        words = [RAY, "-m", "stages.cli", "ablate", "--engine", "ray", "--address", address]
+        words = [RAY, "-m", "retrace", "ablate", "--engine", "ray", "--address", address]
         process = subprocess.Popen(
             words, cwd=project, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

@@ -5,8 +5,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from stages.files import dump_json
-from stages.metrics.bootstrap import (
+from retrace.evaluation.scores.segmentation import scores
+from retrace.files import dump_json
+from retrace.statistics.bootstrap import (
     FEWEST,
     bootstrap,
     interval,
@@ -15,7 +16,6 @@ from stages.metrics.bootstrap import (
     paired_difference,
     resample_weights,
 )
-from stages.metrics.segmentation import scores
 
 
 def ratio(totals):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.params import load, read_yaml
+from retrace.config import load, read_yaml
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,7 +21,7 @@ def project(tmp_path, monkeypatch):
 
 
 def retrace(*arguments):
-    return subprocess.run([sys.executable, "-m", "stages.cli", *arguments], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", "retrace", *arguments], capture_output=True, text=True)
 
 
 def test_use_writes_the_study_with_its_comments(project):
@@ -92,6 +92,6 @@ def test_outside_a_project_the_message_says_what_to_do(tmp_path, monkeypatch):
 
 def test_help_imports_nothing_heavy(project):
     heavy = ("torch", "ultralytics", "cv2", "scipy", "pydantic")
-    code = f"import sys, stages.cli; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, retrace.cli.app; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

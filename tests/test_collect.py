@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from retrace.data.formats import convert
+from retrace.data.manifest import read_manifest
+from retrace.files import read_json
 from stages import collect as stage
-from stages.dataset.manifest import read_manifest
-from stages.files import read_json
-from stages.sources import convert
 from tests.projects import ROOT
 
 RAW = Path("data/lanes/raw")

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.commands.compare import compare as command
-from stages.comparison import cache, render, rows
-from stages.comparison.selection import select
-from stages.errors import UserError
-from stages.files import read_json
-from stages.metrics import segmentation
-from stages.metrics.bootstrap import resample_weights
-from stages.seeds import derive as seed_of
+from retrace.cli.compare import compare as command
+from retrace.errors import UserError
+from retrace.evaluation.scores import segmentation
+from retrace.files import read_json
+from retrace.report.comparison import cache, render, rows
+from retrace.report.comparison.selection import select
+from retrace.seeds import derive as seed_of
+from retrace.statistics.bootstrap import resample_weights
 from tests.fixtures_compare import copied, lock, make
 from tests.fixtures_metrics import LANES
 from tests.projects import copy_of, run

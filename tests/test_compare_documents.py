@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from stages.commands.compare import write_documents
-from stages.comparison import committed
-from stages.comparison.documents import fill, generate
-from stages.errors import UserError
-from stages.files import read_json
+from retrace.cli.compare import write_documents
+from retrace.errors import UserError
+from retrace.files import read_json
+from retrace.report.comparison import committed
+from retrace.report.comparison.documents import fill, generate
 from tests.fixtures_compare import copied, make
 from tests.fixtures_metrics import LANES, PLATES
 from tests.projects import ROOT, run

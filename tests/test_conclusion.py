@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from retrace.config import load
+from retrace.report.conclusion import conclusion
+from retrace.report.inputs import read_inputs
 from stages import report as stage
-from stages.params import load
-from stages.reporting.conclusion import conclusion
-from stages.reporting.inputs import read_inputs
 from tests.fixtures_metrics import LANES, PLATES, build
 
 TASKS = {"segmentation": LANES, "detection": PLATES}

@@ -10,8 +10,8 @@ import subprocess
 
 import pytest
 
-from stages import environment
-from stages.files import read_json
+from retrace import environment
+from retrace.files import read_json
 from tests.projects import ROOT, make_project, out_hashes, run, tiny_params
 
 LOCK = ROOT / "requirements" / "runtime.txt"
@@ -118,7 +118,7 @@ def test_container_refuses_another_lock_before_anything_is_deleted(image, tmp_pa
         assert "Running stage" not in refused.stdout
     hidden = contained(image, other, "sh", "-c", "dvc repro rebalance")
     assert hidden.returncode == 1 and "Running stage" not in hidden.stdout
-    assert contained(image, other, "--allow-unpinned", "python", "-m", "stages.environment").returncode == 0
+    assert contained(image, other, "--allow-unpinned", "python", "-m", "retrace.environment").returncode == 0
 
 
 @pytest.fixture(scope="module")

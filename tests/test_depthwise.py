@@ -11,12 +11,12 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torchvision.ops import MultiScaleRoIAlign
 
-from stages.models import depthwise, roi_align
-from stages.models.build import build
-from stages.models.depthwise import DepthwiseConv2d
-from stages.models.mae import build_mae
-from stages.models.roi_align import RoIAlign
-from stages.params.phases import Mae, Model
+from retrace.config.phases import Mae, Model
+from retrace.models.build import build
+from retrace.models.layers import depthwise, roi_align
+from retrace.models.layers.depthwise import DepthwiseConv2d
+from retrace.models.layers.roi_align import RoIAlign
+from retrace.models.mae import build_mae
 
 WIDE, STRIDED, DILATED = (5, 1, 1), (3, 2, 1), (3, 1, 2)  # kernel, stride, dilation
 

@@ -9,12 +9,13 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from stages.files import dump_json
-from stages.metrics.bootstrap import bootstrap, intervals, paired_difference, resample_weights
-from stages.metrics.boxes import confusion, quality
-from stages.metrics.detection import BoxScores, best_confidence, coco_scores, curves, summarize
-from stages.metrics.matching import Found, Truth, load_matches, match, pair
-from stages.params.schema import Evaluate
+from retrace.config.schema import Evaluate
+from retrace.evaluation.boxes import confusion, quality
+from retrace.evaluation.detection import BoxScores, best_confidence, curves, summarize
+from retrace.evaluation.scores.coco import coco_scores
+from retrace.evaluation.scores.matching import Found, Truth, load_matches, match, pair
+from retrace.files import dump_json
+from retrace.statistics.bootstrap import bootstrap, intervals, paired_difference, resample_weights
 
 CLASSES = ["a", "b", "never", "c"]
 

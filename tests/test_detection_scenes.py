@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.dataset.hashing import hash_distance, perceptual_hash
-from stages.params import parse, read_yaml
-from stages.params.data import Synthetic
-from stages.params.load import merge
-from stages.sources.synthetic import generate, plates, slopes
+from retrace.config import parse, read_yaml
+from retrace.config.data import Synthetic
+from retrace.config.load import merge
+from retrace.data.hashing import hash_distance, perceptual_hash
+from scenes import generate, plates, slopes
 from tests.detection_sets import COCO, params, read
 
 STUDIES = Path(__file__).parent.parent / "studies"

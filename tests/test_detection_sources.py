@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools.coco import COCO as PyCoco
 
+from retrace.errors import UserError
 from stages import collect
-from stages.errors import UserError
 from tests.detection_sets import (
     COCO,
     SIZE,
@@ -302,7 +302,7 @@ def _counts(items, split, classes):
 
 def _ultralytics(image, classes):
     """Rows (class, center x, center y, width, height) float32, shares of the image, by Ultralytics' own reader."""
-    from stages.models.yolo import ultralytics
+    from retrace.models.yolo import ultralytics
 
     ultralytics()
     from ultralytics.data.utils import verify_image_label

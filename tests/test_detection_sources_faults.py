@@ -6,9 +6,9 @@ import os
 
 import pytest
 
+from retrace.data.manifest import read_manifest
+from retrace.errors import UserError
 from stages.collect import collect
-from stages.dataset.manifest import read_manifest
-from stages.errors import UserError
 from tests.detection_sets import COCO, VOC, coco, coco_file, kinds, params, picture, read, voc, voc_xml, yolo
 
 ONE = {"kind": "coco", "annotations": {"train": COCO["annotations"]["train"]}, "images": {"train": "train"}}

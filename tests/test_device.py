@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from stages.errors import UserError
-from stages.models import nvidia
-from stages.models.predict import choose_device
+from retrace import nvidia
+from retrace.errors import UserError
+from retrace.models.predict import choose_device
 
 MODULE = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  {}  Thu Feb 22 01:44:30 UTC 2024\nGCC version: gcc 12\n"
 OPEN = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {}  Release Build  (dvs-builder@U16-A24-9-2)\n"

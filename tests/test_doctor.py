@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from stages.commands import doctor, hardware
-from stages.commands.doctor import examine
-from stages.commands.findings import ERROR, OK, WARNING, Finding
-from stages.models import nvidia
-from stages.params import merge
+from retrace import nvidia
+from retrace.cli import doctor, hardware
+from retrace.cli.doctor import examine
+from retrace.cli.findings import ERROR, OK, WARNING, Finding
+from retrace.config import merge
 from tests.projects import ROOT, run, tiny_params, write_params
 
 GIB = 2**30
@@ -326,7 +326,7 @@ def test_lines_wrap_under_their_column_and_only_problems_have_remedies():
 
 def test_the_command_ends_with_exit_code_1_and_the_count_of_errors(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    result = subprocess.run([sys.executable, "-m", "stages.cli", "doctor"], cwd=tmp_path, env=env, capture_output=True)
+    result = subprocess.run([sys.executable, "-m", "retrace", "doctor"], cwd=tmp_path, env=env, capture_output=True)
     out, err = result.stdout.decode(), result.stderr.decode()
     assert result.returncode == 1 and "must be put right" in err and "Traceback" not in err
     assert out.count("\nerror") + out.startswith("error") == int(err.split()[1])

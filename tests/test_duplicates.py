@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.dataset.duplicates import hash_array, join, near_duplicate_sets, nearest
+from retrace.data.duplicates import hash_array, join, near_duplicate_sets, nearest
 
 # bits flipped one after another, so that chains of every length and distance turn up among few hashes
 chains = st.lists(st.tuples(st.booleans(), st.sets(st.integers(0, 63), max_size=14)), min_size=1, max_size=14)

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from stages.ablation.design import cells, training_seed
-from stages.reporting.effects import Layout, costliest, effect, interactions, main_effects, together
+from retrace.statistics.effects import Layout, costliest, effect, interactions, main_effects, together
+from retrace.sweeps.design import cells, training_seed
 
 DRAWS = 100
 

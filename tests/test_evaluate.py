@@ -12,16 +12,16 @@ import torch.nn.functional as F
 from PIL import Image
 from sklearn.metrics import confusion_matrix as sk_confusion
 
+from retrace.cli.predict import predict
+from retrace.config import load, merge, parse
+from retrace.config.phases import Model
+from retrace.data.manifest import Record, write_manifest
+from retrace.data.splits import write_list
+from retrace.files import write_json
+from retrace.models.build import build
+from retrace.models.predict import load_predictor
+from retrace.models.weights import save_model
 from stages import evaluate
-from stages.commands.predict import predict
-from stages.dataset.manifest import Record, write_manifest
-from stages.dataset.splits import write_list
-from stages.files import write_json
-from stages.models.build import build
-from stages.models.predict import load_predictor
-from stages.models.weights import save_model
-from stages.params import load, merge, parse
-from stages.params.phases import Model
 
 CLASSES = ["Background", "White Solid", "White Dashed"]
 PARAMS = {

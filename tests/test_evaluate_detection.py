@@ -10,20 +10,20 @@ import pytest
 import torch
 from PIL import Image
 
+from retrace.config import parse
+from retrace.config.phases import Model
+from retrace.data.manifest import Box, Record, read_manifest, write_manifest
+from retrace.data.splits import write_list
+from retrace.evaluation import speed
+from retrace.evaluation.boxes import score_boxes
+from retrace.evaluation.scores.coco import coco_scores
+from retrace.evaluation.scores.matching import Found, load_matches, rounded, truth_of
+from retrace.evaluation.work import Work
+from retrace.files import write_json
+from retrace.models.build import build
+from retrace.models.predict import Detections, load_predictor
+from retrace.models.weights import save_model
 from stages import evaluate
-from stages.dataset.manifest import Box, Record, read_manifest, write_manifest
-from stages.dataset.splits import write_list
-from stages.files import write_json
-from stages.metrics import speed
-from stages.metrics.boxes import rounded, score_boxes, truth_of
-from stages.metrics.detection import coco_scores
-from stages.metrics.matching import Found, load_matches
-from stages.metrics.work import Work
-from stages.models.build import build
-from stages.models.predict import Detections, load_predictor
-from stages.models.weights import save_model
-from stages.params import parse
-from stages.params.phases import Model
 
 CLASSES = ["plate", "sign"]
 MODEL = {"architecture": "fasterrcnn", "encoder": "mobilenet_v3_large_320_fpn", "min_size": 64, "max_size": 96}
@@ -79,7 +79,7 @@ def make_fasterrcnn(folder: Path) -> None:
 
 
 def make_yolo(folder: Path) -> None:
-    from stages.models.yolo import ultralytics
+    from retrace.models.yolo import ultralytics
 
     torch.manual_seed(1)
     yolo = ultralytics().YOLO("yolo11n.yaml", task="detect", verbose=False)
@@ -188,7 +188,7 @@ def test_predictions_do_not_depend_on_the_batch_and_are_in_pixels_of_the_image(p
 
 
 def test_captions_lie_inside_the_picture_and_apart_where_there_is_room(tmp_path):
-    from stages.metrics.pictures import BOX_PANEL, GAP, save_boxes
+    from retrace.evaluation.pictures import BOX_PANEL, GAP, save_boxes
 
     image = np.full((100, 100, 3), 128, dtype=np.uint8)
     drawn = [((85.0, 2.0, 14.0, 20.0), "license_plate", (255, 0, 0)), ((85.0, 60.0, 14.0, 20.0), "sign", (0, 0, 255))]

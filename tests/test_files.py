@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.errors import UserError
-from stages.files import whole_folder, write_bytes
+from retrace.errors import UserError
+from retrace.files import whole_folder, write_bytes
 
 
 def fill(path):

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stages.dataset.manifest import read_manifest, write_manifest
+from retrace.data.manifest import read_manifest, write_manifest
+from retrace.models.weights import load_model
+from retrace.training.checkpoints import Scratch
 from stages.finetune import main
-from stages.models.weights import load_model
-from stages.training.checkpoints import Scratch
 from tests.fixtures_training import make_boxes, only_progress, params, without_progress, write_params
 from tests.forked import checkpoints, killed_at_any_moment, killed_while_it_writes
 from tests.projects import copy_of, environment
@@ -201,6 +201,6 @@ def test_wrong_input_is_one_line(here, tmp_path, changes, phase, message):
 
 
 def test_the_fixture_is_a_valid_study():
-    from stages.params import parse
+    from retrace.config import parse
 
     assert parse(params()).phases["base"].epochs == 3

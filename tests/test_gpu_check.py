@@ -4,7 +4,7 @@ import runpy
 
 import pytest
 
-from stages.params import parse
+from retrace.config import parse
 from tests.projects import ROOT
 
 CHECK = runpy.run_path(str(ROOT / "benchmarks" / "gpu_check.py"))

@@ -4,10 +4,10 @@ import pytest
 import torch
 from timm.layers.grn import GlobalResponseNorm
 
-from stages.models.build import build
-from stages.models.grn import ResponseNorm, replace
-from stages.models.mae import build_mae
-from stages.params.phases import Mae, Model
+from retrace.config.phases import Mae, Model
+from retrace.models.build import build
+from retrace.models.layers.grn import ResponseNorm, replace
+from retrace.models.mae import build_mae
 
 ENCODER = "convnextv2_atto"
 

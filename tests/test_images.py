@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from stages import environment
-from stages.errors import UserError
-from stages.files import read_json
-from stages.journal import journal
-from stages.reporting.made_from import origin
+from retrace import environment
+from retrace.errors import UserError
+from retrace.files import read_json
+from retrace.provenance.run_log import journal
+from retrace.report.made_from import origin
 from tests.projects import ROOT
 
 DOCKERFILES = ("Dockerfile.cpu", "Dockerfile.cuda")
@@ -194,7 +194,7 @@ def test_entrypoint_checks_the_lock_before_any_command_that_may_end_in_dvc(tmp_p
     (tmp_path / "bin").mkdir()
     (tmp_path / "script").symlink_to(tmp_path / "bin" / "script")
     checker = {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
-    (tmp_path / "stages").symlink_to(ROOT / "stages")  # the project has another lock than the image: none
+    (tmp_path / "retrace").symlink_to(ROOT / "retrace")  # the project has another lock than the image: none
     path = programs(tmp_path / "bin", *({Path(words[0]).name} - {"python", "sh"}))
     done = entrypoint(*words, cwd=tmp_path, PATH=path, **checker)
     if command in ALLOWED:
@@ -237,7 +237,7 @@ def test_another_lock_is_refused_in_one_message(locked):
 
 
 def test_the_entry_point_refuses_without_a_traceback(locked):
-    command = [sys.executable, "-m", "stages.environment"]
+    command = [sys.executable, "-m", "retrace.environment"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(command, env=env, text=True, capture_output=True)
     assert result.returncode == 1 and result.stderr.startswith("error: this image (retrace:old)")

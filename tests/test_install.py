@@ -10,7 +10,7 @@ import tomllib
 import pytest
 from packaging.requirements import Requirement
 
-from stages import environment
+from retrace import environment
 from tests.projects import ROOT
 from tests.stand_in_packages import ANTLR, SETUP, index, installed_wheel, locked, module, sdist, sha256, uv, wheel
 

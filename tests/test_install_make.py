@@ -18,11 +18,11 @@ def offline_project(tmp_path):
     (place / "requirements").mkdir(parents=True)
     for name in ("Makefile", "requirements/install.py", "requirements/uv_command.py", "requirements/python.sh"):
         shutil.copy2(ROOT / name, place / name)
-    (place / "stages").mkdir()
-    (place / "stages" / "__init__.py").write_text("")
+    (place / "retrace").mkdir()
+    (place / "retrace" / "__init__.py").write_text("")
     (place / "pyproject.toml").write_text(
         '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
-        '[project]\nname = "retrace"\nversion = "1"\n[tool.setuptools]\npackages = ["stages"]\n'
+        '[project]\nname = "retrace"\nversion = "1"\n[tool.setuptools]\npackages = ["retrace"]\n'
     )
     runtime = [
         sdist(files, ANTLR, "4.9.3", SETUP.format(name=ANTLR)),

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from segmentation_models_pytorch.losses import DiceLoss
 from sklearn.utils.class_weight import compute_class_weight
 
-from stages.params.phases import Loss
-from stages.training.losses import build_loss, class_weights, cross_entropy, dice_loss, ohem_cross_entropy
+from retrace.config.phases import Loss
+from retrace.training.losses import build_loss, class_weights, cross_entropy, dice_loss, ohem_cross_entropy
 
 
 def two_class(probabilities: list[float]) -> torch.Tensor:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from retrace.config import load
+from retrace.data.formats.problems import Problems
+from retrace.report.inputs import read_inputs
+from retrace.report.made_from import origin
+from retrace.report.provenance import provenance
 from stages import collect, evaluate, finetune, pretrain, rebalance
-from stages.params import load
-from stages.reporting.inputs import read_inputs
-from stages.reporting.made_from import origin
-from stages.reporting.provenance import provenance
-from stages.sources.problems import Problems
 from tests.fixtures_metrics import LANES, build
 from tests.fixtures_training import make_boxes
 from tests.two_processes import one_thread  # noqa: F401

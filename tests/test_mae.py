@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from stages.errors import UserError
-from stages.models.encoders import sincos_positions
-from stages.models.mae import (
+from retrace.config.phases import Mae
+from retrace.errors import UserError
+from retrace.models.encoders import sincos_positions
+from retrace.models.mae import (
     build_mae,
     masked_block,
     normalize_patches,
@@ -18,7 +19,6 @@ from stages.models.mae import (
     reconstruction_loss,
     unpatchify,
 )
-from stages.params.phases import Mae
 
 
 def mae(encoder: str, size=(64, 96), dim=32, **changes) -> nn.Module:

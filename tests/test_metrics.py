@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from stages.files import dump_json
-from stages.metrics.segmentation import as_numbers, confusion_matrix, confusion_matrix_torch, scores
+from retrace.evaluation.scores.segmentation import as_numbers, confusion_matrix, confusion_matrix_torch, scores
+from retrace.files import dump_json
 
 
 def random_masks(seed, classes=6, absent=(2,), ignored=0.2, shape=(40, 50)):

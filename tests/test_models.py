@@ -7,11 +7,11 @@ from torchvision.models import mobilenet_v3_large, resnet50
 from torchvision.models.detection.backbone_utils import _mobilenet_extractor, _resnet_fpn_extractor
 from torchvision.ops import FrozenBatchNorm2d
 
-from stages.errors import UserError
-from stages.models import detection
-from stages.models.build import build
-from stages.models.segmentation import Segmenter, core, encoder_of, encoder_parameters, freeze_encoder
-from stages.params.phases import Model
+from retrace.config.phases import Model
+from retrace.errors import UserError
+from retrace.models import detection
+from retrace.models.build import build
+from retrace.models.segmentation import Segmenter, core, encoder_of, encoder_parameters, freeze_encoder
 
 CLASSES = ("road", "sky", "tree")
 SEGMENTATION = [

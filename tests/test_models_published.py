@@ -10,15 +10,15 @@ import torch
 from segmentation_models_pytorch.encoders import encoders
 from torchvision.models import vgg11
 
-from stages.errors import UserError
-from stages.files import sha256_of
-from stages.models import published
-from stages.models.build import build
-from stages.models.published import address, fetch
-from stages.models.segmentation import encoder_of
-from stages.models.weights import load_published, write_tensors
-from stages.params import read_yaml
-from stages.params.phases import Model, Weights
+from retrace.config import read_yaml
+from retrace.config.phases import Model, Weights
+from retrace.errors import UserError
+from retrace.files import sha256_of
+from retrace.models import published
+from retrace.models.build import build
+from retrace.models.published import address, fetch
+from retrace.models.segmentation import encoder_of
+from retrace.models.weights import load_published, write_tensors
 from tests.projects import ROOT
 
 

@@ -13,13 +13,14 @@ from torchvision.models import mobilenet_v3_large
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_fpn
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
-from stages.errors import UserError
-from stages.files import sha256_of, write_json
-from stages.models import detection
-from stages.models.build import build
-from stages.models.mae import build_mae
-from stages.models.segmentation import core, encoder_of
-from stages.models.weights import (
+from retrace.config.phases import Mae, Model
+from retrace.errors import UserError
+from retrace.files import sha256_of, write_json
+from retrace.models import detection
+from retrace.models.build import build
+from retrace.models.mae import build_mae
+from retrace.models.segmentation import core, encoder_of
+from retrace.models.weights import (
     load_encoder,
     load_model,
     load_published,
@@ -29,7 +30,6 @@ from stages.models.weights import (
     start_file,
     write_tensors,
 )
-from stages.params.phases import Mae, Model
 
 CLASSES = ("a", "b", "c")
 UNET = Model(architecture="unet", encoder="tu-convnextv2_atto", decoder_channels=(8, 8))

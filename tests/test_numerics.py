@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages import numerics
-from stages.errors import UserError
-from stages.numerics import BEYOND, MARK, PORTABLE
-from stages.params.schema import Machine, Runtime
-from stages.seeds import make_deterministic
-from stages.training.launch import launch
-from stages.verification.probe import DIGESTS, differing, recorded
+from retrace import numerics
+from retrace.config.schema import Machine, Runtime
+from retrace.errors import UserError
+from retrace.numerics import BEYOND, MARK, PORTABLE
+from retrace.provenance.verify.probe import DIGESTS, differing, recorded
+from retrace.seeds import make_deterministic
+from retrace.training.launch import launch
 from tests.projects import ROOT
 
 HAS_AVX2 = platform.machine() == "x86_64" and {"avx2", "fma"} <= numerics.processor_flags()
@@ -36,13 +36,13 @@ def python(code, folder, **variables):
     return done.stdout.strip()
 
 
-SHOW = "import stages, os; print({k: os.environ.get(k) for k in ('MKL_CBWR', 'OMP_WAIT_POLICY')})"
+SHOW = "import retrace, os; print({k: os.environ.get(k) for k in ('MKL_CBWR', 'OMP_WAIT_POLICY')})"
 
 
 @needs_avx2
 def test_importing_the_package_sets_the_instructions_before_a_library_loads(tmp_path):
     code = (
-        "import stages, numpy, torch; found = numpy.show_config('dicts')['SIMD Extensions'].get('found', []); "
+        "import retrace, numpy, torch; found = numpy.show_config('dicts')['SIMD Extensions'].get('found', []); "
         "print(torch.backends.cpu.get_cpu_capability(), any('AVX512' in x or 'V4' in x for x in found))"
     )
     assert python(code, tmp_path) == "AVX2 False"
@@ -105,7 +105,7 @@ def test_half_precision_on_a_cpu_is_computed_in_float32_or_refused():
 
 @needs_avx2
 def test_the_probe_gives_the_recorded_bits():
-    code = "from stages.verification.probe import main; main(True)"
+    code = "from retrace.provenance.verify.probe import main; main(True)"
     text = python(code, ROOT)
     assert re.search(r"all \d+ operations give the recorded bits", text)
     assert len(recorded()) > 150

@@ -10,6 +10,7 @@ import zipfile
 import pytest
 from packaging.requirements import Requirement
 
+from retrace.files import CODE
 from tests.projects import ROOT, run
 
 STUDIES = sorted(path.name for path in (ROOT / "studies").glob("*.yaml"))
@@ -21,7 +22,7 @@ def built(tmp_path_factory):
     source = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy2(ROOT / name, source / name)
-    for name in ("stages", "studies", "tests"):
+    for name in ("retrace", "scenes", "stages", "studies", "tests"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     code = "from setuptools import build_meta; print(build_meta.build_wheel('dist'))"
     done = run(source, sys.executable, "-W", "error::DeprecationWarning", "-c", code)
@@ -32,9 +33,9 @@ def built(tmp_path_factory):
 def test_the_package_has_the_studies_and_templates_and_no_tests(built):
     names = zipfile.ZipFile(built).namelist()
     assert sorted(name.rpartition("/")[2] for name in names if "/share/retrace/studies/" in name) == STUDIES
-    ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "stages").rglob("*") if path.is_file()}
-    kept = {name for name in ours if "__pycache__" not in name}
-    assert {name for name in names if name.startswith("stages/")} == kept and "stages/py.typed" in kept
+    files = (path for name in CODE for path in (ROOT / name).rglob("*") if path.is_file())
+    ours = {path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts}
+    assert {name for name in names if name.split("/")[0] in CODE} == ours and "retrace/py.typed" in ours
     assert not [name for name in names if name.startswith("tests/")]
     assert [name for name in names if name.endswith("/licenses/LICENSE")]
 
@@ -112,11 +113,11 @@ sys.meta_path.insert(0, Blocked())
 import importlib.util
 find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name == "ultralytics" else find(name, package)
-import stages
-from stages.errors import UserError
+import retrace
+from retrace.errors import UserError
 
 needed = []
-for module in pkgutil.walk_packages(stages.__path__, "stages."):
+for module in pkgutil.walk_packages(retrace.__path__, "retrace."):
     try:
         importlib.import_module(module.name)
     except UserError as error:
@@ -132,6 +133,6 @@ def test_without_ultralytics_only_yolo_phases_miss_it():
     assert done.returncode == 0, done.stderr
     missed, message = done.stdout.splitlines()
     # modules that a phase with `engine: ultralytics` imports when it runs, and no other phase does
-    network, training = ["stages.models.yolo_network"], ["data", "trainer", "validator"]
-    assert missed == str(sorted(network + [f"stages.training.yolo_{name}" for name in training]))
+    network, training = ["retrace.models.yolo_network"], ["data", "trainer", "validator"]
+    assert missed == str(sorted(network + [f"retrace.training.yolo_{name}" for name in training]))
     assert "retrace[yolo]" in message and "make venv" in message

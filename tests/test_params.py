@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from stages.errors import UserError
-from stages.params import parse, read_yaml
+from retrace.config import parse, read_yaml
+from retrace.errors import UserError
 
 STUDY = Path(__file__).parent.parent / "studies" / "lanes.yaml"
 CLAIM = {"label": "x", "value": 0.5}
@@ -121,11 +121,12 @@ def test_a_focus_monitor_needs_focus_classes(values):
 
 
 def test_the_schema_knows_what_is_measured_and_what_the_libraries_have():
-    from stages.metrics import detection, segmentation
-    from stages.models.detection import FASTER_RCNN
-    from stages.models.segmentation import DEEPLABV3
-    from stages.params import metrics, phases
-    from stages.reporting import comparisons, inputs
+    from retrace.config import metrics, phases
+    from retrace.evaluation import detection
+    from retrace.evaluation.scores import segmentation
+    from retrace.models.detection import FASTER_RCNN
+    from retrace.models.segmentation import DEEPLABV3
+    from retrace.report import comparisons, inputs
 
     assert {task: set(names) for task, names in inputs.OVERALL.items()} == {
         task: set(names) for task, names in metrics.OVERALL.items()

@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 from ruamel.yaml import YAML
 
-from stages.dataset.hashing import hash_distance
-from stages.params import merge
+from retrace.config import merge
+from retrace.data.hashing import hash_distance
 from tests.projects import ROOT, make_project, run, write_params
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,8 @@ import time
 import pytest
 from ruamel.yaml import YAML
 
-from stages.params import merge
-from stages.reporting.numbers import show
+from retrace.config import merge
+from retrace.report.numbers import show
 from tests.projects import ROOT, copy_of, make_project, run, write_params
 
 pytestmark = pytest.mark.slow

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.models.build import build
-from stages.models.weights import save_model
-from stages.params import parse
+from retrace.config import parse
+from retrace.models.build import build
+from retrace.models.weights import save_model
 from tests.projects import environment, run, tiny_params, write_params
 
 
@@ -45,7 +45,7 @@ def clip(path, frames=9):
 
 def process(project, *arguments):
     """As a user starts it."""
-    return run(project, "python", "-m", "stages.cli", "predict", *map(str, arguments), env=environment())
+    return run(project, "python", "-m", "retrace", "predict", *map(str, arguments), env=environment())
 
 
 @pytest.fixture

@@ -10,16 +10,16 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
+from retrace.cli.use import use
+from retrace.config import load
+from retrace.config.phases import Mae, Model
+from retrace.files import sha256_of
+from retrace.models.build import build
+from retrace.models.mae_images import MaskedImages
+from retrace.models.segmentation import encoder_of
+from retrace.models.weights import load_start
+from retrace.training.checkpoints import Scratch
 from stages import pretrain
-from stages.commands.use import use
-from stages.files import sha256_of
-from stages.models.build import build
-from stages.models.mae_images import MaskedImages
-from stages.models.segmentation import encoder_of
-from stages.models.weights import load_start
-from stages.params import load
-from stages.params.phases import Mae, Model
-from stages.training.checkpoints import Scratch
 from tests.helpers_models import MAE, study, write_images
 from tests.projects import ROOT
 
@@ -107,7 +107,7 @@ def test_a_repeated_and_an_interrupted_run_give_the_same_files(project, monkeypa
 
 
 def test_crops_and_masks_follow_from_seed_epoch_and_index_alone(project):
-    from stages.dataset.manifest import read_manifest
+    from retrace.data.manifest import read_manifest
 
     ids = ["train_0", "train_1", "unlabeled_0"]
     mae, manifest = Mae(**MAE), read_manifest(Path("data/toy/raw"))

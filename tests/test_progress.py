@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from stages import progress
-from stages.training import lines
-from stages.training.monitor import Monitor
+from retrace import progress
+from retrace.training import lines
+from retrace.training.monitor import Monitor
 from tests.fixtures_training import make_boxes
 from tests.projects import ROOT
 

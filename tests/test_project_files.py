@@ -6,8 +6,8 @@ import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
 
-from stages import __version__
-from stages.commands.doctor import supported_pythons
+from retrace import __version__
+from retrace.cli.doctor import supported_pythons
 from tests.projects import ROOT
 
 
@@ -44,7 +44,7 @@ def test_hooks_run_the_locked_tools_and_fetch_nothing():
 @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "SECURITY.md"])
 def test_paths_and_make_targets_in_the_guides_exist(name):
     text, makefile = (ROOT / name).read_text(encoding="utf-8"), (ROOT / "Makefile").read_text(encoding="utf-8")
-    paths = set(re.findall(r"(?:stages|tests|docs|benchmarks)/[\w/.-]*\.(?:py|md)", text))
+    paths = set(re.findall(r"(?:retrace|scenes|stages|tests|docs|benchmarks)/[\w/.-]*\.(?:py|md)", text))
     assert [path for path in sorted(paths) if not (ROOT / path).is_file()] == []
     targets = set(re.findall(r"make (?:\w+=\S+ )?([a-z-]+)", text)) - {"a"}
     assert [target for target in sorted(targets) if not re.search(rf"^{target}:", makefile, re.M)] == []

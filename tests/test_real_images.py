@@ -6,7 +6,7 @@ import shutil
 import pytest
 from ruamel.yaml import YAML
 
-from stages.params import merge
+from retrace.config import merge
 from tests.projects import ROOT, make_project, run, write_params
 
 pytestmark = pytest.mark.slow

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from stages.dataset.audit import box_sizes, find_leaks, images_per_split, split_counts, unreliable_classes
-from stages.dataset.hashing import inspect
-from stages.dataset.manifest import Box, Record, read_manifest, write_manifest
-from stages.dataset.splits import LISTS, read_list
-from stages.errors import UserError
-from stages.files import read_json, sha256_of
-from stages.params import parse
+from retrace.config import parse
+from retrace.data.audit import box_sizes, find_leaks, images_per_split, split_counts, unreliable_classes
+from retrace.data.hashing import inspect
+from retrace.data.manifest import Box, Record, read_manifest, write_manifest
+from retrace.data.splits import LISTS, read_list
+from retrace.errors import UserError
+from retrace.files import read_json, sha256_of
 from stages.rebalance import rebalance
 from tests.projects import ROOT, tiny_params, write_params
 

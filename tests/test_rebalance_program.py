@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.dataset.rebalancing import Infeasible, Problem, assign
+from retrace.data.rebalancing import Infeasible, Problem, assign
 
 TRAIN, VAL, TEST = range(3)
 

@@ -15,15 +15,15 @@ import pytest
 import torch
 from PIL import Image
 
+from retrace.config import load
+from retrace.errors import UserError
+from retrace.report.checks import _counts, _device
+from retrace.report.comparisons import judge
+from retrace.report.inputs import read_inputs
+from retrace.report.numbers import Ledger, Num, recheck, show
+from retrace.report.provenance import hardware
+from retrace.report.render import html
 from stages import report as stage
-from stages.errors import UserError
-from stages.params import load
-from stages.reporting.checks import _counts, _device
-from stages.reporting.comparisons import judge
-from stages.reporting.inputs import read_inputs
-from stages.reporting.numbers import Ledger, Num, recheck, show
-from stages.reporting.provenance import hardware
-from stages.reporting.render import html
 from tests.fixtures_metrics import LANES, PLATES, build, write
 from tests.projects import environment
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from retrace.config import load, read_yaml
+from retrace.evaluation.detection import BoxScores
+from retrace.evaluation.scores.matching import load_matches
+from retrace.files import read_json
+from retrace.report.numbers import recheck
 from stages import report as stage
-from stages.files import read_json
-from stages.metrics.detection import BoxScores
-from stages.metrics.matching import load_matches
-from stages.params import load, read_yaml
-from stages.reporting.numbers import recheck
 from tests.fixtures_metrics import AS_GIVEN, PLATES, SLOPES, SPLITS, build, write
 
 TO_BE_FILLED = (  # what the published write-up of `plates` left open

@@ -14,23 +14,19 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
+from retrace.config.load import load
+from retrace.config.schema import Machine
+from retrace.data.detection_loading import DetectionValidation
+from retrace.data.detection_loading import collate as collate_detection
+from retrace.data.loading import SegmentationEvaluation, collate_evaluation, evaluation_loader
+from retrace.data.manifest import read_manifest
+from retrace.data.splits import read_list
+from retrace.errors import UserError
+from retrace.evaluation.scores.matching import truth_of
+from retrace.models.weights import load_model
+from retrace.training import checkpoints, detection, segmentation
+from retrace.training.launch import spread
 from stages import finetune
-from stages.dataset.detection_loading import DetectionValidation
-from stages.dataset.detection_loading import collate as collate_detection
-from stages.dataset.loading import (
-    SegmentationEvaluation,
-    collate_evaluation,
-    evaluation_loader,
-)
-from stages.dataset.manifest import read_manifest
-from stages.dataset.splits import read_list
-from stages.errors import UserError
-from stages.metrics.boxes import truth_of
-from stages.models.weights import load_model
-from stages.params.load import load
-from stages.params.schema import Machine
-from stages.training import checkpoints, detection, segmentation
-from stages.training.launch import spread
 from tests.fixtures_detection import make_shapes
 from tests.fixtures_training import make_boxes, only_progress, without_progress, write_params
 from tests.projects import environment

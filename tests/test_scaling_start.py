@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from retrace.errors import STARTED_HERE
+from retrace.training import processes
 from stages import finetune, pretrain
-from stages.errors import STARTED_HERE
-from stages.training import processes
 from tests.fixtures_training import make_boxes, write_params
 from tests.projects import ROOT, environment
 from tests.test_scaling import MESSAGE, PHASE, TWO

@@ -10,25 +10,21 @@ import yaml
 from safetensors.torch import load_file
 from torch import nn
 
+from retrace.config.load import load
+from retrace.config.phases import Augment, Loss, Mae
+from retrace.config.phases import Optimizer as OptimizerParams
+from retrace.config.phases import Schedule as ScheduleParams
+from retrace.config.schema import Machine
+from retrace.data.loading import SegmentationTraining, collate_training, training_loader
+from retrace.data.manifest import read_manifest
+from retrace.data.splits import read_list
+from retrace.training import segmentation
+from retrace.training.launch import launch
+from retrace.training.loop import Plan, Task, fit
+from retrace.training.losses import build_loss, scored_weight
+from retrace.training.monitor import Monitor
+from retrace.training.optimizers import Schedule, build_optimizer
 from stages import finetune, pretrain
-from stages.dataset.loading import (
-    SegmentationTraining,
-    collate_training,
-    training_loader,
-)
-from stages.dataset.manifest import read_manifest
-from stages.dataset.splits import read_list
-from stages.params.load import load
-from stages.params.phases import Augment, Loss, Mae
-from stages.params.phases import Optimizer as OptimizerParams
-from stages.params.phases import Schedule as ScheduleParams
-from stages.params.schema import Machine
-from stages.training import segmentation
-from stages.training.launch import launch
-from stages.training.loop import Plan, Task, fit
-from stages.training.losses import build_loss, scored_weight
-from stages.training.monitor import Monitor
-from stages.training.optimisation import Schedule, build_optimizer
 from tests.fixtures_training import make_boxes
 from tests.helpers_models import MAE, study, write_images
 from tests.two_processes import both, history, md5s, one_thread  # noqa: F401

@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch import nn
 
+from retrace.data.manifest import read_manifest, write_manifest
+from retrace.models.yolo import ultralytics
+from retrace.training.checkpoints import Scratch
+from retrace.training.engines.ultralytics.share import Shares, share_of
 from stages import finetune
-from stages.dataset.manifest import read_manifest, write_manifest
-from stages.models.yolo import ultralytics
-from stages.training.checkpoints import Scratch
-from stages.training.yolo_share import Shares, share_of
 from tests.fixtures_detection import CLASSES, make_shapes
 from tests.fixtures_training import only_progress
 from tests.projects import environment
@@ -29,7 +29,7 @@ ultralytics()
 
 from ultralytics.utils.tal import TaskAlignedAssigner  # noqa: E402
 
-from stages.training.yolo_trainer import Trainer  # noqa: E402
+from retrace.training.engines.ultralytics.trainer import Trainer  # noqa: E402
 
 YOLO = "models/shapes/yolo"
 STILL = {"mosaic": 0.0, "mixup": 0.0, "degrees": 0.0, "translate": 0.0, "scale": 0.0, "fliplr": 0.0, "hsv_h": 0.0,

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages import sources
-from stages.params import Params, merge, parse, read_yaml
-from stages.params.data import Synthetic
-from stages.sources import unlabeled
-from stages.sources.problems import Problems
-from stages.sources.synthetic import SCENES, generate, lanes, offroad
-from stages.sources.synthetic.draw import write_video
-from stages.sources.synthetic.lane_road import DASHED, SOLID, Frame, Marking, Road, render
-from stages.sources.synthetic.plants import IDS
-from stages.sources.synthetic.road import Camera, Vehicle
-from stages.sources.synthetic.road import Path as Track
-from stages.sources.synthetic.street import CLASSES
+from retrace.config import Params, merge, parse, read_yaml
+from retrace.config.data import Synthetic
+from retrace.data import formats as sources
+from retrace.data.formats import unlabeled
+from retrace.data.formats.problems import Problems
+from scenes import SCENES, generate, lanes, offroad
+from scenes.draw import write_video
+from scenes.lane_road import DASHED, SOLID, Frame, Marking, Road, render
+from scenes.plants import IDS
+from scenes.road import Camera, Vehicle
+from scenes.road import Path as Track
+from scenes.street import CLASSES
 
 ROOT = Path(__file__).parent.parent
 STUDY = {"lanes": "lanes", "offroad": "offroad", "driving": "bdd100k"}

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages.dataset.detection_loading import DetectionTraining
-from stages.dataset.loading import SegmentationTraining
-from stages.dataset.manifest import read_manifest
-from stages.models.mae_images import MaskedImages
-from stages.params.phases import Augment, Mae
-from stages.seeds import drawn_from
+from retrace.config.phases import Augment, Mae
+from retrace.data.detection_loading import DetectionTraining
+from retrace.data.loading import SegmentationTraining
+from retrace.data.manifest import read_manifest
+from retrace.models.mae_images import MaskedImages
+from retrace.seeds import drawn_from
 from tests.fixtures_detection import make_shapes
 from tests.fixtures_training import make_boxes
 from tests.helpers_models import MAE

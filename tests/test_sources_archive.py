@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from retrace.config.data import Data
+from retrace.data.formats import archive
+from retrace.data.formats.archive import DOWNLOADS, open_root
+from retrace.data.manifest import read_manifest
+from retrace.errors import UserError
 from stages import collect as stage
-from stages.dataset.manifest import read_manifest
-from stages.errors import UserError
-from stages.params.data import Data
-from stages.sources import archive
-from stages.sources.archive import DOWNLOADS, open_root
 
 RAW = Path("data/lanes/raw")
 COMPRESSION = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.bz2": "w:bz2", ".tar.xz": "w:xz"}

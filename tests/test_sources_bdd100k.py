@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from retrace.data.formats.bdd100k import TRAIN_IDS
+from retrace.data.manifest import read_manifest
+from retrace.files import read_json
 from stages import collect as stage
-from stages.dataset.manifest import read_manifest
-from stages.files import read_json
-from stages.sources.bdd100k import TRAIN_IDS
 
 RAW = Path("data/lanes/raw")
 IMAGES, MASKS = "bdd100k/images/10k", "bdd100k/labels/sem_seg/masks"

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from stages.dataset.hashing import BadImage, decode_rgb, hash_distance, inspect
-from stages.errors import UserError
-from stages.params.data import SplitByRatio
-from stages.sources import Codes
-from stages.sources.convert import ids
-from stages.sources.listing import deal, read_lists
-from stages.sources.problems import Problems
-from stages.sources.rawmask import encode_mask, to_classes
+from retrace.config.data import SplitByRatio
+from retrace.data.formats import Codes
+from retrace.data.formats.convert import ids
+from retrace.data.formats.listing import deal, read_lists
+from retrace.data.formats.problems import Problems
+from retrace.data.formats.rawmask import encode_mask, to_classes
+from retrace.data.hashing import BadImage, decode_rgb, hash_distance, inspect
+from retrace.errors import UserError
 
 
 def scene(seed, size=(640, 360)):

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from retrace.data.manifest import read_manifest
+from retrace.files import read_json
 from stages import collect as stage
-from stages.dataset.manifest import read_manifest
-from stages.files import read_json
 
 RAW = Path("data/lanes/raw")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import stages
-from stages.allocator import keep_freed_memory
+import retrace
+from retrace.allocator import keep_freed_memory
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "torchvision", "timm", "ultralytics", "cv2", "matplotlib")
@@ -24,18 +24,18 @@ def test_stages_that_train_nothing_load_nothing_heavy(stage):
 
 
 def test_what_is_loaded_is_not_searched_for_garbage_and_neither_is_what_is_left_at_the_end():
-    # handlers run last first: this one, registered before `stages` is imported, sees what that one did
+    # handlers run last first: this one, registered before `retrace` is imported, sees what that one did
     code = (
         "import atexit, gc\n"
         "usual = gc.get_threshold()\n"
         "atexit.register(lambda: print(gc.get_freeze_count() > 1000))\n"
-        "import stages\n"
+        "import retrace\n"
         "rarer = gc.get_threshold()[0] > 10 * usual[0]\n"
-        "print(stages.COLLECT_AFTER == usual, rarer, gc.isenabled(), gc.get_freeze_count())"
+        "print(retrace.COLLECT_AFTER == usual, rarer, gc.isenabled(), gc.get_freeze_count())"
     )
     assert python(code).splitlines() == ["True True True 0", "True"]
 
 
 def test_training_collects_garbage_at_the_usual_pace():
     keep_freed_memory()
-    assert gc.get_threshold() == stages.COLLECT_AFTER
+    assert gc.get_threshold() == retrace.COLLECT_AFTER

@@ -7,14 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning_fabric import Fabric
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from stages.commands.watch import statuses, watch
-from stages.dataset.loading import (
+import retrace
+from retrace.cli.watch import statuses, watch
+from retrace.config.phases import Augment
+from retrace.config.phases import Optimizer as OptimizerParams
+from retrace.config.phases import Schedule as ScheduleParams
+from retrace.data.loading import (
     Cache,
     EpochBatches,
     SegmentationEvaluation,
@@ -22,16 +27,13 @@ from stages.dataset.loading import (
     collate_training,
     training_loader,
 )
-from stages.dataset.manifest import read_manifest
-from stages.dataset.transforms import augment, normalize
-from stages.errors import UserError
-from stages.params.phases import Augment
-from stages.params.phases import Optimizer as OptimizerParams
-from stages.params.phases import Schedule as ScheduleParams
-from stages.training.checkpoints import Scratch, fingerprint
-from stages.training.loop import Plan, Task, fit, set_training
-from stages.training.monitor import Monitor
-from stages.training.optimisation import Schedule, build_optimizer, clip
+from retrace.data.manifest import read_manifest
+from retrace.data.transforms import augment, normalize
+from retrace.errors import UserError
+from retrace.training.checkpoints import Scratch, fingerprint
+from retrace.training.loop import Plan, Task, fit, set_training
+from retrace.training.monitor import Monitor
+from retrace.training.optimizers import Schedule, build_optimizer, clip
 from tests.fixtures_training import make_boxes
 
 SAMPLES, BATCH, BATCHES = 10, 3, 4
@@ -199,31 +201,46 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before():
     assert list(scratch.folder.iterdir()) == []
 
 
-def test_only_the_own_fingerprint_is_resumed_and_others_of_the_name_are_cleaned_up():
+def test_only_the_own_fingerprint_is_resumed_and_others_of_the_name_stay_until_the_phase_is_done():
     old, other = Scratch("study", "phase", "a" * 64), Scratch("study", "phase_two", "c" * 64)
     old.save(1, {"epoch": 1})
     other.save(1, {"epoch": 1})
-    assert Scratch("study", "phase", "b" * 64).load() is None
-    assert not old.folder.exists() and other.folder.exists()
-    other.remove()
-    assert not other.folder.exists()
+    new = Scratch("study", "phase", "b" * 64)
+    assert new.load() is None
+    assert old.load() == {"epoch": 1}
+    new.remove()
+    assert not old.folder.exists() and other.load() == {"epoch": 1}
+
+
+def test_the_fingerprint_follows_the_code_that_dvc_yaml_names_for_the_stage(tmp_path, monkeypatch):
+    for name in ("retrace/__init__.py", "retrace/training/loop.py", "retrace/cli/watch.py", "stages/finetune.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    deps = ["data/raw", "retrace/training", "stages/finetune.py"]
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"finetune": {"do": {"deps": deps}}}}))
+    monkeypatch.setattr(retrace, "__file__", str(tmp_path / "retrace" / "__init__.py"))
+    first = fingerprint("finetune", {}, [])
+    (tmp_path / "retrace/cli/watch.py").write_text("# a comment\n")
+    assert fingerprint("finetune", {}, []) == first
+    (tmp_path / "retrace/training/loop.py").write_text("# a comment\n")
+    assert fingerprint("finetune", {}, []) != first
 
 
 def test_the_fingerprint_follows_parameters_files_lock_and_device(tmp_path):
     data = tmp_path / "list.txt"
     data.write_text("a\n")
     seen = [
-        fingerprint({"lr": 0.1}, [data]),
-        fingerprint({"lr": 0.2}, [data]),
-        fingerprint({"lr": 0.1}, [data], "cuda x1"),
+        fingerprint("finetune", {"lr": 0.1}, [data]),
+        fingerprint("finetune", {"lr": 0.2}, [data]),
+        fingerprint("finetune", {"lr": 0.1}, [data], "cuda x1"),
     ]
     data.write_text("b\n")
-    seen.append(fingerprint({"lr": 0.1}, [data]))
+    seen.append(fingerprint("finetune", {"lr": 0.1}, [data]))
     (tmp_path / "requirements").mkdir()
     (tmp_path / "requirements/runtime.txt").write_text("torch==1\n")
-    seen.append(fingerprint({"lr": 0.1}, [data]))
+    seen.append(fingerprint("finetune", {"lr": 0.1}, [data]))
     assert len(set(seen)) == 5
-    assert fingerprint({"lr": 0.1}, [data]) == seen[-1]
+    assert fingerprint("finetune", {"lr": 0.1}, [data]) == seen[-1]
 
 
 # --- schedule and optimizer ---------------------------------------------------------------------------------------

@@ -11,17 +11,17 @@ import torch
 from lightning_fabric import Fabric
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 
-from stages.dataset.detection_loading import DetectionTraining, DetectionValidation, collate, fitted, target_of
-from stages.dataset.loading import read_image, training_loader
-from stages.dataset.manifest import Box, Record, read_manifest
+from retrace.config import parse
+from retrace.config.phases import Augment
+from retrace.data.detection_loading import DetectionTraining, DetectionValidation, collate, fitted, target_of
+from retrace.data.loading import read_image, training_loader
+from retrace.data.manifest import Box, Record, read_manifest
+from retrace.evaluation.scores.coco import coco_scores
+from retrace.evaluation.scores.matching import rounded, truth_of
+from retrace.models.predict import load_predictor
+from retrace.training.checkpoints import Scratch
+from retrace.training.detection import compute_loss, detection
 from stages.finetune import main
-from stages.metrics.boxes import rounded, truth_of
-from stages.metrics.detection import coco_scores
-from stages.models.predict import load_predictor
-from stages.params import parse
-from stages.params.phases import Augment
-from stages.training.checkpoints import Scratch
-from stages.training.detection import compute_loss, detection
 from tests.fixtures_detection import CLASSES, COLORS, make_shapes, params, write_params
 from tests.fixtures_training import only_progress, without_progress
 

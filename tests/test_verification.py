@@ -11,18 +11,18 @@ import pytest
 import yaml
 from scipy import stats
 
+from retrace.cli.verify import verdict
+from retrace.config import load, parse
+from retrace.config.schema import Expected
+from retrace.errors import UserError
+from retrace.provenance.md5 import Cache, digest, listing
+from retrace.provenance.verify import pages
+from retrace.provenance.verify.clone import bring_inputs
+from retrace.provenance.verify.expected import Processor, demands_bits, judge, power
+from retrace.provenance.verify.outs import Row, compare_metrics, compare_outs
+from retrace.provenance.verify.records import Record, from_lock, from_provenance, stage_names
+from retrace.report.bundle import GUIDE
 from stages import report as stage
-from stages.commands.verify import verdict
-from stages.errors import UserError
-from stages.params import load, parse
-from stages.params.schema import Expected
-from stages.reporting.bundle import GUIDE
-from stages.sums import Cache, digest, listing
-from stages.verification import pages
-from stages.verification.clone import bring_inputs
-from stages.verification.expected import Processor, demands_bits, judge, power
-from stages.verification.outs import Row, compare_metrics, compare_outs
-from stages.verification.records import Record, from_lock, from_provenance, stage_names
 from tests.fixtures_metrics import build
 from tests.projects import ROOT, tiny_params
 from tests.verified import STATED, edit, flip, smallest

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from stages.ablation.attribution import sentence
-from stages.ablation.report import write_files
-from stages.errors import UserError
-from stages.params import parse
-from stages.reporting.numbers import Ledger, plain
-from stages.verification import ablation
+from retrace.config import parse
+from retrace.errors import UserError
+from retrace.provenance.verify import ablation
+from retrace.report.numbers import Ledger, plain
+from retrace.sweeps.attribution import sentence
+from retrace.sweeps.report import write_files
 from tests.projects import ROOT, commit, run
 from tests.verified import edit, flip
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(run(ROOT, *GIT).returncode != 0, reason="no comm
 def made(tmp_path_factory):
     """A repository with the report code and an ablation that this code writes."""
     root = tmp_path_factory.mktemp("ablation") / "project"
-    for name in (REPORT, "reports/offroad", "stages/ablation", "stages/reporting"):
+    for name in (REPORT, "reports/offroad", "retrace/sweeps", "retrace/report", "retrace/statistics"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     found = json.loads((root / REPORT / "ablation.json").read_text())
     shutil.rmtree(root / REPORT)
@@ -170,7 +170,7 @@ def test_other_words_of_newer_code_are_no_edit_but_other_numbers_are(project):
     words = f" {document(project)['headline']} points"
     edit(path, words, words.replace("points", "per cent"), count=-1)
     commit(project, "older words")
-    with open(project / "stages/ablation/attribution.py", "a") as stream:
+    with open(project / "retrace/sweeps/attribution.py", "a") as stream:
         stream.write("# newer code\n")
     found = checked(project)
     assert found.wrong == [] and "other report code" in " ".join(found.notes)
@@ -183,7 +183,7 @@ def test_an_edited_number_is_found_in_words_of_other_code_too(project):
     edit(project / REPORT / "ablation.csv", "0.0", "7.0")
     flip(project / REPORT / "figures/effects.png")
     commit(project, "edited")
-    with open(project / "stages/ablation/attribution.py", "a") as stream:
+    with open(project / "retrace/sweeps/attribution.py", "a") as stream:
         stream.write("# newer code\n")
     lines = "\n".join(wrong(project))
     assert "-99.9 is none of its effects" in lines and "is no number of ablation.json" in lines and "PNG" in lines

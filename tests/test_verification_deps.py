@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from stages.sums import Cache, digest, listing
-from stages.verification.deps import check
-from stages.verification.records import Record, contradictions, from_lock
+from retrace.provenance.md5 import Cache, digest, listing
+from retrace.provenance.verify.deps import check
+from retrace.provenance.verify.records import Record, contradictions, from_lock
 from tests.projects import commit, run
 
 RAW, METRICS = "data/lanes/raw", "metrics/lanes"
@@ -35,8 +35,8 @@ def project(tmp_path):
             ".dvcignore": "__pycache__\n",
             ".gitignore": "/data\n/metrics/lanes/a\n__pycache__\n",
             "stages/finetune.py": "one",
-            "stages/dataset/a.py": "a",
-            "stages/dataset/b.py": "b",
+            "retrace/data/a.py": "a",
+            "retrace/data/b.py": "b",
             "requirements/runtime.txt": "numpy==1",
             f"{METRICS}/a.json": "{}",
             f"{METRICS}/a/images.txt": "x",
@@ -47,7 +47,7 @@ def project(tmp_path):
     )
     run(root, "git", "init", "-q", "-b", "main", check=True)
     commit(root, "a run")
-    write(root, **{"stages/dataset/__pycache__/a.pyc": "compiled"})
+    write(root, **{"retrace/data/__pycache__/a.pyc": "compiled"})
     raw = digest(listing(root / RAW))
     outs = {
         "collect": {RAW: raw},
@@ -58,7 +58,7 @@ def project(tmp_path):
         "finetune@a": {
             f"{RAW}/manifest.jsonl": md5("rows"),
             "stages/finetune.py": md5("one"),
-            "stages/dataset": digest({"a.py": md5("a"), "b.py": md5("b")}),
+            "retrace/data": digest({"a.py": md5("a"), "b.py": md5("b")}),
         },
         "report": {METRICS: digest(listing(root / METRICS))},
     }
@@ -101,10 +101,10 @@ def test_a_dep_that_names_a_file_the_out_does_not_hold_is_found(project):
 
 def test_code_that_changed_since_is_told_and_not_refused(project):
     root, _ = project
-    write(root, **{"stages/finetune.py": "two", "stages/dataset/c.py": "c"})
+    write(root, **{"stages/finetune.py": "two", "retrace/data/c.py": "c"})
     commit(root, "another loop")
     found = checked(project)
-    assert found.wrong == [] and found.since == ["stages/dataset", "stages/finetune.py"]
+    assert found.wrong == [] and found.since == ["retrace/data", "stages/finetune.py"]
     (root / "stages/finetune.py").unlink()
     commit(root, "gone")
     assert "stages/finetune.py" in checked(project).since
@@ -138,12 +138,12 @@ def test_leftovers_in_a_folder_of_outs_are_no_edit_while_they_are_there(project)
 
 
 def test_lock_and_provenance_must_name_the_same_deps(tmp_path, monkeypatch):
-    from stages.files import write_json
-    from stages.params import parse
+    from retrace.config import parse
+    from retrace.files import write_json
     from tests.verified import smallest
 
     params = parse(smallest())
-    sums = {stage: {"deps": {"stages/files.py": "1" * 32}, "outs": {RAW: "2" * 32}} for stage in ("collect",)}
+    sums = {stage: {"deps": {"retrace/files.py": "1" * 32}, "outs": {RAW: "2" * 32}} for stage in ("collect",)}
     write_json(tmp_path / "reports/lanes/provenance.json", {"stages": sums})
     rows = {
         kind: [{"path": path, "md5": sum} for path, sum in sums["collect"][kind].items()] for kind in sums["collect"]
@@ -153,5 +153,5 @@ def test_lock_and_provenance_must_name_the_same_deps(tmp_path, monkeypatch):
     write_json(tmp_path / "dvc.yaml", {"stages": {}})  # JSON is YAML
     (line,) = contradictions(tmp_path, params, from_lock(tmp_path, params))
     assert line == (
-        f"collect: stages/files.py: dvc.lock says {'3' * 32}, reports/lanes/provenance.json says {'1' * 32}"
+        f"collect: retrace/files.py: dvc.lock says {'3' * 32}, reports/lanes/provenance.json says {'1' * 32}"
     )

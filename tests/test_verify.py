@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.errors import UserError
-from stages.sums import Cache, listing
+from retrace.errors import UserError
+from retrace.provenance.md5 import Cache, listing
 from tests.projects import commit, committed_run, copy_of, run, tiny_params
 from tests.verified import STATED, as_process, edit, flip, smallest
 
@@ -150,7 +150,7 @@ def test_one_edited_md5_in_the_lock_is_named(retrace, tampered):
         ("finetune@baseline", "stages/finetune.py"),
         ("rebalance", "data/lanes/raw"),
         ("collect", "requirements/runtime.txt"),
-        ("report", "stages/reporting"),
+        ("report", "retrace/report"),
         ("report", "models/lanes"),
     ],
 )
@@ -194,7 +194,7 @@ def test_commits_and_studies_that_do_not_exist_are_named(retrace, results):
 
 
 def test_outside_of_git_and_before_the_first_commit_the_remedy_is_said(tmp_path):
-    from stages.verification.clone import resolve
+    from retrace.provenance.verify.clone import resolve
 
     with pytest.raises(UserError, match="not in a Git repository"):
         resolve(tmp_path, "HEAD")

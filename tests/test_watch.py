@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from stages.commands import running, watch
-from stages.errors import UserError
-from stages.files import write_json
-from stages.journal import journal
+from retrace.cli import running, watch
+from retrace.errors import UserError
+from retrace.files import write_json
+from retrace.provenance.run_log import journal
 
 DEAD = 2**22 + 1  # above the largest process id
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from retrace.cli.app import app
+from retrace.cli.why import why
+from retrace.config import load
+from retrace.errors import UserError
+from retrace.files import sha256_of
+from retrace.provenance.md5 import md5_of
+from retrace.provenance.verify.trace import find
+from retrace.report.numbers import show
 from stages import report as stage
-from stages.cli import app
-from stages.commands.why import why
-from stages.errors import UserError
-from stages.files import sha256_of
-from stages.params import load
-from stages.reporting.numbers import show
-from stages.sums import md5_of
-from stages.verification.trace import find
 from tests.fixtures_metrics import build
 from tests.projects import environment, run
 
@@ -79,12 +79,12 @@ def test_a_figure_leads_to_metrics_weights_parameters_data_environment_and_commi
 def test_the_commit_and_code_that_made_it_are_named(project):
     path = Path("reports/lanes/provenance.json")
     facts = json.loads(path.read_text())
-    facts["git"] = {"commit": "c0ffee" * 6 + "abcd", "dirty": True, "changed": ["stages/files.py"]}
-    facts["stages"][f"evaluate@{project.phase}"] = {"deps": {"stages/metrics": "12345678abcdef.dir"}, "outs": {}}
+    facts["git"] = {"commit": "c0ffee" * 6 + "abcd", "dirty": True, "changed": ["retrace/files.py"]}
+    facts["stages"][f"evaluate@{project.phase}"] = {"deps": {"retrace/evaluation": "12345678abcdef.dir"}, "outs": {}}
     path.write_text(json.dumps(facts))
     text = flat(lines(f"metrics/lanes/{project.phase}.json:splits.test.mIoU"))
-    assert "commit: " + "c0ffee" * 6 + "abcd, uncommitted changes in stages/files.py" in text
-    assert "code: md5 stages/metrics:12345678" in text
+    assert "commit: " + "c0ffee" * 6 + "abcd, uncommitted changes in retrace/files.py" in text
+    assert "code: md5 retrace/evaluation:12345678" in text
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ def test_a_damaged_metrics_file_is_one_message_too(project, text):
 
 def test_the_command_exits_1_without_a_traceback(tmp_path):
     (tmp_path / "dvc.yaml").write_text("")  # a project, without a report
-    done = run(tmp_path, "python", "-m", "stages.cli", "why", "0.5", env=environment())
+    done = run(tmp_path, "python", "-m", "retrace", "why", "0.5", env=environment())
     assert done.returncode == 1 and "no report here" in done.stderr and "Traceback" not in done.stderr
 
 

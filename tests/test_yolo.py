@@ -18,14 +18,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from stages.dataset.loading import read_image
-from stages.dataset.manifest import read_manifest
+from retrace.data.loading import read_image
+from retrace.data.manifest import read_manifest
+from retrace.evaluation.scores.coco import coco_scores
+from retrace.evaluation.scores.matching import rounded, truth_of
+from retrace.models.predict import load_predictor
+from retrace.models.yolo import OFF, ultralytics
+from retrace.training.checkpoints import Scratch
 from stages.finetune import main
-from stages.metrics.boxes import rounded, truth_of
-from stages.metrics.detection import coco_scores
-from stages.models.predict import load_predictor
-from stages.models.yolo import OFF, ultralytics
-from stages.training.checkpoints import Scratch
 from tests.fixtures_detection import CLASSES, HYPERPARAMETERS, make_shapes, write_params
 from tests.fixtures_training import only_progress, without_progress
 from tests.forked import killed_at_any_moment
@@ -249,7 +249,7 @@ def test_numbered_copies_are_kept_apart_from_the_outs(here, tmp_path):
 
 
 def _first(path):
-    from stages.models.yolo_network import read_yolo
+    from retrace.models.yolo_network import read_yolo
 
     return next(iter(read_yolo(path).state_dict().values()))
 
@@ -283,7 +283,7 @@ def test_from_another_phase_and_frozen(here, tmp_path):
 
 
 def _state(path):
-    from stages.models.yolo_network import read_yolo
+    from retrace.models.yolo_network import read_yolo
 
     return read_yolo(path).state_dict()
 
@@ -305,7 +305,7 @@ STARTED = {
 def test_published_weights_for_other_classes(here, tmp_path, monkeypatch):
     project = make_shapes(tmp_path / "published", {**STARTED, **hyper(epochs=1, freeze=4)})
     monkeypatch.chdir(project)
-    from stages.models.yolo_network import build_yolo, dump_yolo
+    from retrace.models.yolo_network import build_yolo, dump_yolo
 
     names = [f"class{index}" for index in range(80)]
     network = build_yolo("small.yaml", names)
@@ -400,7 +400,7 @@ def samples(tmp_path, monkeypatch):
     monkeypatch.chdir(project)
     from ultralytics.cfg import get_cfg
 
-    from stages.training.yolo_data import Samples
+    from retrace.training.engines.ultralytics.data import Samples
 
     manifest = read_manifest(Path("data/shapes/raw"))
     ids = Path("data/shapes/splits/train.txt").read_text().split()

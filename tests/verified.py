@@ -21,7 +21,7 @@ def smallest(expected: list[dict[str, Any]] | None = None) -> dict[str, Any]:
 def as_process(project: Path, *words: str, temporary: Path):
     """Run the command of this project in a process of its own, 80 columns wide, with `temporary` as its TMPDIR."""
     env = {"COLUMNS": "80", "TMPDIR": str(temporary)}
-    return run(project, "python", "-m", "stages.cli", *words, env=env)
+    return run(project, "python", "-m", "retrace", *words, env=env)
 
 
 def edit(path: Path, old: str, new: str, count: int = 1) -> None:

@@ -1,0 +1,123 @@
+"""`retrace verify`: does a commit's result still come out? Reruns it in a temporary clone and compares everything."""
+
+import tempfile
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from retrace.errors import UserError
+from retrace.programs import git
+from retrace.provenance.verify import checks
+from retrace.provenance.verify.clone import resolve
+from retrace.provenance.verify.job import Job, prepare, ready
+from retrace.provenance.verify.outs import DIFFERENT, NOT_RUN, SAME, TOLERATED, Row
+from retrace.provenance.verify.standing import standing
+
+SHOWN = 8  # files or keys listed below a row
+
+
+def verify(study: str | None, rev: str, data_from_cache: bool, no_rerun: bool) -> None:
+    """Check a commit; prints the table and the verdict.
+
+    Raises:
+        UserError: something did not come out. The clone is then kept, and the message says where.
+    """
+    project = Path.cwd()
+    commit = resolve(project, rev)
+    changes = len(git("status", "--porcelain", "--untracked-files=no", folder=project).splitlines())
+    if changes:
+        typer.echo(f"note: {changes} uncommitted changes here are not part of what is verified")
+    temporary = Path(tempfile.mkdtemp(prefix="retrace-verify-"))
+    keep = False
+    try:
+        job = prepare(project, commit, study, data_from_cache, temporary)
+        typer.echo(f"study {job.params.study}, commit {commit[:12]}, recorded in {job.record.file}")
+        _standing(job)
+        if no_rerun:
+            typer.echo("nothing was rerun: whether the results come out was not checked")
+            return
+        ready(job)
+        keep = True  # from here on there is something to look at
+        _rerun(job)
+        keep = False
+    except KeyboardInterrupt:
+        keep = False
+        raise UserError("interrupted; the temporary clone is removed, and the next run starts anew") from None
+    except UserError as error:
+        if keep:
+            raise UserError(f"{error}\n       the clone is kept for a closer look: {temporary}") from None
+        raise UserError(without(temporary, str(error))) from None
+    finally:
+        if not keep:
+            checks.discard(temporary)
+
+
+def without(temporary: Path, message: str) -> str:
+    """A message with the project's own paths: those in the clone are gone when the user reads it."""
+    for folder in ("clone", "committed"):
+        message = message.replace(f"{temporary / folder}/", "")
+    return message
+
+
+def _standing(job: Job) -> None:
+    start = "not verified, and nothing was rerun: record, report or stored files are damaged:"
+    try:
+        found = standing(job)
+    except UserError as error:
+        raise UserError(f"{start}\n       {error}") from None
+    if found.wrong:
+        checks.require([start, *found.wrong])
+    for line in found.lines():
+        typer.echo(line)
+
+
+def _rerun(job: Job) -> None:
+    mode = "bit-identity" if job.bits else "tolerance"
+    typer.echo(f"rerunning in {job.root}, checking {mode} ({job.why})\noutput of the stages: {job.log}")
+    rows = checks.run_again(job)
+    seeds = checks.run_seeds(job)
+    rows += [row for row, _ in seeds]
+    show(rows)
+    for _, sentence in seeds:
+        typer.echo(sentence)
+    bad = [row for row in rows if row.result == DIFFERENT]
+    since = checks.changed_since(job)
+    if bad and since:
+        typer.echo(f"changed since the record was made: {', '.join(since)}")
+    if bad:
+        raise UserError(f"not verified: {len(bad)} of {len(rows)} rows are {DIFFERENT}")
+    typer.echo(verdict(rows, job.bits))
+
+
+def show(rows: list[Row]) -> None:
+    """The table, within the width of the terminal (80 columns in a pipe), then the details of rows that differ."""
+    console = Console()
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("stage", "out"):
+        table.add_column(name, overflow="fold")
+    for name in ("committed", "rerun", "result"):
+        table.add_column(name, no_wrap=True)
+    for row in rows:
+        out = row.out if console.width > 80 or len(row.out) <= 25 else "/\n".join(row.out.rsplit("/", 1))
+        table.add_row(row.stage, out, row.committed, row.rerun, row.result)
+    console.print(table, highlight=False, markup=False)
+    for row in rows:
+        for line in row.details[:SHOWN]:
+            typer.echo(f"{row.result}: {line}")
+        if len(row.details) > SHOWN:
+            typer.echo(f"{row.result}: {row.out}: and {len(row.details) - SHOWN} more")
+
+
+def verdict(rows: list[Row], bits: bool) -> str:
+    """The last line where nothing is DIFFERENT: which of the two was found, and what was left out."""
+    other = [row for row in rows if row.result not in (SAME, TOLERATED, NOT_RUN)]
+    left_out = ", ".join(f"{row.stage}: {row.out}" for row in rows if row.result == NOT_RUN)
+    stated = sum(row.stage == "expected" for row in rows)
+    tail = f"; {stated} expected values reached" if stated else ""
+    tail += f"; not rerun: {left_out}" if left_out else ""
+    if not other or bits:
+        extra = "".join(f"; {row.out}: {row.result}" for row in other)
+        return f"verified: bit-identical{extra}{tail}"
+    return f"verified: within tolerance, not bit-identical ({len(other)} rows have other bytes or are unchecked){tail}"

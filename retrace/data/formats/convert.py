@@ -1,0 +1,133 @@
+"""From listed items to the canonical layout: ids, verbatim images, index masks, manifest rows, on a few processes."""
+
+import hashlib
+import multiprocessing
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from retrace.data.formats import Item
+from retrace.data.formats.rawmask import class_pixels, encode_mask, read_raw_mask, to_classes
+from retrace.data.hashing import BadImage, inspect, read_bytes
+from retrace.data.manifest import Record
+
+LONGEST = 120  # characters of an id: file systems stop at 255 bytes with suffixes and temporary names
+WORTH_A_POOL = 64  # images: below this, starting processes takes longer than it saves
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to convert, complete: jobs are sent to other processes."""
+
+    item: Item
+    id: str
+    group: str
+    split: str
+    folder: Path  # the raw/ folder being filled
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why an image did not make it."""
+
+    kind: str
+    path: str
+    detail: str
+
+
+def ids(names: Sequence[str]) -> list[str]:
+    """One id per path: [A-Za-z0-9._-], unique also where case does not count, independent of the order of `names`.
+
+    Folders are joined by `-`, the suffix goes, accents go, other characters become `_`. Where two paths end up alike,
+    or nothing readable is left, 8 hex digits of the path's sha256 are appended.
+    """
+    plain = [_plain(name) for name in names]
+    taken = Counter(id.lower() for id in plain)
+    return [
+        f"{id[:LONGEST]}-{_digest(name)}".lstrip("-")
+        if taken[id.lower()] > 1 or len(id) > LONGEST or not id.strip("_-.")
+        else id
+        for id, name in zip(plain, names, strict=True)
+    ]
+
+
+def _plain(name: str) -> str:
+    path = PurePosixPath(name)
+    text = "-".join(path.with_suffix("").parts if path.suffix else path.parts)
+    text = unicodedata.normalize("NFKD", text)
+    text = "".join(letter for letter in text if not unicodedata.combining(letter))
+    return re.sub(r"[^A-Za-z0-9._-]", "_", text).lstrip(".-")
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+
+
+def convert(job: Job) -> Record | Refused:
+    """Check, hash and write one image (and its mask) into the canonical layout; an unusable one is `Refused`."""
+    item, shown = job.item, job.item.name
+    try:
+        content = read_bytes(item.path)
+        found = inspect(content)
+        if item.size is not None and item.size != (found.width, found.height):
+            detail = f"the image is {found.width} x {found.height}, its annotation says {item.size[0]} x {item.size[1]}"
+            raise BadImage("size_mismatch", detail)
+        mask, mask_sha256, counts = None, None, _objects(item, job.classes)
+        if item.mask is not None:
+            shown = f"{item.name} (mask)"
+            classes, counts = _mask(job, found.width, found.height)
+            mask, mask_sha256 = f"masks/{job.id}.png", hashlib.sha256(classes).hexdigest()
+    except BadImage as bad:
+        return Refused(bad.kind, shown, bad.detail)
+    path = f"images/{job.id}{item.path.suffix.lower()}"
+    (job.folder / path).write_bytes(content)
+    if mask is not None:
+        (job.folder / mask).write_bytes(classes)
+    return Record(
+        id=job.id, path=path, mask=mask, sha256=found.sha256, phash=found.phash, width=found.width, height=found.height,
+        group=job.group, split=job.split, source=item.name, counts=counts, boxes=item.boxes,
+        mask_sha256=mask_sha256,
+    )  # fmt: skip
+
+
+def _objects(item: Item, classes: tuple[str, ...]) -> dict[str, int]:
+    """Objects by class, crowd regions not counted; empty for segmentation and unlabelled images."""
+    counts = Counter(box.label for box in item.boxes if not box.crowd)
+    return {name: counts[index] for index, name in enumerate(classes) if counts[index]}
+
+
+def _mask(job: Job, width: int, height: int) -> tuple[bytes, dict[str, int]]:
+    """The encoded index mask and its pixels by class (classes that occur)."""
+    assert job.item.mask is not None and job.item.codes is not None
+    raw, colored = read_raw_mask(job.item.mask, job.item.codes.colors)
+    if raw.shape != (height, width):
+        detail = f"the image is {width} x {height}, its mask {raw.shape[1]} x {raw.shape[0]}"
+        raise BadImage("size_mismatch", detail)
+    classes = to_classes(raw, colored, job.item.codes)
+    counts = class_pixels(classes)
+    return encode_mask(classes), {name: counts[index] for index, name in enumerate(job.classes) if counts[index]}
+
+
+def convert_all(jobs: Sequence[Job], processes: int) -> Iterator[Record | Refused]:
+    """`convert` of every job, in their order whatever the number of processes."""
+    if processes < 2 or len(jobs) < WORTH_A_POOL:
+        yield from map(convert, jobs)
+        return
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield from pool.map(convert, jobs, chunksize=16)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def by_group(items: Sequence[Item], groups: Sequence[str]) -> dict[str, int]:
+    """Number of images in each group."""
+    sizes: dict[str, int] = defaultdict(int)
+    for _, group in zip(items, groups, strict=True):
+        sizes[group] += 1
+    return dict(sizes)

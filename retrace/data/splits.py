@@ -1,0 +1,23 @@
+"""The lists of `data/<study>/splits`: one image id per line, plus what changed and why."""
+
+from pathlib import Path
+
+from retrace.errors import UserError
+from retrace.files import write_text
+
+# val_as_given: the validation list before rebalancing, so that a model can be scored on both
+LISTS = ("train", "val", "test", "unlabeled", "train_as_given", "val_as_given", "test_as_given")
+
+
+def write_list(folder: Path, name: str, ids: list[str]) -> None:
+    """Write `<name>.txt`, sorted."""
+    write_text(folder / f"{name}.txt", "".join(f"{id}\n" for id in sorted(ids)))
+
+
+def read_list(folder: Path, name: str) -> list[str]:
+    """The ids of one list, in file order."""
+    path = folder / f"{name}.txt"
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `dvc repro rebalance` first") from None

@@ -1,0 +1,116 @@
+"""Score the boxes of one split: matches per image, then COCO scores, intervals, curves, confusions and pictures."""
+
+from typing import Any
+
+import numpy as np
+
+from retrace.data.palette import palette
+from retrace.evaluation import pictures
+from retrace.evaluation.detection import curves, summarize
+from retrace.evaluation.scores.matching import Found, Truth, match, pair, rounded, truth_of
+from retrace.evaluation.work import Images, Scored, Work
+from retrace.files import write_json, write_jsonl
+
+
+def score_boxes(work: Work, split: str, ids: list[str]) -> Scored:
+    """Predict, match and score; writes predictions_, matches_, objects_ and curves_<split> and sample pictures.
+
+    What is scored is what predictions_<split>.jsonl holds: boxes to 0.01 pixel, confidences to 0.000001.
+    """
+    params, options = work.params, work.params.evaluate
+    truths = [truth_of(work.manifest.records[id]) for id in ids]
+    founds = [rounded(prediction) for _, prediction in work.predictions(ids, f"evaluate {split}")]
+    rows = ({"id": id, **_listed(found)} for id, found in zip(ids, founds, strict=True))
+    write_jsonl(work.folder / f"predictions_{split}.jsonl", rows)
+    matches = match(truths, founds, len(params.classes), options.iou_threshold)
+    matches.save(work.folder, split)
+    write_json(work.folder / f"curves_{split}.json", _plotted(curves(matches, params.classes)))
+    found = summarize(truths, founds, matches, params.classes, options, work.bootstrap_seed(split))
+    sure = [confident(found_, options.confidence) for found_ in founds]
+    found["confusion"] = confusion(truths, sure, len(params.classes), options.iou_threshold).tolist()
+    return found, _draw(work, split, ids, truths, sure)
+
+
+def confident(found: Found, confidence: float) -> Found:
+    """The detections at least this confident."""
+    keep = found.scores >= confidence
+    return Found(found.boxes[keep], found.labels[keep], found.scores[keep])
+
+
+def confusion(truths: list[Truth], founds: list[Found], classes: int, iou_threshold: float) -> np.ndarray:
+    """int64 [C+1, C+1], rows = truth; last row: detections of nothing, last column: objects missed."""
+    result = np.zeros((classes + 1, classes + 1), dtype=np.int64)
+    for truth, found in zip(truths, founds, strict=True):
+        pairs, left = pair(truth, found, iou_threshold)
+        missed = set(np.flatnonzero(~truth.crowd).tolist()) - {thing for thing, _, _ in pairs}
+        for thing, detection, _ in pairs:
+            result[truth.labels[thing], found.labels[detection]] += 1
+        for thing in missed:
+            result[truth.labels[thing], classes] += 1
+        for detection in left:
+            result[classes, found.labels[detection]] += 1
+    return result
+
+
+def quality(truth: Truth, found: Found, iou_threshold: float) -> tuple[float, float | None]:
+    """Panoptic quality (Kirillov et al. 2019: F1 x mean IoU of the hits) of one image, and that mean IoU.
+
+    NaN for an image with nothing in it and nothing found; a hit is a pair of one class.
+    """
+    pairs, left = pair(truth, found, iou_threshold)
+    hits = [overlap for thing, detection, overlap in pairs if truth.labels[thing] == found.labels[detection]]
+    objects = int((~truth.crowd).sum())
+    total = objects + len(pairs) + len(left)
+    return (2 * sum(hits) / total if total else float("nan")), (sum(hits) / len(hits) if hits else None)
+
+
+def _draw(work: Work, split: str, ids: list[str], truths: list[Truth], founds: list[Found]) -> list[dict[str, Any]]:
+    threshold = work.params.evaluate.iou_threshold
+    judged = [quality(truth, found, threshold) for truth, found in zip(truths, founds, strict=True)]
+    scores = np.array([score for score, _ in judged])
+    images = Images(work.manifest, ids)
+    samples = []
+    for kind, rows in pictures.choose(scores, ids, work.params.evaluate.samples).items():
+        for rank, row in enumerate(rows, start=1):
+            truth, found = truths[row], founds[row]
+            file = f"samples/{split}_{kind}_{rank}.jpg"
+            pictures.save_boxes(work.folder / file, images[row][0], *_captioned(work, truth, found))
+            sample = {"file": file, "id": ids[row], "split": split, "kind": kind, "score": float(scores[row])}
+            counted = {"truth": int((~truth.crowd).sum()), "predicted": len(found.scores), "IoU": judged[row][1]}
+            mean = float(found.scores.mean()) if len(found.scores) else None
+            samples.append(sample | counted | {"confidence": mean})
+    return samples
+
+
+def _captioned(work: Work, truth: Truth, found: Found) -> tuple[list[pictures.Drawn], list[pictures.Drawn]]:
+    """True boxes with their class, found ones with class and confidence; crowd regions are not drawn."""
+    classes = work.params.classes
+    colors = [(int(red), int(green), int(blue)) for red, green, blue in palette(classes, work.params.report.colors)]
+    true: list[pictures.Drawn] = [
+        (tuple(box), classes[label], colors[label])
+        for box, label in zip(truth.boxes[~truth.crowd], truth.labels[~truth.crowd], strict=True)
+    ]
+    guess: list[pictures.Drawn] = [
+        (tuple(box), f"{classes[label]} {score:.2f}", colors[label])
+        for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True)
+    ]
+    return true, guess
+
+
+def _listed(found: Found) -> dict[str, Any]:
+    return {"boxes": found.boxes.tolist(), "scores": found.scores.tolist(), "labels": found.labels.tolist()}
+
+
+def _plotted(found: dict[str, Any]) -> dict[str, Any]:
+    """101 points a curve, 6 digits."""
+    step = {"confidence": 10, "F1": 10, "mean_F1": 10}
+
+    def short(values: np.ndarray, every: int) -> list[float]:
+        return np.round(values[::every], 6).tolist()
+
+    return {
+        key: {name: short(curve, step.get(key, 1)) for name, curve in value.items()}
+        if isinstance(value, dict)
+        else short(value, step.get(key, 1))
+        for key, value in found.items()
+    }

@@ -1,0 +1,92 @@
+"""Score the masks of one split: a confusion matrix per image, then scores, intervals and sample pictures."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from retrace.data.palette import palette
+from retrace.evaluation import pictures
+from retrace.evaluation.scores.segmentation import OVERALL, PER_CLASS, confusion_matrix, scores
+from retrace.evaluation.work import Images, Scored, Work
+from retrace.statistics.bootstrap import intervals, of_totals
+
+
+def score_masks(work: Work, split: str, ids: list[str]) -> Scored:
+    """Predict, compare at the label's own resolution; writes confusion_<split>.npy (int64 [N, C, C]) and samples."""
+    params = work.params
+    count = len(params.classes)
+    matrices = np.zeros((len(ids), count, count), dtype=np.int64)
+    sizes, used = [], np.zeros(count, dtype=bool)
+    for row, ((_, truth, _), predicted) in enumerate(work.predictions(ids, f"evaluate {split}")):
+        assert truth is not None  # only labeled images are scored
+        matrices[row] = confusion_matrix(truth, predicted, count)
+        sizes.append(len(mask_png(predicted)))
+        used[np.unique(predicted)] = True
+    np.save(work.folder / f"confusion_{split}.npy", matrices, allow_pickle=False)
+    focus = [params.class_index(name) for name in params.report.focus_classes]
+    options, seed = params.evaluate, work.bootstrap_seed(split)
+    found = summarize(matrices, params.classes, focus, options.bootstrap, seed, options.min_reliable)
+    found["masks"] = weigh(sizes, options.bootstrap, seed) | {"classes_used": int(used.sum())}
+    return found, _draw(work, split, ids, scores(matrices)["mIoU"])
+
+
+def summarize(
+    per_image: np.ndarray, classes: Sequence[str], focus: Sequence[int], resamples: int, seed: int, min_reliable: int
+) -> dict[str, Any]:
+    """One split of metrics/<study>/<phase>.json: every score with its interval, counts and the confusion matrix.
+
+    per_image: int64 [N, C, C], rows = truth. A class seen in fewer than `min_reliable` images is not `reliable`.
+    """
+    total = per_image.sum(0)
+    statistic = of_totals(lambda totals: scores(totals, focus, total), per_image)
+    found = intervals(statistic, len(per_image), resamples, seed)
+    images = (per_image.sum(2) > 0).sum(0)  # [C]
+    per_class = {
+        name: {key: found[key][index] for key in PER_CLASS}
+        | {
+            "images": int(images[index]),
+            "pixels": int(total[index].sum()),
+            "reliable": bool(images[index] >= min_reliable),
+            "predicted_pixels": int(total[:, index].sum()),
+        }
+        for index, name in enumerate(classes)
+    }
+    overall = {key: found[key] for key in OVERALL}
+    return {"images": len(per_image), **overall, "per_class": per_class, "confusion": total.tolist()}
+
+
+def mask_png(mask: np.ndarray) -> bytes:
+    """A mask (class index, uint8 [H, W]) as the PNG file that `retrace predict` writes; the same bytes every time."""
+    encoded, content = cv2.imencode(".png", mask)
+    assert encoded
+    return content.tobytes()
+
+
+def weigh(sizes: Sequence[int], resamples: int, seed: int) -> dict[str, Any]:
+    """What the predicted masks of a split weigh as files: `{"bytes_mean": I, "bytes_median", "bytes_total"}`.
+
+    sizes: bytes of each image's file; the interval is the 95 % bootstrap over images. Without images mean and median
+    are None.
+    """
+    rows = np.array([[size, 1] for size in sizes], dtype=np.int64).reshape(-1, 2)
+    mean = of_totals(lambda totals: {"bytes_mean": totals[:, 0] / np.maximum(totals[:, 1], 1)}, rows)
+    if not len(rows):
+        return {"bytes_mean": {"value": None, "low": None, "high": None}, "bytes_median": None, "bytes_total": 0}
+    found = intervals(mean, len(rows), resamples, seed)
+    return found | {"bytes_median": float(np.median(rows[:, 0])), "bytes_total": int(rows[:, 0].sum())}
+
+
+def _draw(work: Work, split: str, ids: list[str], per_image: np.ndarray) -> list[dict[str, Any]]:
+    colors = palette(work.params.classes, work.params.report.colors)
+    images = Images(work.manifest, ids)
+    samples = []
+    for kind, rows in pictures.choose(per_image, ids, work.params.evaluate.samples).items():
+        for rank, row in enumerate(rows, start=1):
+            image, truth, id = images[row]
+            assert truth is not None
+            file = f"samples/{split}_{kind}_{rank}.jpg"
+            pictures.save_masks(work.folder / file, image, truth, work.predict([image])[0], colors)
+            samples.append({"file": file, "id": id, "split": split, "kind": kind, "score": float(per_image[row])})
+    return samples

@@ -1,0 +1,1 @@
+"""Scores that a training validates with; intervals and pictures are not needed for them."""

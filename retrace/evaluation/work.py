@@ -1,0 +1,55 @@
+"""What scoring a split needs, whatever the task: the images in order, a way to predict, and a folder to write to."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from retrace.config import Params
+from retrace.data.loading import evaluation_loader, read_image, read_mask
+from retrace.data.manifest import Manifest
+from retrace.progress import track
+from retrace.seeds import derive
+
+Item = tuple[np.ndarray, np.ndarray | None, str]  # RGB uint8 [H, W, 3], mask uint8 [H, W] or None, id
+Scored = tuple[dict[str, Any], list[dict[str, Any]]]  # a split of metrics/<study>/<phase>.json, rows of samples.json
+
+
+class Images(Dataset):
+    """index -> `Item`, at the image's own resolution."""
+
+    def __init__(self, manifest: Manifest, ids: list[str]):
+        self._manifest, self._ids = manifest, ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: int) -> Item:
+        id = self._ids[index]
+        masked = self._manifest.records[id].mask is not None
+        mask = read_mask(self._manifest, id) if masked else None
+        return read_image(self._manifest, id), mask, id
+
+
+@dataclass(frozen=True)
+class Work:
+    """`predict` takes RGB images and returns a mask (or detections) each; `folder` is metrics/<study>/<phase>."""
+
+    params: Params
+    manifest: Manifest
+    predict: Callable[[Sequence[np.ndarray]], list[Any]]
+    folder: Path
+
+    def predictions(self, ids: list[str], description: str) -> Iterator[tuple[Item, Any]]:
+        """Every image with its prediction, in the order of `ids`, predicted `evaluate.batch_size` at a time."""
+        size, workers = self.params.evaluate.batch_size, self.params.machine.workers
+        loader = evaluation_loader(Images(self.manifest, ids), size, workers, collate=list)
+        for batch in track(loader, description, total=len(loader)):
+            yield from zip(batch, self.predict([image for image, _, _ in batch]), strict=True)
+
+    def bootstrap_seed(self, split: str) -> int:
+        """The same for every phase, so that phases are compared on the same resamples."""
+        return derive(self.params.seed, "bootstrap", split)

@@ -1,0 +1,100 @@
+"""Segmentation networks of segmentation-models-pytorch: a decoder on an encoder of its own or of timm."""
+
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from segmentation_models_pytorch.base import SegmentationHead
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
+from torch import nn
+
+from retrace.config.phases import Model
+from retrace.errors import UserError
+from retrace.models.encoders import TIMM, VIT_OPTIONS, check_timm, fix_positions
+from retrace.models.layers.grn import replace
+from retrace.models.segmentation import Segmenter
+
+UNET_DEPTH = 5
+
+
+def unet(model: Model, classes: int) -> Segmenter:
+    """U-Net (segmentation-models-pytorch) on a timm (`tu-...`) or smp encoder.
+
+    `decoder_channels`: 2 to 5 widths, deep to shallow; (256, 128, 64, 32, 16) by default. With n of them the decoder
+    stops at 1 / 2^(5 - n) of the image size and the logits are upsampled bilinearly: the shallow levels cost most.
+    """
+    widths = model.decoder_channels or (256, 128, 64, 32, 16)
+    if not 2 <= len(widths) <= UNET_DEPTH:
+        raise UserError(f"model.decoder_channels = {list(widths)}: a unet takes 2 to {UNET_DEPTH} widths")
+    name = _smp_name(model)
+    try:
+        network = smp.Unet(name, encoder_depth=UNET_DEPTH, encoder_weights=None, classes=classes)
+    except (ValueError, RuntimeError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"model.encoder = {name!r}: gives no feature maps at strides 2 to 32 for a unet "
+            f"({str(error).splitlines()[0]}); use one such as tu-convnextv2_atto, resnet34, vgg11 or efficientnet-b0"
+        ) from None
+    network.decoder = UnetDecoder(network.encoder.out_channels, widths, n_blocks=len(widths))
+    for block in network.decoder.blocks:
+        block.register_forward_pre_hook(_without_empty_skip, with_kwargs=True)
+    upsampling = 2 ** (UNET_DEPTH - len(widths))
+    network.segmentation_head = SegmentationHead(widths[-1], classes, kernel_size=3, upsampling=upsampling)
+    network.initialize()
+    return Segmenter(replace(network), 2**UNET_DEPTH)
+
+
+def _without_empty_skip(block: nn.Module, given: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A ConvNeXt has no feature map at stride 2, for which the library puts in one of no channels: leave that out.
+
+    Joining it changes no number but undoes the channels-last layout: two copies of the largest map every step.
+    """
+    skip = named["skip_connection"]
+    return given, named | {"skip_connection": skip if skip is not None and skip.shape[1] else None}
+
+
+def dpt(model: Model, classes: int) -> Segmenter:
+    """DPT (Ranftl et al. 2021, segmentation-models-pytorch) on a timm vision transformer.
+
+    `decoder_channels`: 4 widths, shallow to deep as in the paper ((256, 512, 1024, 1024) by default); the first is also
+    the width of the fusion blocks.
+    """
+    widths = model.decoder_channels or (256, 512, 1024, 1024)
+    if len(widths) != 4:
+        raise UserError(f"model.decoder_channels = {list(widths)}: a dpt takes 4 widths")
+    name = _smp_name(model)
+    if not name.startswith(TIMM + "vit_"):
+        raise UserError(f"model.encoder = {name!r}: a dpt needs a timm ViT, e.g. tu-vit_small_patch16_224")
+    build = {"encoder_weights": None, "classes": classes, **VIT_OPTIONS}
+    build |= {"decoder_intermediate_channels": widths, "decoder_fusion_channels": widths[0]}
+    try:
+        network = smp.DPT(name, decoder_readout=_readout(name), **build)
+    except (ValueError, RuntimeError, TypeError, AttributeError) as error:
+        raise UserError(f"model.encoder = {name!r}: cannot carry a dpt ({str(error).splitlines()[0]})") from None
+    if getattr(network.encoder.model, "pos_embed", None) is None:
+        raise UserError(f"model.encoder = {name!r}: a dpt needs a plain ViT with absolute positions")
+    if network.encoder.output_stride != 16:
+        patch = network.encoder.output_stride
+        raise UserError(f"model.encoder = {name!r}: a dpt needs patches of 16 pixels, not {patch}")
+    fix_positions(network.encoder.model)
+    network.encoder.model.norm.requires_grad_(False)  # after the last tap, so unused: it would stall several devices
+    return Segmenter(replace(network), 32)
+
+
+def _readout(name: str) -> str:
+    # without a class token there is nothing to read out
+    with torch.device("meta"):
+        tokens = timm.create_model(name.removeprefix(TIMM), pretrained=False, **VIT_OPTIONS).num_prefix_tokens
+    return "cat" if tokens else "ignore"
+
+
+def _smp_name(model: Model) -> str:
+    name = model.encoder or ""
+    if name.startswith(TIMM):
+        check_timm(name.removeprefix(TIMM), "model.encoder")
+    elif name not in smp.encoders.encoders:
+        raise UserError(
+            f"model.encoder = {name!r}: not an encoder of segmentation-models-pytorch; "
+            f"write a timm model as {TIMM}<name>, e.g. {TIMM}convnextv2_atto"
+        )
+    return name

@@ -1,0 +1,1 @@
+"""Fast kernels of our own, each with its reason."""

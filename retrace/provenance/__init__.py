@@ -1,0 +1,1 @@
+"""Where results come from: run logs, md5 sums, verification."""

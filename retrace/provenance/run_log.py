@@ -1,0 +1,61 @@
+"""What a run did and when: one small JSON per stage under logs/, never an out (times are not reproducible)."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from retrace.environment import describe_image, require_matching_image
+from retrace.files import LOGS, write_json
+from retrace.numerics import require_processor
+
+
+def journal_path(study: str, stage: str, phase: str | None = None) -> Path:
+    """logs/<study>/<stage>.json, or logs/<study>/<phase>/<stage>.json for a stage that runs once a phase."""
+    return LOGS / study / phase / f"{stage}.json" if phase else LOGS / study / f"{stage}.json"
+
+
+@contextmanager
+def journal(study: str, stage: str, phase: str | None = None) -> Iterator[dict[str, Any]]:
+    """Record start, duration, process and RUNNING, SUCCESS or FAILED; what the stage adds to the dict is kept too.
+
+    Every stage opens its journal first, so this is also where a wrong image or processor is refused. Of several
+    processes that train together only the first writes.
+    """
+    require_matching_image()
+    require_processor()
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK") != "0":
+        yield {}
+        return
+    image = describe_image()
+    path = journal_path(study, stage, phase)
+    extra: dict[str, Any] = {}
+    started, clock = datetime.now(UTC), time.monotonic()
+
+    def entry() -> dict[str, Any]:
+        return {
+            "stage": stage,
+            "phase": phase,
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - clock, 1),
+            "status": status,
+            "pid": os.getpid(),
+            "host": os.uname().nodename,
+            "image": image,
+            **extra,
+        }
+
+    status = "RUNNING"
+    write_json(path, entry())
+    try:
+        yield extra
+        status = "SUCCESS"
+    except BaseException as error:
+        status = "FAILED"
+        extra["error"] = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        raise
+    finally:
+        write_json(path, entry())

@@ -1,0 +1,142 @@
+"""The checks that need a rerun: its results against the record, then other seeds against the expected values."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from retrace.config import read_yaml
+from retrace.errors import UserError
+from retrace.files import dump_json, read_json, write_text
+from retrace.programs import environment, last_line
+from retrace.provenance.md5 import changed, listing
+from retrace.provenance.verify import deps, expected, outs, pages
+from retrace.provenance.verify.job import Job
+from retrace.provenance.verify.material import gather
+from retrace.provenance.verify.outs import DIFFERENT, SAME, Row
+from retrace.provenance.verify.records import chain, from_lock, stage_names
+from retrace.provenance.verify.rerun import rerun
+from retrace.provenance.verify.standing import sources
+
+
+def run_again(job: Job) -> list[Row]:
+    """Run the stages in the clone and compare every out, every metric and the report."""
+    names = stage_names(job.params)
+    skipped = names[:1] if job.data_from_cache else []
+    job.log.unlink(missing_ok=True)
+    arguments = [["--downstream", "rebalance"]] if job.data_from_cache else [[]]
+    rerun(job.root, job.log, "rerun", len(names) - len(skipped), arguments)
+    rows = outs.compare_outs(job.root, job.before, job.record, job.cache, job.bits, skipped)
+    rows += outs.compare_metrics(job.root, job.before, job.params, job.bits)
+    rows.append(_deps(job))
+    rows.append(_numbers(job))
+    rows.append(_report(job))
+    return rows
+
+
+def _deps(job: Job) -> Row:
+    """Every recorded dep again: the outs that some of them name are there only now."""
+    found = deps.check(job.root, job.root, job.record, job.cache)
+    lost = len(found.unchecked)
+    result = DIFFERENT if found.wrong else "not all checked" if lost else SAME
+    details = [*found.wrong, *(f"{path}: not compared: {why}" for path, why in found.unchecked.items())]
+    told = found.compared + len(found.wrong) + len(found.since) + lost
+    text = f"{len(found.wrong)} wrong" if found.wrong else f"{found.compared} same"
+    return Row("record", "deps", f"{told}", text, result, tuple(details))
+
+
+def numbers_row(job: Job) -> Row:
+    """Every printed number of the committed report against the committed files, as far as their bytes are here."""
+    found = pages.check(job.before, job.params.study)
+    lost = sum(found.unchecked.values())
+    details = found.wrong + [
+        f"{file}: its recorded bytes are nowhere here, so {count} numbers read from it were not checked"
+        for file, count in sorted(found.unchecked.items())
+    ]
+    result = DIFFERENT if found.wrong or (lost and job.bits) else SAME if not lost else "not all checked"
+    text = f"{len(found.wrong)} wrong" if found.wrong else f"{found.numbers} same"
+    return Row("report", "numbers on the pages", f"{found.numbers + lost}", text, result, tuple(details))
+
+
+def _numbers(job: Job) -> Row:
+    gather(job.before, sources(job), job.record, job.cache, [job.root])
+    return numbers_row(job)
+
+
+def _report(job: Job) -> Row:
+    """The report written again with the committed provenance: from the same metrics it must be the same bytes."""
+    committed = job.before / "reports" / job.params.study
+    again = job.before.parent / "rerendered"
+    done = subprocess.run(
+        [sys.executable, "-m", "retrace.provenance.verify.rerender", str(committed), str(again)],
+        cwd=job.root,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    name = f"reports/{job.params.study}"
+    if done.returncode:
+        words = last_line(done.stderr).removeprefix("error: ") or "no reason given"
+        return Row("report", name, "-", "-", "not compared", (f"{name}: {words}; its numbers were checked one by one",))
+    old, new = listing(committed) or {}, listing(again) or {}
+    names = changed(old, new)
+    details = tuple(f"{name}/{file}" for file in names)
+    result = SAME if not names else DIFFERENT if job.bits else "other bytes"
+    return Row("report", name, f"{len(old)} files", f"{len(old) - len(names)} same", result, details)
+
+
+def run_seeds(job: Job) -> list[tuple[Row, str]]:
+    """The stages of the active phase once for each stated seed, and each expected value tested against the scores.
+
+    Splits stay those of the study's own seed. Returns a row and a sentence for each expected value.
+    """
+    if not job.params.expected:
+        return []
+    active, metrics = job.params.phase, f"metrics/{job.params.study}/{job.params.phase}.json"
+    documents = {job.params.seed: read_json(job.root / metrics)}
+    line = [f"finetune@{phase}" for phase in reversed(chain(job.params, active))]
+    targets = ["pretrain", *line, f"evaluate@{active}"]
+    for seed in expected.seeds_of(job.params):
+        if seed not in documents:
+            write_text(job.root / "params.yaml", dump_json(read_yaml(job.root / "params.yaml") | {"seed": seed}))
+            rerun(job.root, job.log, f"seed {seed}", len(targets), [["--single-item", *targets]])
+            documents[seed] = read_json(job.root / metrics)
+    result = []
+    for wanted in job.params.expected:
+        seeds = wanted.seeds or (job.params.seed,)
+        scores = [expected.score(documents[seed], wanted.metric, wanted.split) for seed in seeds]
+        known = [value for value in scores if value is not None]
+        name, goal = f"{wanted.metric}, {wanted.split}", f"{wanted.value:g}-{wanted.tolerance:g}"
+        if len(known) < len(scores):
+            row = Row("expected", name, goal, "-", DIFFERENT, (f"{name}: not measured for every seed",))
+            result.append((row, f"{name}: not measured for every seed"))
+            continue
+        verdict = expected.judge(wanted, known)
+        passed = outs.TOLERATED if verdict.passed else DIFFERENT
+        listed = ", ".join(f"{seed}: {value:.4f}" for seed, value in zip(seeds, known, strict=True))
+        row = Row("expected", name, goal, f"{verdict.mean:.4f}", passed)
+        result.append((row, f"{verdict.describe(wanted)} [seeds {listed}]"))
+    return result
+
+
+def changed_since(job: Job) -> list[str]:
+    """Deps (code, lock, raw data) that are not what they were when the record was made; after a rerun."""
+    now = from_lock(job.root, job.params)
+    names = set()
+    made = set(job.record.paths())
+    for stage, found in (now.deps if now else {}).items():
+        recorded = job.record.deps.get(stage, {})
+        names |= {path for path, md5 in found.items() if path not in made and recorded.get(path, md5) != md5}
+    return sorted(names)
+
+
+def discard(folder: Path) -> None:
+    """Remove a temporary folder and all below it."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def require(wrong: list[str]) -> None:
+    """Raise a `UserError` that lists what is wrong."""
+    if wrong:
+        more = f"\n       and {len(wrong) - 30} more" if len(wrong) > 30 else ""
+        raise UserError("\n       ".join(wrong[:30]) + more)

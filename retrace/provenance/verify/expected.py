@@ -1,0 +1,115 @@
+"""`expected:` values: is a rerun, over several seeds, no worse than the stated value minus its tolerance?
+
+One-sided one-sample t-test of non-inferiority, in the spirit of MLPerf's reference convergence points
+(mlcommons/training_policies, "Reference Convergence Points": a submission's runs against the reference's, one-sided).
+H0: the mean over seeds is at or below `value - tolerance`. A rerun passes when H0 is rejected at ALPHA. With one seed
+there is no spread to test against: the single score must then reach the bound, and the verdict says so.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from retrace.config import Params
+from retrace.config.schema import Expected
+from retrace.report.comparisons import metric_key
+from retrace.report.numbers import resolve
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`passed`; `mean` over the seeds; `p` of the test and its `power` at the stated value (both None: one seed)."""
+
+    passed: bool
+    mean: float
+    p: float | None
+    power: float | None
+
+    def describe(self, wanted: Expected) -> str:
+        """One line for the user."""
+        bound = wanted.value - wanted.tolerance
+        text = f"{wanted.metric}, {wanted.split}: mean {self.mean:.4f}, at least {bound:.4f} wanted"
+        if self.p is None:
+            return f"{text}; one seed, so no test: {'reached' if self.passed else 'not reached'}"
+        share = f"{100 * (self.power or 0):.0f} %"
+        return (
+            f"{text}; one-sided t-test p = {self.p:.3f}: {'no worse' if self.passed else 'not shown to be no worse'} "
+            f"(true mean {wanted.value:g}: passes in {share} of reruns at this spread)"
+        )
+
+
+def judge(wanted: Expected, scores: Sequence[float]) -> Verdict:
+    """The verdict on the scores of one rerun for each seed (at least one).
+
+    Seeds without any spread need no test: they all pass or all fail.
+    """
+    from scipy import stats
+
+    bound, n = wanted.value - wanted.tolerance, len(scores)
+    mean = sum(scores) / n
+    if n == 1:
+        return Verdict(mean >= bound, mean, None, None)
+    spread = math.sqrt(sum((score - mean) ** 2 for score in scores) / (n - 1))
+    if spread < 1e-12:
+        return Verdict(mean >= bound, mean, 0.0 if mean >= bound else 1.0, 1.0)
+    p = float(stats.t.sf((mean - bound) / (spread / math.sqrt(n)), n - 1))
+    return Verdict(p < ALPHA, mean, p, power(n, wanted.tolerance / spread))
+
+
+def power(seeds: int, distance: float) -> float:
+    """Chance that a rerun passes whose true mean lies `distance` standard deviations (over seeds) above the bound.
+
+    From the noncentral t distribution with `seeds - 1` degrees of freedom.
+    """
+    from scipy import stats
+
+    limit = stats.t.isf(ALPHA, seeds - 1)
+    return float(stats.nct.sf(limit, seeds - 1, distance * math.sqrt(seeds)))
+
+
+def score(document: dict[str, Any], metric: str, split: str) -> float | None:
+    """A metric of metrics/<study>/<phase>.json, named as in `expected:`; None where it was not measured."""
+    try:
+        node = resolve(document, metric_key(metric, split)[0])
+    except KeyError:
+        return None
+    value = node.get("value") if isinstance(node, dict) else node
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def seeds_of(params: Params) -> list[int]:
+    """Every seed that some expected value states, and the study's own; sorted."""
+    return sorted({params.seed, *(seed for wanted in params.expected for seed in wanted.seeds)})
+
+
+@dataclass(frozen=True)
+class Processor:
+    """Where a rerun computes: instruction set, the CPU's name (None: not known) and kind of device, e.g. "cpu"."""
+
+    architecture: str
+    cpu: str | None
+    device: str
+
+
+def demands_bits(params: Params, origin: dict[str, Any], here: Processor) -> tuple[bool, str]:
+    """Whether the rerun must give the same bytes, and why.
+
+    Portable results are the same on every x86-64 processor with AVX2, native ones on the recorded kind of CPU.
+    Elsewhere the last bits may differ and the `expected:` values decide; where none is stated, only bytes count.
+    """
+    recorded = origin.get("devices") or []
+    if not params.expected:
+        return True, "the study states no expected: values, so only the bytes can be compared"
+    if recorded not in ([], ["cpu"]) or here.device != "cpu":
+        return False, f"recorded on {', '.join(recorded) or 'an unknown device'}, rerun on {here.device}"
+    made_on = origin.get("architecture", here.architecture)
+    if made_on != here.architecture:
+        return False, f"recorded on an {made_on} processor, rerun on {here.architecture}"
+    if origin.get("numerics") == "portable" and here.architecture == "x86_64":
+        return True, "portable numerics give the same bits on every x86-64 processor with AVX2"
+    if origin.get("cpu") not in (None, here.cpu):
+        return False, f"recorded on {origin['cpu']}, rerun on {here.cpu}"
+    return True, "the same kind of CPU as recorded" if origin.get("cpu") else "a CPU, as recorded"

@@ -1,0 +1,116 @@
+"""The bytes that a commit recorded, wherever they still are: Git, the DVC cache, the working folder or the rerun.
+
+Nothing is believed by its name: a file counts only when its md5 is the recorded one.
+"""
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from retrace.errors import UserError
+from retrace.progress import track
+from retrace.provenance.md5 import Cache, changed, digest, listing, md5_of
+from retrace.provenance.verify.records import Record
+
+
+def gather(root: Path, files: Iterable[str], record: Record, cache: Cache, folders: Iterable[Path]) -> None:
+    """Put the recorded bytes of `files` (paths in the project) below `root` where they are not there yet.
+
+    Looked for in the cache, then in `folders` (projects whose out has the recorded md5). What is nowhere stays missing.
+    """
+    places = list(folders)
+    hashed: dict[str, Path | None] = {}  # outs whose bytes are the recorded ones, and where
+    for name in sorted(set(files)):
+        out = _out_of(name, record)
+        if out is None or (root / name).exists():
+            continue
+        md5, inside = record.paths()[out], name[len(out) + 1 :]
+        source = _find(md5, inside, cache)
+        if source is None:
+            if out not in hashed:
+                hashed[out] = _same_out(places, out, md5)
+            here = hashed[out]
+            source = here / inside if here is not None else None
+        if source is not None and source.is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, root / name)
+
+
+def _out_of(name: str, record: Record) -> str | None:
+    if ".." in Path(name).parts:
+        return None
+    return next((out for out in record.paths() if name == out or name.startswith(f"{out}/")), None)
+
+
+def _find(md5: str, inside: str, cache: Cache) -> Path | None:
+    if cache.damaged(md5):
+        return None
+    wanted = (cache.listing(md5) or {}).get(inside)
+    path = cache.path(wanted) if wanted else None
+    return path if path is not None and path.is_file() and md5_of(path) == wanted else None
+
+
+def _same_out(folders: list[Path], out: str, md5: str) -> Path | None:
+    for folder in folders:
+        files = listing(folder / out)
+        if files is not None and digest(files) == md5:
+            return folder / out
+    return None
+
+
+def check_out(cache: Cache, out: str, md5: str, root: Path) -> None:
+    """Write an out of the project at `root` from the cache, every file checked on the way.
+
+    Raises:
+        UserError: the cache lacks a file, or holds other bytes than the file's name says.
+    """
+    files = cache.listing(md5)
+    if files is None:
+        raise UserError(f"{out}: {md5} is not in the cache {cache.folder}; run `dvc pull {out}`, or leave out "
+                        "--data-from-cache")  # fmt: skip
+    for name, sum in track(sorted(files.items()), "raw data from the cache"):
+        place = root / out / name if name else root / out
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not cache.path(sum).is_file():
+            raise UserError(f"{out}/{name}: {sum} is not in the cache {cache.folder}; run `dvc pull {out}`")
+        shutil.copyfile(cache.path(sum), place)
+        if md5_of(place) != sum:
+            raise UserError(f"{cache.path(sum)}: its bytes are not what its name says ({out}/{name}); delete it, "
+                            f"`dvc pull {out}`")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How many recorded `outs` DVC keeps, of which of them bytes lie `here`, and what is `wrong`, one line each."""
+
+    outs: int
+    here: set[str]
+    wrong: list[str]
+
+
+def damage(project: Path, record: Record, cache: Cache, workspace: Record | None, kept: set[str]) -> Stored:
+    """Stored results whose bytes are not the recorded ones, naming the files.
+
+    The cache is checked object by object; a folder of `project` only where `workspace` (its own dvc.lock, or the same
+    record) says that it holds this very out. What is not here is no damage, and is not counted as checked; nor are outs
+    in `kept`, which every clone has from Git.
+    """
+    lines, seen = [], set()
+    for out, md5 in track(record.paths().items(), "stored results"):
+        if cache.damaged(md5):
+            lines.append(f"{out}: {cache.path(md5)}: its bytes are not what its name says")
+            continue
+        files = cache.listing(md5)
+        if any(cache.path(sum).is_file() for sum in (files or {}).values()):
+            seen.add(out)
+        lines += [f"{out}{'/' if name else ''}{name}: {cache.path(sum)}: its bytes are not what its name says"
+                  for name, sum in (files or {}).items() if cache.damaged(sum)]  # fmt: skip
+        here = listing(project / out) if workspace and workspace.paths().get(out) == md5 else None
+        if here:
+            seen.add(out)
+        if here is not None and digest(here) != md5:
+            names = changed(files, here) if files is not None else []
+            shown = ", ".join(f"{out}/{name}" if name else out for name in names[:5]) or out
+            lines.append(f"{shown}: not the bytes that {record.file} records ({md5})")
+    return Stored(len(set(record.paths()) - kept), seen - kept, lines)

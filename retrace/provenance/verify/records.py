@@ -1,0 +1,132 @@
+"""What a commit says came out: md5 of every dep and out, from dvc.lock or from the study's provenance.json."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from retrace.config import Params, read_yaml
+from retrace.documents.shapes import Entry, Recorded, checked, read
+from retrace.errors import UserError
+from retrace.provenance.md5 import digest, listing
+
+ONCE = ("collect", "rebalance", "pretrain")
+LOCK_AGAIN = "`dvc repro`"
+
+
+@dataclass(frozen=True)
+class Record:
+    """`outs` and `deps`: `{stage: {path: md5}}`, stages in the order they run."""
+
+    file: str  # where it was read
+    outs: dict[str, dict[str, str]]
+    deps: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def paths(self) -> dict[str, str]:
+        """`{path: md5}` of every out."""
+        return {path: md5 for outs in self.outs.values() for path, md5 in outs.items()}
+
+
+def stage_names(params: Params) -> list[str]:
+    """The stages of a study in an order in which they can run; `finetune` and `evaluate` once a phase."""
+    phases: list[str] = []
+    for phase in params.phases:
+        phases += [name for name in reversed(chain(params, phase)) if name not in phases]
+    return [*ONCE, *(f"{stage}@{phase}" for phase in phases for stage in ("finetune", "evaluate")), "report"]
+
+
+def chain(params: Params, phase: str) -> list[str]:
+    """A phase, the phase whose weights it starts from, and so on back to the first."""
+    found = [phase]
+    while (init := params.phases[found[-1]].init) in params.phases:
+        found.append(init)
+    return found
+
+
+def from_lock(root: Path, params: Params) -> Record | None:
+    """The study's stages in dvc.lock; None where it holds another study (it holds one at a time)."""
+    path = root / "dvc.lock"
+    try:
+        listed = (read_yaml(path).get("stages") or {}) if path.is_file() else {}
+    except UserError as error:
+        raise UserError(f"dvc.lock: {str(error).removeprefix(f'{path}: ')}; {LOCK_AGAIN}") from None
+    checked(listed, dict[str, dict[str, Any]], "dvc.lock", LOCK_AGAIN)
+    record = Record("dvc.lock", {}, {})
+    for name in stage_names(params):
+        entry = checked(listed.get(name) or {}, Entry, "dvc.lock", LOCK_AGAIN)
+        outs = {row["path"]: row["md5"] for row in entry.get("outs") or ()}
+        if any(out.split("/")[1:2] == [params.study] for out in outs):
+            record.outs[name] = outs
+            record.deps[name] = {row["path"]: row["md5"] for row in entry.get("deps") or ()}
+    return record if record.outs else None
+
+
+def from_provenance(root: Path, params: Params) -> Record | None:
+    """The study's stages in its committed provenance.json; None where there is none."""
+    file = f"reports/{params.study}/provenance.json"
+    if not (root / file).is_file():
+        return None
+    stages = read(root / file, Recorded, name=file)["stages"]
+    names = [name for name in stage_names(params) if name in stages]
+    return Record(file, {n: stages[n]["outs"] for n in names}, {n: stages[n]["deps"] for n in names})
+
+
+def committed(root: Path, params: Params) -> Record:
+    """The record to compare with.
+
+    Raises:
+        UserError: neither file records this study, or a stage of it is missing there.
+    """
+    record = from_lock(root, params) or from_provenance(root, params)
+    if record is None:
+        raise UserError(
+            f"{params.study}: this commit holds no result of this study, neither in dvc.lock nor in "
+            f"reports/{params.study}/provenance.json; run `dvc repro` and commit what it writes"
+        )
+    missing = [name for name in stage_names(params) if name != "report" and name not in record.outs]
+    if missing:
+        raise UserError(
+            f"{record.file}: records nothing of {', '.join(missing)}; run `dvc repro` and commit what it writes"
+        )
+    return record
+
+
+def contradictions(root: Path, params: Params, record: Record) -> list[str]:
+    """Where the commit disagrees with itself, one line each.
+
+    dvc.lock against provenance.json (outs and deps), and every recorded out that Git holds against the bytes in Git.
+    What the deps themselves name is compared in `deps.check`.
+    """
+    lines = []
+    other = from_provenance(root, params)
+    if other is not None and other.file != record.file:
+        theirs = other.paths()
+        for path, md5 in record.paths().items():
+            if path in theirs and theirs[path] != md5:
+                lines.append(f"{path}: {record.file} says {md5}, {other.file} says {theirs[path]}")
+        for stage, deps in record.deps.items():
+            told = other.deps.get(stage, {})
+            lines += [f"{stage}: {path}: {record.file} says {md5}, {other.file} says {told[path]}"
+                      for path, md5 in deps.items() if told.get(path, md5) != md5]  # fmt: skip
+    kept = kept_by_git(root, params)
+    for path, md5 in record.paths().items():
+        files = listing(root / path)  # None: DVC keeps it, a clone does not have it
+        if files is None and path in kept:
+            lines.append(
+                f"{path}: {record.file} says {md5}, but the commit does not hold it; `git add {path}` and commit"
+            )
+        elif files is not None and digest(files) != md5:
+            lines.append(f"{path}: {record.file} says {md5}, the committed file has {digest(files)}")
+    return lines
+
+
+def kept_by_git(root: Path, params: Params) -> set[str]:
+    """Outs that dvc.yaml leaves to Git (`cache: false`): a clone must have them."""
+    found = set()
+    blocks = read_yaml(root / "dvc.yaml").get("stages") or {}
+    for block in checked(blocks, dict[str, dict[str, Any]], "dvc.yaml", "`git checkout HEAD~1 -- dvc.yaml`").values():
+        block = block.get("do", block)
+        for row in (row for kind in ("outs", "metrics", "plots") for row in block.get(kind) or ()):
+            named = row.items() if isinstance(row, dict) else ()
+            found |= {path for path, options in named if (options or {}).get("cache") is False}
+    values = [{"study": params.study, "key": phase} for phase in params.phases]
+    return {path.replace("${study}", row["study"]).replace("${key}", row["key"]) for path in found for row in values}

@@ -1,0 +1,84 @@
+"""What can be said of a commit without running anything: what is wrong with it, and what could not be looked at."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from retrace.documents.shapes import Number, read
+from retrace.errors import UserError
+from retrace.provenance.verify import ablation, deps, pages
+from retrace.provenance.verify.job import Job
+from retrace.provenance.verify.material import Stored, damage, gather
+from retrace.provenance.verify.records import contradictions, from_lock, from_provenance, kept_by_git
+
+
+@dataclass
+class Standing:
+    """`wrong`: one line each; the rest is what was looked at."""
+
+    wrong: list[str]
+    deps: deps.Checked
+    stored: Stored
+    report: pages.Checked
+    ablated: ablation.Checked | None
+
+    def lines(self) -> Iterator[str]:
+        """For the user, where nothing is wrong: what was compared, and what was not and why."""
+        found, stored, report = self.deps, self.stored, self.report
+        told = found.compared + len(found.since) + len(found.unchecked)
+        yield "environment: as locked"
+        yield f"record: agrees with itself and the committed files; {found.compared} of {told} md5 of deps compared"
+        if found.since:
+            yield f"changed since the record was made, a rerun shows whether it matters: {', '.join(found.since)}"
+        if stored.here:
+            yield f"results stored here: {len(stored.here)} of {stored.outs} outs that DVC keeps, undamaged"
+        else:
+            yield f"results stored here: none of the {stored.outs} outs that DVC keeps, so none was checked"
+        yield from self._numbers("report", report)
+        if self.ablated is not None:
+            yield from self._numbers("ablation", self.ablated.numbers)
+            yield from self.ablated.notes
+        by_reason: dict[str, list[str]] = {}
+        for path, why in found.unchecked.items():
+            by_reason.setdefault(why, []).append(path)
+        for why, paths in by_reason.items():
+            yield f"deps not compared: {', '.join(paths)}: {why}"
+
+    def _numbers(self, name: str, found: pages.Checked) -> Iterator[str]:
+        lost = sum(found.unchecked.values())
+        yield (
+            f"{name}: {found.numbers} of {found.numbers + lost} printed numbers compared with the files they were read "
+            "from, none differs"
+        )
+        if lost:
+            files = ", ".join(f"{file} ({count})" for file, count in sorted(found.unchecked.items()))
+            yield f"{lost} printed numbers not compared, their files are not here (`dvc pull`): {files}"
+
+
+def standing(job: Job) -> Standing:
+    """The commit against itself, the results stored here against the record, and every printed number against the
+    file it was read from.
+
+    Raises:
+        UserError: what is to be compared cannot be read at all.
+    """
+    here = from_lock(job.project, job.params) or from_provenance(job.project, job.params)
+    wrong = contradictions(job.root, job.params, job.record)
+    found = deps.check(job.root, job.project, job.record, job.cache)
+    stored = damage(job.project, job.record, job.cache, here, kept_by_git(job.root, job.params))
+    wrong += found.wrong + stored.wrong
+    try:
+        gather(job.before, sources(job), job.record, job.cache, [job.project])
+        report = pages.check(job.before, job.params.study)
+        ablated = ablation.check(job.root, job.before, job.project, job.params)
+    except UserError as error:
+        raise UserError("\n       ".join([*wrong, str(error)])) from None
+    wrong += report.wrong
+    if ablated is not None:
+        wrong += ablated.numbers.wrong + ablated.wrong
+    return Standing(wrong, found, stored, report, ablated)
+
+
+def sources(job: Job) -> list[str]:
+    """The files that the committed report quotes numbers from."""
+    name = f"reports/{job.params.study}/numbers.json"
+    return [row["file"] for row in read(job.before / name, list[Number], name=name)]

@@ -1,0 +1,225 @@
+"""From a printed figure, or a metrics key, back to what it was made from."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retrace.config import PARAMS, read_yaml
+from retrace.documents.shapes import Derived, Entry, Metrics, Number, Parameters, checked, read
+from retrace.errors import UserError
+from retrace.provenance.md5 import md5_of
+from retrace.report.numbers import Ledger, show
+
+ABLATE = "`retrace ablate`"
+FIGURE = re.compile(r"-?\d+\.(\d+)")
+FLAT = "metrics.json"  # the active phase's scores under `<split>_<metric>`
+
+
+@dataclass(frozen=True)
+class Match:
+    """One number of a report: its study, where it was read, what is printed, and the phases it depends on."""
+
+    study: str
+    file: str
+    key: str
+    text: str
+    format: str
+    phases: tuple[str, ...]
+
+    def now(self) -> tuple[Any, str]:
+        """(the value in the file as it is here, its text); (None, "...") where the file or key is not here."""
+        try:
+            value = Ledger().value(self.file, self.key)
+        except (KeyError, UserError):
+            return None, "the file is not here: dvc pull"
+        try:
+            return value, show(value, self.format)
+        except (KeyError, TypeError, ValueError):  # an edited format or value
+            return None, "no number of this format"
+
+
+def find(query: str, study: str | None) -> list[Match]:
+    """Numbers that `query` names: a figure as printed (`0.752`), a key (`mIoU`, `splits.test.mIoU`), `file:key`, or a
+    key of metrics.json (`metrics.json:test_mIoU`, `metrics.json:mIoU`).
+
+    Raises:
+        UserError: no report here, or no number matches.
+    """
+    if query.startswith("-") and not re.fullmatch(r"-[\d.,]+\D*", query):
+        raise UserError(f"{query}: no such option, and no figure; allowed: --study")
+    studies = sorted(path.parent.name for path in Path("reports").glob("*/parameters.json"))
+    if not studies:
+        raise UserError("reports/: no report here; run `dvc repro` first, in the project's folder")
+    if study is not None and study not in studies:
+        raise UserError(f"{study!r}: no report of it; allowed: {', '.join(studies)}")
+    query = query.removeprefix("./")
+    file, colon, key = query.rpartition(":")
+    if query == FLAT or file == FLAT:
+        found = _flat(study, key if colon else "")
+    else:
+        named = [study] if study else studies
+        found = [match for name in named for match in _listed(name) if _meant(match, query)]
+        if not colon:
+            known = {(match.file, match.key) for match in found}
+            found += [match for match in _scalars(study, query) if (match.file, match.key) not in known]
+            found = found or (_exact(named, query) if _digits(query) > 3 else [])
+    found = found or _unprinted(query)
+    if not found:
+        raise UserError(
+            f"{query!r}: no report prints this number, and no metrics key is called so; give a figure as it is printed "
+            f"(0.752), a key (mIoU, splits.test.mIoU.value) or file:key. Looked in: {', '.join(studies)}"
+        )
+    return found
+
+
+def _listed(study: str) -> Iterator[Match]:
+    folder, ablation = Path("reports", study), Path("reports", f"{study}-ablation", "numbers.json")
+    origin = read(folder / "derived.json", Derived)
+    parameters = read(folder / "parameters.json", Parameters)
+    names = list(parameters["phases"])
+    rows = read(folder / "numbers.json", list[Number])
+    for row in rows + (read(ablation, list[Number], ABLATE) if ablation.is_file() else []):
+        phases = tuple(_phases(row["file"], row["key"], names, parameters["phase"], origin))
+        yield Match(study, row["file"], row["key"], row["text"], row["format"], phases)
+
+
+def _meant(match: Match, query: str) -> bool:
+    if _named(match.key, query):
+        return True
+    file, colon, key = query.rpartition(":")
+    if colon:
+        return (match.file == file or match.file.endswith(f"/{file}")) and _named(match.key, key)
+    printed, wanted = _plain(match.text), _plain(query)
+    return re.search(r"\d", query) is not None and wanted in (printed, re.sub(r"\D*$", "", printed))  # without its unit
+
+
+def _plain(text: str) -> str:
+    """Without thousands separators and plus sign; the minus of typesetters is that of keyboards."""
+    return re.sub(r"(?<=\d),(?=\d{3})", "", text.strip().replace("−", "-")).removeprefix("+")
+
+
+def _digits(query: str) -> int:
+    """Decimals of a query that is a figure; 0 for anything else."""
+    found = FIGURE.fullmatch(_plain(query))
+    return len(found[1]) if found else 0
+
+
+def _rounded(value: Any, query: str) -> bool:
+    """Whether a stored value, rounded to the figure's decimals, is the figure."""
+    digits = _digits(query)
+    return digits > 0 and isinstance(value, float) and f"{value:.{digits}f}" == _plain(query)
+
+
+def _exact(studies: list[str], query: str) -> list[Match]:
+    """Numbers of the reports that a figure with more decimals than are printed names."""
+    ledger, found = Ledger(), []
+    for match in (match for name in studies for match in _listed(name)):
+        with contextlib.suppress(KeyError, UserError):
+            if _rounded(ledger.value(match.file, match.key), query):
+                found.append(match)
+    return found
+
+
+def _named(key: str, wanted: str) -> bool:
+    """Whether `wanted` is a key, or whole parts at its end: `mIoU` of `splits.test.mIoU.value`, not `focus_mIoU`."""
+    if not wanted or wanted.isdigit():
+        return False
+    return any(name == wanted or name.endswith(f".{wanted}") for name in (key, key.removesuffix(".value")))
+
+
+def _unprinted(query: str) -> list[Match]:
+    """A number that FILE:KEY names and no report prints; the file's folder says which study it is of."""
+    file, _, key = query.rpartition(":")
+    parts = Path(file).parts
+    if len(parts) < 3 or not Path(file).is_file() or Path(file).suffix not in (".json", ".csv"):
+        return []
+    study = parts[1].removesuffix("-ablation")
+    if not Path("reports", study, "parameters.json").is_file():
+        return []
+    for place in (f"{key}.value", key):
+        with contextlib.suppress(KeyError, UserError):
+            value = Ledger().value(file, place)
+            if isinstance(value, (int, float)):
+                names = list(read(Path("reports", study, "parameters.json"), Parameters)["phases"])
+                phases = tuple(_phases(file, place, names, "", {}))
+                return [Match(study, file, place, show(value, "plain"), "plain", phases)]
+    return []
+
+
+def _flat(study: str | None, key: str) -> list[Match]:
+    """The numbers of metrics.json under `key` (`test_mIoU`, or `mIoU` on every split), as read from the metrics file of
+    the study and phase that the report was made of.
+
+    Raises:
+        UserError: metrics.json is missing, or nothing tells whose scores it holds.
+    """
+    document = read(Path(FLAT), dict[str, float | None])
+    made, phase = flat_origin(Path())
+    if study is not None and study != made:
+        raise UserError(f"{FLAT} holds the scores of {made}:{phase}, not of {study}; `retrace why` without --study, or "
+                        f"a file below metrics/{study}")  # fmt: skip
+    file = f"metrics/{made}/{phase}.json"
+    splits = read(Path(file), Metrics, f"`dvc repro evaluate@{phase}`")["splits"]
+    found = []
+    for name in document:
+        split = next((s for s in sorted(splits, key=len, reverse=True) if name.startswith(f"{s}_")), "")
+        metric = name.removeprefix(f"{split}_")
+        if key in ("", name, metric):
+            node = splits.get(split, {}).get(metric)
+            place = f"splits.{split}.{metric}" + (".value" if isinstance(node, dict) else "")
+            found.append(Match(made, file, place, show(document[name], "fraction"), "fraction", (phase,)))
+    return found
+
+
+def _scalars(study: str | None, query: str) -> list[Match]:
+    """The numbers of metrics.json that a key of its own names, or a figure rounded to fewer digits than are stored, as
+    `dvc exp show` prints them."""
+    try:
+        document = read(Path(FLAT), dict[str, float | None])
+        made, _ = flat_origin(Path())
+    except UserError:  # the reports may answer all the same
+        return []
+    keys = [name for name, value in document.items() if name == query or _rounded(value, query)]
+    return [match for name in keys for match in _flat(made, name)] if study in (None, made) else []
+
+
+def flat_origin(root: Path) -> tuple[str, str]:
+    """(study, phase) whose scores metrics.json holds: those that the report stage in dvc.lock was given.
+
+    params.yaml may have been switched to another study since, so it is not asked.
+
+    Raises:
+        UserError: dvc.lock does not say, or metrics.json was changed after the report wrote it.
+    """
+    path = root / "dvc.lock"
+    listed = (read_yaml(path).get("stages") or {}) if path.is_file() else {}
+    entry = checked(listed.get("report") or {}, Entry, "dvc.lock", "`dvc repro`")
+    values = (entry.get("params") or {}).get(PARAMS.name) or {}
+    wrote = {row["path"]: row["md5"] for row in entry.get("outs") or ()}
+    if not isinstance(values.get("study"), str) or not isinstance(values.get("phase"), str):
+        raise UserError(f"{FLAT}: dvc.lock does not say which study and phase it is of; run `dvc repro report`, or "
+                        "name a file below metrics/")  # fmt: skip
+    if wrote.get(FLAT) != md5_of(root / FLAT):
+        raise UserError(f"{FLAT}: not the file that the report stage in dvc.lock wrote, so nothing tells whose scores "
+                        "it holds; run `dvc repro report`, or name a file below metrics/")  # fmt: skip
+    return values["study"], values["phase"]
+
+
+def _phases(file: str, key: str, names: list[str], active: str, derived: dict[str, Any]) -> list[str]:
+    """The phases whose weights a number depends on; none for a number about data or parameters alone."""
+    parts = Path(file).parts
+    if parts[0] in ("metrics", "models"):
+        return [name for name in names if name in (parts[2:] and (parts[2], Path(parts[2]).stem))]
+    words = key.split(".")
+    if parts[-1] == "derived.json":
+        if words[0] == "final":  # the first phase against the active one
+            return [name for name in names if name in (names[0], active)]
+        phase = next((name for name in names if name in words), None)
+        other = derived.get("comparisons", {}).get(phase, {}).get("from") if words[0] == "comparisons" else None
+        return [name for name in names if name in (phase, other)]
+    if parts[-1] == "provenance.json":
+        return [name for name in names if name in {word.partition("@")[2] or word for word in words}]
+    return []

@@ -1,0 +1,204 @@
+"""What leaves the project: bundles/<study>/ with the active phase's weights, log, settings, scores and a guide.
+
+The weights are large, so the folder is a DVC-cached out and not committed: `dvc repro` or `dvc pull` fills it. The
+guide is a page of the report as well.
+"""
+
+import hashlib
+import io
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from retrace.errors import UserError
+from retrace.files import dump_json, sha256_of, write_bytes
+from retrace.report import checks, data_tables, run_tables, tables, training_log
+from retrace.report.blocks import Bullets, Section, Table, Text, cell, section
+from retrace.report.inputs import Inputs
+from retrace.report.numbers import Ledger
+
+GUIDE = "REPRODUCTION_GUIDE.md"
+RESULTS, CONFIG, SCORES = "training_results.csv", "training_config.yaml", "per_class_metrics.json"
+WHAT = {
+    RESULTS: "every epoch of the training",
+    CONFIG: "every setting of the training",
+    SCORES: "every class on every split, with intervals and counts",
+    "model.json": "what the weights file is loaded with",
+}
+
+
+def folder(study: str) -> Path:
+    """bundles/<study>"""
+    return Path("bundles", study)
+
+
+def contents(inputs: Inputs) -> dict[str, Path | bytes]:
+    """Files of the bundle but the guide: to be copied, or their bytes.
+
+    Raises:
+        UserError: the phase's folder lacks one of them.
+    """
+    phase = inputs.params.phase
+    shipped = Path("models", inputs.study, phase)
+    found: dict[str, Path | bytes] = {inputs.active["weights"]["file"]: shipped / inputs.active["weights"]["file"]}
+    if inputs.params.phases[phase].engine == "ultralytics":
+        found[CONFIG] = shipped / CONFIG
+    else:
+        found["model.json"] = shipped / "model.json"
+        found[CONFIG] = _settings(inputs)
+    found[RESULTS] = shipped / "history.csv"
+    found[SCORES] = dump_json(_scores(inputs)).encode()
+    for path in found.values():
+        if isinstance(path, Path) and not path.is_file():
+            raise UserError(f"{path}: no such file; run `dvc repro finetune@{phase}` (or `dvc pull`)")
+    return found
+
+
+def _settings(inputs: Inputs) -> bytes:
+    block = inputs.params.phases[inputs.params.phase].model_dump(mode="json")
+    stream = io.BytesIO()
+    YAML().dump({"study": inputs.study, "phase": inputs.params.phase, "seed": inputs.params.seed, **block}, stream)
+    return stream.getvalue()
+
+
+def _scores(inputs: Inputs) -> dict[str, Any]:
+    document = inputs.active
+    head = {name: document[name] for name in ("study", "phase", "weights", "min_reliable")}
+    splits = document["splits"].items()
+    return head | {"splits": {name: {"images": row["images"], "per_class": row["per_class"]} for name, row in splits}}
+
+
+def derive(inputs: Inputs) -> list[dict[str, Any]]:
+    """Rows `{"file", "from", "bytes", "sha256"}` of every file but the guide."""
+    rows = []
+    for name, content in contents(inputs).items():
+        if isinstance(content, Path):
+            row = {"from": content.as_posix(), "bytes": content.stat().st_size, "sha256": sha256_of(content)}
+        else:
+            origin = inputs.file_metrics(inputs.params.phase) if name == SCORES else "params.yaml"
+            row = {"from": origin, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        rows.append({"file": name, **row})
+    return rows
+
+
+def write(target: Path, inputs: Inputs, guide: Path) -> None:
+    """Fill `target` with the files and the guide."""
+    for name, content in contents(inputs).items():
+        if isinstance(content, Path):
+            shutil.copyfile(content, target / name)
+        else:
+            write_bytes(target / name, content)
+    shutil.copyfile(guide, target / GUIDE)
+
+
+def files(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
+    """What is in the bundle."""
+    own, rows = inputs.file_own("derived.json"), []
+    for index, row in enumerate(derived["bundle"]):
+        what = WHAT.get(row["file"], f"the shipped weights of phase {inputs.params.phase}")
+        size = cell(ledger.num(own, f"bundle.{index}.bytes", "size"))
+        rows.append((cell(row["file"], tone="code"), cell(what), size, cell(row["sha256"], tone="hash")))
+    rows.append(
+        (cell(GUIDE, tone="code"), cell("how to get the same again; also beside this report"), cell(""), cell(""))
+    )
+    note = (
+        f"{folder(inputs.study)}/ holds these files side by side. Git does not keep the folder, DVC does: dvc repro "
+        "writes it, dvc pull fetches it from a remote."
+    )
+    return Table("bundle", "Files of the bundle", ("File", "What", "Size", "sha256"), tuple(rows), (note,))
+
+
+def close(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section | None:
+    """The end of the report: the bundle and the checklist."""
+    return section("bundle", "Bundle", files(inputs, ledger, derived), checks.table(inputs, ledger, derived))
+
+
+def guide(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], document: dict[str, Any]) -> list[Section]:
+    """Sections of REPRODUCTION_GUIDE.md. `document` is provenance.json."""
+    phase = inputs.params.phase
+    found = [
+        section(
+            "result",
+            "1. What is to come out",
+            tables.headline(inputs, ledger),
+            training_log.apart(inputs, ledger, derived),
+        ),
+        section(
+            "data",
+            "2. Data",
+            _data(inputs),
+            data_tables.class_counts(inputs, ledger),
+            data_tables.split_sizes(inputs, ledger),
+        ),
+        section("environment", "3. Environment", _environment(document)),
+        section("steps", "4. Steps", _steps(inputs)),
+        section("settings", "5. Settings", run_tables.configuration(inputs, ledger)),
+        section(
+            "scores",
+            "6. Scores",
+            *(tables.per_class(inputs, ledger, phase, split) for split in inputs.active["splits"]),
+        ),
+        section("files", "7. Files", files(inputs, ledger, derived), _loading(inputs)),
+        section("checklist", "8. Verification", checks.table(inputs, ledger, derived)),
+    ]
+    return [part for part in found if part is not None]
+
+
+def _data(inputs: Inputs) -> Text:
+    params = inputs.params
+    if params.data.synthetic is not None:
+        drawn = params.data.synthetic
+        return Text((f"Drawn by the embedded generator: scene {drawn.scene}, seed {drawn.seed}; nothing to download.",))
+    needed = params.report.data_needed or f"the data of params.yaml, data.root: {params.data.root}"
+    return Text((f"Needed: {needed}.",))
+
+
+def _environment(document: dict[str, Any]) -> Bullets:
+    packages = ", ".join(f"{name} {version}" for name, version in document["packages"].items())
+    devices = ", ".join(document["devices"]) or "not recorded"
+    return Bullets(
+        (
+            (f"Python {document['python']}; {document['lock']['file']}, sha256 {document['lock']['sha256']}",),
+            (packages,),
+            (f"device {devices}, {document['threads']} CPU threads, {document.get('numerics', 'native')} numerics",),
+            (f"seed {document['seed']}",),
+        )
+    )
+
+
+def _steps(inputs: Inputs) -> Table:
+    study, phase = inputs.study, inputs.params.phase
+    demo = " --demo" if inputs.params.data.synthetic is not None else ""
+    steps = (
+        ("a clone of the project: its environment from the lock", "make venv"),
+        ("is this machine ready", "retrace doctor"),
+        (
+            "the study's parameters (then set what this run's parameters.json has otherwise)",
+            f"retrace use {study}{demo}",
+        ),
+        ("every step, from the data to the report", "dvc repro"),
+        ("while it trains: live status", "retrace watch"),
+        ("the latest epochs at a glance", f"cat logs/{study}/{phase}/status.json"),
+        ("interrupted: go on from the last complete epoch", "dvc repro"),
+        ("compare scores and checklist", f"reports/{study}/report.md"),
+        (
+            f"the shipped {inputs.active['weights']['file']} on new images",
+            f"retrace predict image.jpg --phase {phase} --out found",
+        ),
+    )
+    rows = tuple((cell(what), cell(command, tone="code")) for what, command in steps)
+    return Table("steps_again", "From nothing to the same numbers", ("Step", "Command"), rows)
+
+
+def _loading(inputs: Inputs) -> Text:
+    file = inputs.active["weights"]["file"]
+    if inputs.params.phases[inputs.params.phase].engine == "ultralytics":
+        return Text((f'{file} also loads with plain Ultralytics: YOLO("{file}").predict("image.jpg").',))
+    return Text((f"{file} is a safetensors file; model.json says which network it belongs to.",))
+
+
+def page_title(inputs: Inputs) -> str:
+    """First line of the guide."""
+    return f"Reproduction guide: {inputs.params.report.title}, phase {inputs.params.phase}"

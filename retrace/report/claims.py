@@ -1,0 +1,151 @@
+"""Claimed against measured: published and target figures, and the table from baseline to final."""
+
+from typing import Any
+
+from retrace.config.schema import Claim
+from retrace.report.blocks import Cell, Table, cell, run
+from retrace.report.comparisons import FACTS, NOT_RECORDED, SPEED, VAL_LOSS, claim_source, metric_key
+from retrace.report.inputs import Inputs
+from retrace.report.numbers import ABSENT, Inline, Ledger
+from retrace.report.tables import BRACKETS, TONES, averaged, judged, label, rare, unreliable
+
+
+def claims(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | None:
+    """Published, baseline and target figures beside the measured ones, judged."""
+    rows = []
+    for index, claim in enumerate(inputs.params.report.claims):
+        found = derived["claims"][index]
+        measured: Inline = (ABSENT,)
+        if found["why"] != "not measured" and claim.metric not in NOT_RECORDED:
+            measured = _measured(ledger, *claim_source(inputs, claim))
+        status = found["status"] + (f" ({found['why']})" if found["why"] else "")
+        rows.append(
+            (
+                cell(claim.label),
+                cell(claim.kind),
+                cell(found["phase"]),
+                cell(claim.split),
+                cell(claimed(inputs, ledger, index)),
+                cell(measured),
+                _basis(inputs, ledger, claim),
+                cell(status, tone=TONES[found["status"]]),
+            )
+        )
+    columns = ("Figure", "Kind", "Phase", "Split", "Claimed", "Measured", "n", "Status")
+    note = (
+        "A target is met when the measured value reaches it; a published or baseline value is met when the measured "
+        "interval reaches it, a published range when the interval meets it. Parameters and file sizes are facts of a "
+        "model: met within the range given, else within half a unit of the last digit given (other than 0). "
+        f"{BRACKETS}"
+    )
+    return Table("claims", "Claimed and measured", columns, tuple(rows), (note,)) if rows else None
+
+
+def _basis(inputs: Inputs, ledger: Ledger, claim: Claim) -> Cell:
+    """How many images a measured score rests on, and which of its classes are too seldom there."""
+    phase = claim.phase or inputs.params.phase
+    if claim.metric in (*FACTS, *SPEED, *NOT_RECORDED) or claim.split not in inputs.metrics[phase]["splits"]:
+        return cell(ABSENT)
+    images = ledger.num(inputs.file_metrics(phase), f"splits.{claim.split}.images", "count")
+    if claim.metric == VAL_LOSS:
+        return cell(images, " images")
+    metric = inputs.metrics[phase]["training"]["monitor"] if claim.metric == "best_value" else claim.metric
+    few = rare(inputs, ledger, phase, claim.split, averaged(inputs, metric or ""), named="/" not in claim.metric)
+    return cell(images, " images", *(("; ", few, ": not reliable") if few else ()), tone="warn" if few else "")
+
+
+def _measured(ledger: Ledger, file: str, key: str, format: str) -> Inline:
+    try:
+        return ledger.interval(file, key, format)
+    except KeyError:
+        return (ABSENT,)
+
+
+def claimed(inputs: Inputs, ledger: Ledger, index: int) -> Inline:
+    """`0.796`, `0.8 to 0.85`, `at least 0.75` or `at most 60`, as the parameters give them."""
+    claim: Claim = inputs.params.report.claims[index]
+    format = "size" if claim.metric == "bytes" else "given"
+    file = inputs.file_own("parameters.json")
+    ends = {
+        name: ledger.num(file, f"report.claims.{index}.{name}", format)
+        for name in ("value", "low", "high")
+        if getattr(claim, name) is not None
+    }
+    if "value" in ends:
+        return (ends["value"],)
+    if "low" in ends and "high" in ends:
+        return (ends["low"], " to ", ends["high"])
+    if "low" in ends:
+        return ("at least ", ends["low"])
+    return ("at most ", ends["high"]) if "high" in ends else (ABSENT,)
+
+
+def final(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
+    """Metric | Baseline | Target | Final | Change | Status: the first phase against the active one.
+
+    Where the active phase is the first, the other phases are the baselines: Metric | Target | Final | them | Status.
+    """
+    active, split = inputs.params.phase, inputs.headline_split
+    first = next(iter(inputs.metrics))
+    targets: dict[tuple[str, str], int] = {
+        (claim.metric, claim.split): index
+        for index, claim in enumerate(inputs.params.report.claims)
+        if claim.kind == "target" and (claim.phase or active) == active
+    }
+    wanted = list(targets)
+    wanted += [(metric, split) for metric in inputs.overall if (metric, split) not in wanted]
+    rows = []
+    for metric, on in wanted:
+        if on not in inputs.metrics[first]["splits"] or on not in inputs.metrics[active]["splits"]:
+            continue
+        rows.append(_final_row(inputs, ledger, derived, metric, on, targets.get((metric, on))))
+    counts: list[Any] = []
+    for name in dict.fromkeys(name for _, name in wanted if name in inputs.active["splits"]):
+        images = ledger.num(inputs.file_metrics(active), f"splits.{name}.images", "count")
+        counts += ["; " if counts else "", f"{name} n = ", images]
+    few = unreliable(inputs, ledger, active, [name for _, name in wanted if name in inputs.active["splits"]])
+    if active == first:
+        others = [phase for phase in inputs.metrics if phase != active]
+        columns: tuple[str, ...] = (
+            "Metric",
+            "Target",
+            f"Final ({active})",
+            *(f"Baseline ({n})" for n in others),
+            "Status",
+        )
+        title = "Final and baselines" if others else "Final"
+        note = "Paired differences with verdicts: Scores and verdicts." if others else ""
+        return Table("final", title, columns, tuple(rows), run(*counts, f" images. {BRACKETS} {note}".rstrip(), few))
+    columns = (
+        "Metric",
+        "Baseline" if first == "baseline" else f"Baseline ({first})",
+        "Target",
+        f"Final ({active})",
+        "Change",
+        "Status",
+    )
+    note = "Change: the difference on the same images. Status: the target where there is one, else the verdict."
+    return Table("final", "Baseline and final", columns, tuple(rows), run(*counts, f" images. {BRACKETS} {note}", few))
+
+
+def _final_row(
+    inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str, split: str, target: int | None
+) -> tuple[Cell, ...]:
+    active, first = inputs.params.phase, next(iter(inputs.metrics))
+    key, format = metric_key(metric, split)
+    goal = cell(claimed(inputs, ledger, target)) if target is not None else cell(ABSENT)
+    if active == first:
+        scores = [cell(_measured(ledger, inputs.file_metrics(phase), key, format)) for phase in inputs.metrics]
+        word = "no target" if target is None else derived["claims"][target]["status"]
+        return cell(f"{label(inputs, metric)}, {split}"), goal, *scores, cell(word, tone=TONES.get(word, "quiet"))
+    before = _measured(ledger, inputs.file_metrics(first), key, format)
+    after = _measured(ledger, inputs.file_metrics(active), key, format)
+    change, status = cell(ABSENT), cell("no target", tone="quiet")
+    row = (derived["final"].get(split) or {}).get(metric)
+    if row is not None and row["value"] is not None:
+        change = cell(ledger.interval(inputs.file_own("derived.json"), f"final.{split}.{metric}", "signed"))
+        status = judged(row)
+    if target is not None:
+        word = derived["claims"][target]["status"]
+        status = cell(word, tone=TONES[word])
+    return cell(f"{label(inputs, metric)}, {split}"), cell(before), goal, cell(after), change, status

@@ -1,0 +1,217 @@
+"""The results that the project keeps (metrics/<study>/*.json and reports/<study>/), as tables for its documents."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from retrace.config import parse
+from retrace.documents.shapes import Derived, Effects, Metrics, Parameters, Timetable, read
+from retrace.errors import UserError
+from retrace.report import claims, tables
+from retrace.report.blocks import Cell, Table, cell
+from retrace.report.comparison.selection import how_to_run
+from retrace.report.inputs import Inputs
+from retrace.report.numbers import ABSENT, Inline, Ledger, show
+from retrace.statistics.bootstrap import verdict
+
+NOT_RUN = "not run"
+OWN = {"parameters.json": Parameters, "derived.json": Derived, "provenance.json": Timetable}
+
+
+class Kept:
+    """One study's committed results. Only `params` and `metrics` of `inputs` are filled."""
+
+    def __init__(self, study: str):
+        folder = Path("reports", study)
+        self.documents = {name: read(folder / name, shape) for name, shape in OWN.items()}
+        params = parse(self.documents["parameters.json"], str(folder / "parameters.json"))
+        metrics = {phase: self._metrics(study, phase) for phase in params.phases}
+        self.inputs = Inputs(params, metrics, leftover=(), dataset={}, splits={}, start=None)
+        self.ledger = Ledger()
+        for name, document in self.documents.items():
+            self.ledger.add(self.inputs.file_own(name), document)
+
+    def _metrics(self, study: str, phase: str) -> dict[str, Any]:
+        path = Path("metrics", study, f"{phase}.json")
+        document = read(path, Metrics, f"`dvc repro evaluate@{phase}`")
+        stage = self.documents["provenance.json"]["stages"].get(f"evaluate@{phase}", {})
+        told = stage.get("outs", {}).get(path.as_posix())
+        if told is not None and told != hashlib.md5(path.read_bytes()).hexdigest():
+            raise UserError(f"reports/{study}: made from another {path}; run `dvc repro` for a report of this one")
+        return document
+
+    @property
+    def derived(self) -> dict[str, Any]:
+        return self.documents["derived.json"]
+
+    @property
+    def run(self) -> dict[str, Any]:
+        return self.documents["provenance.json"]["run"]["stages"]
+
+
+def kept(studies: Sequence[str] | None = None) -> dict[str, Kept | None]:
+    """Every known study, sorted; None for one without committed results. `studies`: only these count as run."""
+    if studies is None:
+        studies = [path.name for path in Path("metrics").glob("*") if _complete(path.name)]
+    shipped = (path.stem for path in Path("studies").glob("*.yaml") if "." not in path.stem)
+    return {name: Kept(name) if name in studies else None for name in sorted({*shipped, *studies})}
+
+
+def _complete(study: str) -> bool:
+    return all(Path("reports", study, name).is_file() for name in OWN)
+
+
+def results(found: dict[str, Kept | None], beside: Path, cost: bool) -> Table:
+    """One row a study: headline, difference to the first phase, target, link; with `cost` what it took.
+
+    `beside` is the folder of the document, to which links are relative.
+    """
+    columns: tuple[str, ...] = (
+        "Study",
+        "Active phase, score",
+        "Images",
+        "Against the first phase",
+        "Target",
+        "Target met",
+    )
+    columns += ("Training", "Parameters", "Report") if cost else ("Report",)
+    rows = []
+    for study, result in found.items():
+        if result is None:
+            dashes = [cell(ABSENT)] * (len(columns) - 3)
+            rows.append((cell(study), cell(NOT_RUN, tone="quiet"), *dashes, cell(how_to_run(study), tone="code")))
+        else:
+            rows.append(_results_row(study, result, beside, cost))
+    return Table("results", "Results", columns, tuple(rows), (_results_caption(found, cost),))
+
+
+def _results_caption(found: dict[str, Kept | None], cost: bool) -> str:
+    told = [tables.BRACKETS, "Against the first phase: paired, both on the same resampled images."]
+    if cost:
+        told.append("Training: all phases and pre-training together, on the machine of the run.")
+    demos = [name for name, result in found.items() if result is not None and not result.inputs.params.report.real_data]
+    if demos:
+        told.append(f"Drawn demo data, not comparable with published figures: {', '.join(demos)}.")
+    if None in found.values():
+        told.append(f"{NOT_RUN.capitalize()}: no results are committed; the command makes them.")
+    return " ".join(told)
+
+
+def _results_row(study: str, result: Kept, beside: Path, cost: bool) -> tuple[Cell, ...]:
+    inputs, ledger = result.inputs, result.ledger
+    phase, split, metric = inputs.params.phase, inputs.headline_split, inputs.params.report.headline
+    file = inputs.file_metrics(phase)
+    link = os.path.relpath(inputs.report_folder / "report.md", beside).replace(os.sep, "/")
+    goals, words = _targets(result)
+    return (
+        cell(study + ("" if inputs.params.report.real_data else " (demo)")),
+        cell(f"{phase}: {tables.label(inputs, metric)} ", ledger.interval(file, f"splits.{split}.{metric}")),
+        cell(f"{split}, ", ledger.num(file, f"splits.{split}.images", "count")),
+        _against_first(result),
+        cell(*goals),
+        cell(", ".join(words) or ABSENT),
+        *((cell(_training(result)), cell(ledger.num(file, "parameters", "count"))) if cost else ()),
+        cell(f"[report]({link})"),
+    )
+
+
+def _against_first(result: Kept) -> Cell:
+    inputs, split, metric = result.inputs, result.inputs.headline_split, result.inputs.params.report.headline
+    first = next(iter(inputs.metrics))
+    if first == inputs.params.phase:
+        return cell(ABSENT)
+    row = (result.derived["final"].get(split) or {}).get(metric)
+    if row is None or row["value"] is None:
+        return cell(f"{first}: not compared, other images")
+    difference = result.ledger.interval(inputs.file_own("derived.json"), f"final.{split}.{metric}", "signed")
+    return cell(f"{first}: ", difference, f", {row['verdict']}")
+
+
+def _targets(result: Kept) -> tuple[list[Inline], list[str]]:
+    """The active phase's targets; without any, the figures published for it. And how each was judged."""
+    inputs, params = result.inputs, result.inputs.params
+    mine = [i for i, claim in enumerate(params.report.claims) if (claim.phase or params.phase) == params.phase]
+    targets = [i for i in mine if params.report.claims[i].kind == "target"]
+    headline = [i for i in mine if params.report.claims[i].metric == params.report.headline]
+    parts: list[Inline] = []
+    words: list[str] = []
+    for index in targets or headline:
+        claim = params.report.claims[index]
+        named = "" if claim.kind == "target" else f"{claim.kind} "
+        value = claims.claimed(inputs, result.ledger, index)
+        parts.append(
+            ("; " if parts else "", f"{named}{tables.label(inputs, claim.metric)} ", *value, f", {claim.split}")
+        )
+        word = result.derived["claims"][index]
+        words.append(word["status"] + (f" ({word['why']})" if word["why"] else ""))
+    return parts or [(ABSENT,)], words[:1] if len(set(words)) == 1 else words
+
+
+def _training(result: Kept) -> str:
+    """Seconds of pre-training and of every phase; a stage that came from the cache was not timed."""
+    names = [name for name in result.run if name == "pretrain" or name.startswith("finetune@")]
+    seconds = [result.run[name]["seconds"] for name in names]
+    if any(one is None for one in seconds):
+        return "not timed (from the cache)"
+    devices = ", ".join(result.documents["provenance.json"]["devices"])
+    return show(float(sum(seconds)), "duration") + (f" ({devices})" if devices else "")
+
+
+def phases(found: dict[str, Kept | None], study: str) -> Table | str:
+    """The phases of one study with difference and verdict; a sentence where it was not run."""
+    if study not in found:
+        raise UserError(f"{study!r}: no such study; allowed: {', '.join(found)}")
+    result = found[study]
+    if result is None:
+        return f"{NOT_RUN.capitalize()}: `{how_to_run(study)}`"
+    return tables.phases(result.inputs, result.ledger, result.derived, result.inputs.params.report.headline)
+
+
+def ablation(study: str, beside: Path) -> Table | str:
+    """What each change of the ablated phase is worth, from reports/<study>-ablation/; a sentence without it."""
+    folder = Path("reports", f"{study}-ablation")
+    path = folder / "ablation.json"
+    if not path.is_file():
+        return f"{NOT_RUN.capitalize()}: `{how_to_run(study)}`, commit, then `retrace ablate`"
+    found, ledger, file = read(path, Effects, "`retrace ablate`"), Ledger(), path.as_posix()
+    if any(found["headline"] not in found["effects"].get(name, {}) for name in found["factors"]):
+        raise UserError(f"{path}: damaged: no effect on {found['headline']} for every factor; run `retrace ablate`")
+    metrics = [name for name in next(iter(found["effects"].values())) if name in (found["headline"], "focus_mIoU")]
+    rows = [
+        _effect_row(
+            ledger, file, f"effects.{name}", factor["label"], found["effects"][name], metrics, found["headline"]
+        )
+        for name, factor in found["factors"].items()
+    ]
+    if found["together"]:
+        rows.append(
+            _effect_row(ledger, file, "together", "all together", found["together"], metrics, found["headline"])
+        )
+    labels = ["focus classes" if name == "focus_mIoU" else tables.LABELS.get(name, name) for name in metrics]
+    link = os.path.relpath(folder / "ablation.md", beside).replace(os.sep, "/")
+    seeds = ", ".join(map(str, found["seeds"]))
+    caption = (
+        f"{_worst(found)}Phase {found['phase']}, {found['design']}, seeds {seeds}; {found['split']}, n = ",
+        ledger.num(file, "images", "count"),
+        f" images. Percentage points; brackets: 95 % interval from seeds and images. [All effects and runs]({link})",
+    )
+    return Table("ablation", "Effects", ("Change", *labels, "Verdict"), tuple(rows), caption)
+
+
+def _worst(found: dict[str, Any]) -> str:
+    """The sentence of the factor that costs most, if one measurably costs something."""
+    effects = {name: found["effects"][name][found["headline"]] for name in found["factors"]}
+    costly = [name for name, effect in effects.items() if verdict(effect["low"], effect["high"]) == "worse"]
+    if not costly:
+        return ""
+    return f"Worst of them, {found['sentences'][min(costly, key=lambda name: effects[name]['value'])]}. "
+
+
+def _effect_row(
+    ledger: Ledger, file: str, key: str, label: str, effects: dict[str, Any], metrics: list[str], headline: str
+) -> tuple[Cell, ...]:
+    word = verdict(effects[headline]["low"], effects[headline]["high"])
+    values = [cell(ledger.interval(file, f"{key}.{metric}", "points")) for metric in metrics]
+    return cell(label), *values, cell(word, tone=tables.TONES[word])

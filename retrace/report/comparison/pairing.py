@@ -1,0 +1,161 @@
+"""The difference of two runs, by paired bootstrap where the same images with the same truth were scored, else not."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrace import seeds
+from retrace.errors import UserError
+from retrace.report.comparison import cache
+from retrace.report.comparison.selection import Run, how_to_run
+from retrace.report.comparisons import per_image
+from retrace.statistics.bootstrap import Statistic, paired_difference
+
+EXACT = 1e-6  # how far a score that is computed again may lie from the one in the metrics file
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much a run exceeds another: `{"value", "low", "high", "verdict"}`, or None and why."""
+
+    found: dict[str, Any] | None
+    why: str = ""  # in a few words, for the table
+    remedy: str = ""  # the whole story, and what to do, for the notes
+
+
+class Unpaired(Exception):
+    """Why two runs cannot be paired: (in a few words, the whole story)."""
+
+
+def difference(run: Run, base: Run, metric: str, split: str) -> Difference:
+    """How much `run` exceeds `base` in `metric` on the same images of `split`.
+
+    Seed and number of resamples are those of `base`, so two phases of one study give what their report says. Paired is
+    only what can be shown to be so: the same list of images, and the same bytes of image and mask (or boxes).
+    """
+    try:
+        _alike(run, base, metric, split)
+        with cache.folder(run, _names(run, split)) as mine, cache.folder(base, _names(base, split)) as theirs:
+            ids = _ids(run, mine, split)
+            other = _ids(base, theirs, split)
+            if ids != other:
+                shared = len(set(ids) & set(other))
+                raise Unpaired(
+                    "other images", f"{split}: {shared} of the {len(ids)} images of {run.name} are in {base.name}"
+                )
+            _same_truth(run, base, ids)
+            assert mine is not None and theirs is not None  # _ids read them
+            scores, reference = _statistic(run, mine, split, metric), _statistic(base, theirs, split, metric)
+            seed = seeds.derive(base.seed, "bootstrap", split)
+            row = paired_difference(scores, reference, len(ids), base.resamples, seed)[metric]
+    except Unpaired as reason:
+        return Difference(None, *reason.args)
+    return Difference(row) if row["value"] is not None else Difference(None, "undefined")
+
+
+def _alike(run: Run, base: Run, metric: str, split: str) -> None:
+    if (run.document["task"], run.document["classes"]) != (base.document["task"], base.document["classes"]):
+        raise Unpaired("other classes", f"{run.name} and {base.name} were scored on other classes")
+    if metric == "focus_mIoU" and set(run.focus_classes) != set(base.focus_classes):
+        focus = " + ".join(run.focus_classes) or "no class"
+        raise Unpaired("other focus classes", f"{run.name}: its focus_mIoU is of {focus} (report.focus_classes)")
+    for one in (run, base):
+        if not one.document["splits"].get(split, {}).get("images"):
+            raise Unpaired(f"no {split}", f"{one.name}: {split} was not scored (evaluate.splits)")
+
+
+def _names(run: Run, split: str) -> tuple[str, ...]:
+    kinds = ("matches", "objects") if run.document["task"] == "detection" else ("confusion",)
+    return (f"images_{split}.txt", *(f"{kind}_{split}.npy" for kind in kinds))
+
+
+def _how_to_get(run: Run, folder: str) -> str:
+    again = f"`dvc pull {folder}` where a remote has them, else `dvc repro evaluate@{run.phase}`"
+    if run.place.commit is not None:
+        there = f"dvc exp apply {run.place.name}" if run.place.experiment else f"git checkout {run.place.name}"
+        return f"`{there}`, then {again}"
+    if run.place.mapping("params.yaml").get("study") != run.study:  # DVC knows one study at a time
+        return f"`{how_to_run(run.study, run.demo)}`"
+    return again
+
+
+def _ids(run: Run, folder: Path | None, split: str) -> list[str]:
+    path = folder / f"images_{split}.txt" if folder is not None else None
+    if path is None or not path.is_file():
+        raise Unpaired(
+            "results per image missing",
+            f"the results per image of {run.name} are not in the DVC cache; to get them: "
+            f"{_how_to_get(run, f'metrics/{run.study}/{run.phase}')}",
+        )
+    return path.read_text(encoding="utf-8").split()
+
+
+def _statistic(run: Run, folder: Path, split: str, metric: str) -> Statistic:
+    """The one score wanted, checked to be the one in the metrics file."""
+    try:
+        scores = per_image(folder, split, run.document, run.focus_classes)
+        images = run.document["splits"][split]["images"]
+        again = float(scores(np.ones((1, images)))[metric][0])
+    except KeyError:
+        raise UserError(f"{metric!r}: not a metric with results per image") from None
+    except (OSError, ValueError) as error:
+        raise Unpaired(
+            "results per image damaged", f"{run.name}: {error}; `dvc checkout`, or `dvc repro evaluate@{run.phase}`"
+        ) from None
+    kept = run.document["splits"][split][metric]["value"]
+    if kept is not None and not abs(again - kept) <= EXACT:
+        raise Unpaired(
+            "results per image of another run",
+            f"{run.name}: {metric} is {kept:.6f} in its metrics file, but {again:.6f} from its results per image; "
+            f"`dvc checkout`, or `dvc repro evaluate@{run.phase}`",
+        )
+
+    def chosen(weights: np.ndarray) -> dict[str, np.ndarray]:
+        return {metric: scores(weights)[metric]}
+
+    return chosen
+
+
+def _same_truth(run: Run, base: Run, ids: list[str]) -> None:
+    sums = []
+    for one in (run, base):
+        locked = cache.locked(one)
+        manifest = (locked or {}).get(f"data/{one.study}/raw/manifest.jsonl")
+        if manifest is None:
+            raise Unpaired(
+                "truth unknown",
+                f"{one.name}: neither dvc.lock nor the report says on which data this metrics file was made; "
+                f"`dvc repro` (or `dvc commit evaluate@{one.phase}`)",
+            )
+        sums.append(manifest)
+    if sums[0] == sums[1]:
+        return
+    truths = [_truth(one, md5, ids) for one, md5 in zip((run, base), sums, strict=True)]
+    changed = [id for id in ids if truths[0][id] != truths[1][id]]
+    if changed:
+        raise Unpaired(
+            "other truth",
+            f"{len(changed)} of {len(ids)} images of {run.name} have other pixels, masks or boxes than in {base.name} "
+            f"(first: {changed[0]})",
+        )
+
+
+def _truth(run: Run, manifest: str, ids: list[str]) -> dict[str, tuple[Any, ...]]:
+    """Image id -> sha256 of its picture, sha256 of its mask, its boxes."""
+    rows = cache.blob(manifest)
+    if rows is None:
+        raise Unpaired(
+            "truth unknown",
+            f"the data of {run.name} (data/{run.study}/raw) are other files than the other's and not in the DVC cache, "
+            f"so nothing shows that the truth is the same; to get them: "
+            f"{_how_to_get(run, f'data/{run.study}/raw')}",
+        )
+    wanted, found = set(ids), {}
+    with open(rows, encoding="utf-8") as stream:
+        for row in map(json.loads, stream):
+            if row["id"] in wanted:
+                found[row["id"]] = (row["sha256"], row.get("mask_sha256"), row["boxes"])
+    return {id: found.get(id, ()) for id in ids}

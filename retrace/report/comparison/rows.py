@@ -1,0 +1,128 @@
+"""The rows of a comparison: score, interval, size, and the paired difference to the first row of the same study."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from retrace.errors import UserError
+from retrace.report.changes import flat
+from retrace.report.comparison.pairing import Difference, difference
+from retrace.report.comparison.selection import Run
+from retrace.report.inputs import OVERALL
+from retrace.report.numbers import show
+
+MISSING = "results per image missing"  # the reason that `difference` gives
+SHARED = ("seed", "classes", "data", "rebalance", "pretrain", "evaluate", "runtime")  # parameters of every phase
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run in a group; intervals are `{"value", "low", "high"}`, None where they were not measured."""
+
+    run: Run
+    images: int
+    score: dict[str, Any] | None
+    focus: dict[str, Any] | None
+    difference: Difference | None  # None: the first row, with which the others are compared
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of one study, scored by one metric on one split."""
+
+    study: str
+    metric: str
+    split: str
+    rows: tuple[Row, ...]
+    lacking: str = ""  # what the first row lacks to be compared with
+
+    @property
+    def base(self) -> Run:
+        return self.rows[0].run
+
+    @property
+    def notes(self) -> list[str]:
+        """Why rows could not be compared, and what was changed: one line each."""
+        lines: dict[str, None] = {f"{self.base.name} not compared with: {self.lacking}.": None} if self.lacking else {}
+        for row in self.rows[1:]:
+            if row.difference is not None and row.difference.remedy:
+                lines[f"{row.run.name} not compared: {row.difference.remedy}."] = None
+        return [*lines, *(line for row in self.rows[1:] if (line := changes(row.run, self.base)))]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Groups by study, in the order in which they were named."""
+
+    groups: tuple[Group, ...] = field(default_factory=tuple)
+
+    @property
+    def notes(self) -> list[str]:
+        lines = [line for group in self.groups for line in group.notes]
+        if len(self.groups) > 1:
+            lines.append("Studies are scored on different images: nothing is compared from one to another.")
+        demos = sorted({group.study for group in self.groups if any(row.run.demo for row in group.rows)})
+        if demos:
+            lines.append(f"Drawn demo data, not comparable with published figures: {', '.join(demos)}.")
+        return lines
+
+
+def compare(runs: Sequence[Run], metric: str | None = None, split: str | None = None) -> Comparison:
+    """Compare every run with the first one of its study, in `metric` (default: the study's headline) on `split`.
+
+    Raises:
+        UserError: no run has this metric or split.
+    """
+    studies = dict.fromkeys(run.study for run in runs)
+    return Comparison(tuple(_group([run for run in runs if run.study == name], metric, split) for name in studies))
+
+
+def _group(runs: list[Run], metric: str | None, split: str | None) -> Group:
+    base = runs[0]
+    metric, split = metric or base.headline, split or base.split
+    allowed = OVERALL[base.document["task"]]
+    if metric not in allowed:
+        raise UserError(f"{metric!r}: not a metric of {base.study}; allowed: {', '.join(allowed)}")
+    scored = sorted({name for run in runs for name in run.document["splits"]})
+    if split not in scored:
+        raise UserError(f"{split!r}: not a scored split of {base.study}; allowed: {', '.join(scored)}")
+    rows = []
+    for run in runs:
+        scores = run.document["splits"].get(split, {})
+        same = set(run.focus_classes) == set(base.focus_classes)  # else the column would mix different means
+        focus = scores.get("focus_mIoU") if same and metric != "focus_mIoU" else None
+        against = difference(run, base, metric, split) if run is not base else None
+        rows.append(
+            Row(
+                run,
+                int(scores.get("images", 0)),
+                _interval(scores.get(metric)),
+                _interval(focus),
+                against,
+            )
+        )
+    lacking = ""
+    if any(row.difference is not None and row.difference.why == MISSING for row in rows):
+        lacking = difference(base, base, metric, split).remedy  # a row's own lack is told before that of the first
+    return Group(base.study, metric, split, tuple(rows), lacking)
+
+
+def _interval(node: Any) -> dict[str, Any] | None:
+    if isinstance(node, (int, float)):
+        node = {"value": node, "low": None, "high": None}
+    return node if node is not None and node["value"] is not None else None
+
+
+def changes(run: Run, base: Run, limit: int = 6) -> str:
+    """`exp-1 differs from lanes:baseline in loss.name: cross_entropy → ohem`; empty where nothing differs."""
+    mine, theirs = run.params, base.params
+    if mine is None or theirs is None:
+        return f"{run.name}: parameters written by another version of the kit; what differs cannot be listed"
+    ours = flat(mine.model_dump(mode="json", include=set(SHARED)) | mine.phases[run.phase].model_dump(mode="json"))
+    others = flat(
+        theirs.model_dump(mode="json", include=set(SHARED)) | theirs.phases[base.phase].model_dump(mode="json")
+    )
+    names = [name for name in sorted({*ours, *others}) if ours.get(name) != others.get(name) and name != "note"]
+    told = [f"{name} {show(others.get(name), 'plain')} → {show(ours.get(name), 'plain')}" for name in names[:limit]]
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return f"{run.name} differs from {base.name} in {', '.join(told)}{more}." if told else ""

@@ -1,0 +1,57 @@
+"""The end of a run in a few lines of plain text: the score, the verdict, the targets and where the report is."""
+
+from collections import Counter
+from typing import Any
+
+from retrace.report.inputs import Inputs
+from retrace.report.numbers import Ledger, plain
+from retrace.report.tables import label
+
+PAGE = "report.html"
+
+
+def conclusion(inputs: Inputs, derived: dict[str, Any]) -> list[str]:
+    """The lines, in the report's own words and digits. derived: derived.json."""
+    ledger = Ledger()
+    ledger.add(inputs.file_own("derived.json"), derived)
+    found = [_score(inputs, ledger), *_verdicts(inputs, ledger, derived), _targets(inputs, derived)]
+    return [line for line in found if line] + [f"{inputs.report_folder.as_posix()}/{PAGE}"]
+
+
+def _score(inputs: Inputs, ledger: Ledger) -> str:
+    split, phase, metric = inputs.headline_split, inputs.params.phase, inputs.params.report.headline
+    value = plain(ledger.interval(inputs.file_metrics(phase), f"splits.{split}.{metric}"))
+    images = f"{inputs.active['splits'][split]['images']} images"
+    demo = "" if inputs.params.report.real_data else ", demo data"
+    return f"{phase}: {label(inputs, metric)} {value} on {split} ({images}{demo})"
+
+
+def _verdicts(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> list[str]:
+    """The active phase against the first; where it is the first, those that are compared with it."""
+    active, first = inputs.params.phase, next(iter(inputs.metrics))
+    if active != first:
+        return _verdict(inputs, ledger, f"against {first}", derived["final"], "final")
+    lines = []
+    for phase, rows in derived["comparisons"].items():
+        if rows["from"] == active:
+            lines += _verdict(inputs, ledger, f"{phase} against it", rows, f"comparisons.{phase}")
+    return lines
+
+
+def _verdict(inputs: Inputs, ledger: Ledger, what: str, rows: dict[str, Any], key: str) -> list[str]:
+    split, metric = inputs.headline_split, inputs.params.report.headline
+    row = (rows.get(split) or {}).get(metric)
+    if row is None or row["value"] is None:
+        return []
+    change = plain(ledger.interval(inputs.file_own("derived.json"), f"{key}.{split}.{metric}", "signed"))
+    return [f"{what}: {change}, {row['verdict']}"]
+
+
+def _targets(inputs: Inputs, derived: dict[str, Any]) -> str:
+    """`targets: 2 met, 1 not met`"""
+    active = inputs.params.phase
+    judged: Counter[str] = Counter()
+    for claim, found in zip(inputs.params.report.claims, derived["claims"], strict=True):
+        if claim.kind == "target" and (claim.phase or active) == active:
+            judged[found["status"] + (f" ({found['why']})" if found["why"] else "")] += 1
+    return "targets: " + ", ".join(f"{count} {words}" for words, count in judged.items()) if judged else ""

@@ -1,0 +1,160 @@
+"""Models scored on both validation lists, as given and rebalanced: a before and after on different lists says nothing.
+
+The table is a 2x2 for two phases: what changes from row to row is the model, from column to column the list.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrace import seeds
+from retrace.data.splits import read_list
+from retrace.report.blocks import Bullets, Cell, Table, cell, run
+from retrace.report.comparisons import image_ids, metric_key, statistic
+from retrace.report.inputs import Inputs
+from retrace.report.numbers import Inline, Ledger
+from retrace.report.tables import BRACKETS, averaged, label, rare, unit
+from retrace.statistics.bootstrap import intervals
+
+GIVEN, USED = "val_as_given", "val"
+NAMES = {GIVEN: "val as given", USED: "val rebalanced"}
+
+
+def scored(inputs: Inputs) -> bool:
+    """Whether every phase was scored on both lists."""
+    return all(document["splits"].get(name, {}).get("images") for document in inputs.metrics.values() for name in NAMES)
+
+
+def metrics(inputs: Inputs) -> tuple[str, ...]:
+    """The headline metric, and the main score of every focus class."""
+    main = inputs.per_class[0]
+    return (inputs.params.report.headline, *(f"{main}/{name}" for name in inputs.params.report.focus_classes))
+
+
+def pair(inputs: Inputs) -> tuple[str, str] | None:
+    """(phase before, phase after): the active phase and the one it is compared with, else the first so compared."""
+    for after in (inputs.params.phase, *inputs.metrics):
+        before = inputs.compared_with(after)
+        if before is not None:
+            return before, after
+    return None
+
+
+def derive(inputs: Inputs) -> dict[str, Any] | None:
+    """`{"from", "to", "same", "images": {list: n}, "in_train": n, "effects": {metric: {"apart": I, "list": I}}}`.
+
+    `apart` is (after, rebalanced) less (before, as given), what a before and after on two lists would claim; `list` is
+    the part of it that the list alone makes: (before, rebalanced) less (before, as given). Both are resampled over the
+    union of the lists. `in_train`: images of the list as given that rebalancing has moved to train. None where the two
+    lists were not scored. The models' paired differences on each list are those of `comparisons`.
+    """
+    phases = pair(inputs)
+    if not scored(inputs) or phases is None:
+        return None
+    lists = {name: image_ids(inputs, phases[0], name) for name in NAMES}
+    if any(image_ids(inputs, phases[1], name) != ids for name, ids in lists.items()):
+        return None
+    train = set(read_list(Path("data", inputs.study, "splits"), "train"))
+    return {
+        "from": phases[0],
+        "to": phases[1],
+        "same": lists[GIVEN] == lists[USED],
+        "images": {name: len(ids) for name, ids in lists.items()},
+        "in_train": sum(id in train for id in lists[GIVEN]),
+        "effects": _effects(inputs, phases, lists),
+    }
+
+
+def _effects(inputs: Inputs, phases: tuple[str, str], lists: dict[str, list[str]]) -> dict[str, Any]:
+    before, after = phases
+    union = sorted({id for ids in lists.values() for id in ids})
+    place = {id: index for index, id in enumerate(union)}
+    rows = {name: np.array([place[id] for id in ids]) for name, ids in lists.items()}
+    wanted = ((before, GIVEN), (before, USED), (after, USED))
+    scores = {key: statistic(inputs, *key) for key in wanted}
+
+    def differences(weights: np.ndarray) -> dict[str, np.ndarray]:
+        found = {key: score(weights[:, rows[key[1]]]) for key, score in scores.items()}
+        given, used, final = (found[key] for key in wanted)
+        names = metrics(inputs)
+        apart = {f"apart {name}": final[name] - given[name] for name in names}
+        return apart | {f"list {name}": used[name] - given[name] for name in names}
+
+    seed = seeds.derive(inputs.params.seed, "bootstrap", "both lists")
+    found = intervals(differences, len(union), inputs.params.evaluate.bootstrap, seed)
+    return {name: {part: found[f"{part} {name}"] for part in ("apart", "list")} for name in metrics(inputs)}
+
+
+def table(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | None:
+    """Rows: models; columns: lists; a block of rows for the headline metric and for every focus class."""
+    if derived["lists"] is None:
+        return None
+    rows = []
+    for metric in metrics(inputs):
+        for phase in inputs.metrics:
+            cells = [part for name in NAMES for part in _score(inputs, ledger, phase, name, metric)]
+            rows.append((cell(label(inputs, metric)), cell(phase), *cells))
+    file, least = inputs.file_metrics(inputs.params.phase), "min_reliable"
+    note = run(f"{BRACKETS} Not reliable: fewer than ", ledger.num(file, least, "count"), f" {unit(inputs)}. ")
+    moved = ledger.num(inputs.file_own("derived.json"), "lists.in_train", "count")
+    note = run(
+        note, "Every model was trained on the train list in use; ", moved, " images of the list as given are now"
+    )
+    columns = ("Score", "Model", *(part for name in NAMES.values() for part in (name, f"n, {name}")))
+    return Table("both_lists", "Both models on both validation lists", columns, tuple(rows), run(note, " in it."))
+
+
+def _score(inputs: Inputs, ledger: Ledger, phase: str, split: str, metric: str) -> tuple[Cell, Cell]:
+    """The score with its interval, and what it rests on."""
+    file = inputs.file_metrics(phase)
+    value = ledger.interval(file, metric_key(metric, split)[0])
+    images = ledger.num(file, f"splits.{split}.images", "count")
+    of, few = metric.partition("/")[2], _rare(inputs, ledger, phase, split, metric)
+    if of:
+        seen = ledger.num(file, f"splits.{split}.per_class.{of}.{inputs.seen_key}", "count")
+        counted: Inline = run(images, " images, ", seen, f" {unit(inputs)}")
+    else:
+        counted = run(images, " images")
+    mark = run("; ", few, ": not reliable") if few else ()
+    return cell(value, mark, tone="warn" if few else ""), cell(counted)
+
+
+def _rare(inputs: Inputs, ledger: Ledger, phase: str, split: str, metric: str) -> Inline:
+    return rare(inputs, ledger, phase, split, averaged(inputs, metric), named="/" not in metric)
+
+
+def sentences(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Bullets | None:
+    """What the 2x2 says, one sentence a metric: the model's part, the list's part, and what mixing them would claim."""
+    found = derived["lists"]
+    if found is None:
+        return None
+    if found["same"]:
+        return Bullets((("The two validation lists hold the same images: rebalancing changed none of them.",),))
+    return Bullets(tuple(_sentence(inputs, ledger, derived, metric) for metric in metrics(inputs)))
+
+
+def _sentence(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str) -> Inline:
+    found, file = derived["lists"], inputs.file_own("derived.json")
+    effects, before, after = found["effects"][metric], found["from"], found["to"]
+    if any(effects[part]["value"] is None for part in ("apart", "list")):
+        return (f"{label(inputs, metric)} is undefined on one of the lists, so the two cannot be compared.",)
+    model = {name: _model_effect(inputs, ledger, derived, name, metric) for name in NAMES}
+    given, used = (str(derived["comparisons"][after][name][metric]["verdict"]) for name in NAMES)
+    same = f"the same verdict on both ({used})" if given == used else f"{given} as given, {used} rebalanced"
+    return run(
+        f"{label(inputs, metric)}, {after} against {before}: ",
+        *(part for name in NAMES for part in (*model[name], ", " if name == GIVEN else ": ")),
+        f"{same}. Setting {before} on the list as given against {after} on the rebalanced one would claim ",
+        *ledger.interval(file, f"lists.effects.{metric}.apart", "signed"),
+        ", of which ",
+        *ledger.interval(file, f"lists.effects.{metric}.list", "signed"),
+        " is the change of list alone.",
+    )
+
+
+def _model_effect(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], split: str, metric: str) -> Inline:
+    after = derived["lists"]["to"]
+    found = ledger.interval(inputs.file_own("derived.json"), f"comparisons.{after}.{split}.{metric}", "signed")
+    few = _rare(inputs, ledger, after, split, metric)
+    return run(found, f" on {NAMES[split]}", *((" (", few, ": not reliable)") if few else ()))

@@ -1,0 +1,82 @@
+"""Tables of provenance: commit, environment, devices, and the md5 of everything read and written."""
+
+from typing import Any
+
+from retrace.report.blocks import Cell, Table, cell
+from retrace.report.inputs import Inputs
+from retrace.report.numbers import ABSENT
+from retrace.report.run_tables import code
+
+
+def origin(inputs: Inputs, document: dict[str, Any]) -> Table:
+    """Commit, environment lock, versions, device and seed."""
+    git, changed_files = document["git"], document["git"]["changed"]
+    commit = "not in a Git repository" if git["commit"] is None else git["commit"]
+    state = ""
+    if git["dirty"]:
+        listed = ", ".join(changed_files[:8]) + (" ..." if len(changed_files) > 8 else "")
+        state = f" with uncommitted changes: {listed}"
+    lock, numerics = document["lock"], document.get("numerics", "native")  # records from before were native
+    rows = (
+        (cell("Git commit"), Cell((commit + state,), "warn" if git["dirty"] else "hash")),
+        (cell("environment lock"), cell(f"{lock['file']}, sha256 {lock['sha256'] or 'not there'}", tone="hash")),
+        *_image(document["image"]),
+        (cell("packages"), cell(", ".join(f"{name} {version}" for name, version in document["packages"].items()))),
+        (cell("Python, system"), cell(f"{document['python']}, {document['platform']}")),
+        (
+            cell("device, CPU threads, numerics"),
+            cell(f"{', '.join(document['devices']) or 'not recorded'}, {document['threads']}, {numerics}"),
+        ),
+        *_processes(document.get("processes", {})),
+        (cell("seed"), cell(str(document["seed"]))),
+    )
+    return Table("provenance", "Made from", ("What", "Value"), rows)
+
+
+def _processes(counts: dict[str, int]) -> list[tuple[Cell, Cell]]:
+    same = len(set(counts.values())) == 1
+    text = str(next(iter(counts.values()))) if same else ", ".join(f"{name} {count}" for name, count in counts.items())
+    return [(cell("processes of a training"), cell(text))] if counts else []
+
+
+def _image(recorded: dict[str, Any]) -> list[tuple[Cell, Cell]]:
+    image, unpinned = recorded["report"], recorded["unpinned_steps"]
+    rows = []
+    if image:
+        revision = f", built at Git revision {image['git_revision']}" if image["git_revision"] else ""
+        rows.append((cell("container image"), cell(f"{image['name']}{revision}")))
+    if unpinned or (image and image["unpinned"]):
+        steps = ", ".join([*unpinned, *(["report"] if image and image["unpinned"] else [])])
+        text = f"run with --allow-unpinned in an image that was built from another lock: {steps}"
+        rows.append((cell("not the locked environment"), cell(text, tone="warn")))
+    return rows
+
+
+def sums(document: dict[str, Any]) -> Table | None:
+    """md5 of every output and dependency that dvc.lock holds for this study, each path once."""
+    users: dict[tuple[str, str], list[str]] = {}
+    for stage, entry in document["stages"].items():
+        for path, md5 in entry["deps"].items():
+            users.setdefault((path, md5 or ABSENT), []).append(stage)
+    makers = {
+        (path, md5 or ABSENT): stage
+        for stage, entry in document["stages"].items()
+        for path, md5 in entry["outs"].items()
+    }
+    rows = [
+        (code(path), code(md5), cell(makers[(path, md5)]), _stages(users.pop((path, md5), []))) for path, md5 in makers
+    ]
+    rows += [(code(path), code(md5), cell(ABSENT), _stages(stages)) for (path, md5), stages in sorted(users.items())]
+    note = "From dvc.lock when this report was made; provenance.json holds them by stage."
+    return (
+        Table(
+            "md5", "Hashes of outputs and dependencies", ("Path", "md5", "Written by", "Read by"), tuple(rows), (note,)
+        )
+        if rows
+        else None
+    )
+
+
+def _stages(names: list[str]) -> Cell:
+    plain = dict.fromkeys(name.partition("@")[0] for name in names)
+    return cell(", ".join(plain) or ABSENT)

@@ -1,0 +1,88 @@
+"""Sample pictures, small enough to commit: shrunk, re-encoded as JPEG and kept within a budget."""
+
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from retrace.errors import UserError
+from retrace.report.blocks import Gallery, Picture, run
+from retrace.report.inputs import Inputs
+from retrace.report.numbers import Ledger
+
+SIDE = 960  # pixels, longer side
+BUDGET = 700_000  # bytes of all pictures together; the HTML page repeats them in base64, a third larger
+QUALITIES = (82, 70, 55, 40, 25)
+KINDS = {"best": "good (best)", "median": "median", "worst": "challenging (worst)"}
+FACTS = {  # key of a row of samples.json -> how it is called
+    "score": "score",
+    "truth": "ground truth",
+    "predicted": "predicted",
+    "IoU": "mean IoU",
+    "confidence": "mean confidence",
+}
+
+
+def shrink(path: Path, limit: int, side: int = SIDE) -> bytes:
+    """A JPEG of at most `limit` bytes where that is possible at readable size.
+
+    Raises:
+        UserError: the file cannot be read as an image.
+    """
+    try:
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")
+    except (OSError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: cannot be read as an image ({error}); run `dvc repro` (or `dvc pull`)") from None
+    content = b""
+    for scale in (1.0, 0.75, 0.5):
+        smaller = image.copy()
+        smaller.thumbnail((round(side * scale), round(side * scale)), Image.Resampling.LANCZOS)
+        for quality in QUALITIES:
+            stream = io.BytesIO()
+            smaller.save(stream, "JPEG", quality=quality, optimize=True)
+            content = stream.getvalue()
+            if len(content) <= limit:
+                return content
+    return content
+
+
+def samples(inputs: Inputs, ledger: Ledger, split: str) -> Gallery | None:
+    """Best, median and worst predictions of the active phase."""
+    phase = inputs.params.phase
+    file = f"metrics/{inputs.study}/{phase}/samples.json"
+    rows = [(index, row) for index, row in enumerate(inputs.samples[phase]) if row["split"] == split][:12]
+    pictures = []
+    for index, row in rows:
+        path = Path("metrics", inputs.study, phase, row["file"])
+        facts = [part for key, name in FACTS.items() if key in row
+                 for part in (f", {name} ", ledger.num(file, f"{index}.{key}", _format(row[key])))]  # fmt: skip
+        content = shrink(path, BUDGET // max(len(rows), 1))
+        shown = run(f"{KINDS.get(row['kind'], row['kind'])}: {row['id']}", *facts)
+        pictures.append(Picture(f"samples/{Path(row['file']).stem}.jpg", content, "image/jpeg", shown))
+    caption = f"Best, median and worst predictions of phase {phase} on {split}."
+    if inputs.params.task == "detection":
+        caption += (
+            " Left: ground truth; right: predictions at the reported confidence. Score: panoptic quality (F1 x mean "
+            "IoU of the hits) of the image; mean IoU of the hits; mean confidence of the predictions."
+        )
+    return Gallery(tuple(pictures), caption) if pictures else None
+
+
+def _format(value: object) -> str:
+    return "count" if isinstance(value, int) else "fraction"
+
+
+def reconstructions(inputs: Inputs, most: int = 3) -> Gallery | None:
+    """What pre-training made of masked images."""
+    paths = sorted(Path("models", inputs.study, "pretrain", "reconstructions").glob("*.png"))[:most]
+    pictures = [
+        Picture(
+            f"reconstructions/{path.stem}.jpg",
+            shrink(path, BUDGET // 10),
+            "image/jpeg",
+            (f"reconstruction {path.stem}",),
+        )
+        for path in paths
+    ]
+    return Gallery(tuple(pictures), "Image, masked image and reconstruction.") if pictures else None

@@ -1,0 +1,91 @@
+"""What DVC shows: metrics.json (flat scalars of the active phase) and plots/*.csv for `dvc plots show`."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from retrace.files import write_text
+from retrace.report.inputs import Inputs
+from retrace.report.numbers import number
+
+SHOWN = {
+    "segmentation": {"val": ("mIoU",), "test": ("mIoU", "focus_mIoU")},
+    "detection": {"val": ("AP50",), "test": ("AP50", "AP")},
+}
+
+
+def scalars(inputs: Inputs) -> dict[str, float]:
+    """`{"<split>_<metric>": value}` of the active phase, at most three.
+
+    With DVC's own columns (Experiment, Created, State, Executor) and `phase`, two take 95 characters of a line; in a
+    narrower terminal `dvc exp show` cuts words and then leaves columns out.
+    """
+    wanted = dict(SHOWN[inputs.params.task])
+    if "test" not in inputs.active["splits"]:
+        wanted["val"] = wanted["test"]
+    result = {}
+    for split, names in wanted.items():
+        scored = inputs.active["splits"].get(split, {})
+        for name in names:
+            node = scored.get(name)
+            value = node.get("value") if isinstance(node, dict) else node
+            if value is not None:
+                result[f"{split}_{name}"] = value
+    return result
+
+
+def write_plots(folder: Path, inputs: Inputs) -> None:
+    """history.csv, per_class.csv and confusion.csv of every phase."""
+    _write(folder / "history.csv", ("phase", "epoch", "train_loss", "val_metric"), _history(inputs))
+    columns = ("phase", "split", "class", "n", "score", *inputs.per_class)
+    _write(folder / "per_class.csv", columns, _per_class(inputs))
+    _write(
+        folder / "confusion.csv",
+        ("phase", "active", "split", "truth", "predicted", "count", "share"),
+        _confusion(inputs),
+    )
+
+
+def _write(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, stream.getvalue())
+
+
+def _history(inputs: Inputs) -> list[dict[str, Any]]:
+    rows = []
+    for phase, history in inputs.history.items():
+        monitor = inputs.metrics[phase]["training"]["monitor"]
+        for row in history:
+            value = number(row.get(monitor) or row.get(f"val_{monitor}"))
+            loss = number(row.get("train_loss"))
+            rows.append({"phase": phase, "epoch": row["epoch"], "train_loss": loss, "val_metric": value})
+    return rows
+
+
+def _per_class(inputs: Inputs) -> list[dict[str, Any]]:
+    rows = []
+    for phase, document in inputs.metrics.items():
+        for split, scored in document["splits"].items():
+            for name, row in scored["per_class"].items():
+                values = {metric: row[metric]["value"] for metric in inputs.per_class}
+                start = {"phase": phase, "split": split, "class": name, "n": row[inputs.seen_key]}
+                rows.append(start | {"score": values[inputs.per_class[0]], **values})
+    return rows
+
+
+def _confusion(inputs: Inputs) -> list[dict[str, Any]]:
+    rows = []
+    for phase, document in inputs.metrics.items():
+        active = "yes" if phase == inputs.params.phase else "no"
+        for split, scored in document["splits"].items():
+            names = [*inputs.params.classes, "background"]
+            for truth, counts in zip(names, scored.get("confusion") or [], strict=False):
+                for predicted, count in zip(names, counts, strict=False):
+                    row = {"phase": phase, "active": active, "split": split, "truth": truth}
+                    row |= {"predicted": predicted, "count": count}
+                    rows.append(row | {"share": count / sum(counts) if sum(counts) else None})
+    return rows

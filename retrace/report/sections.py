@@ -1,0 +1,139 @@
+"""The report's table of contents: which table stands where, and the sentences between them."""
+
+from typing import Any
+
+from retrace.report import (
+    bundle,
+    claims,
+    data_tables,
+    detection_tables,
+    figures,
+    lists,
+    made_from,
+    model_tables,
+    pictures,
+    run_tables,
+    sheet,
+    tables,
+    training_log,
+)
+from retrace.report.blocks import Bullets, Section, Text, section
+from retrace.report.inputs import Inputs
+from retrace.report.numbers import Ledger
+
+
+def compose(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], document: dict[str, Any]) -> list[Section]:
+    """All sections in reading order; one with nothing to say is left out. `document` is provenance.json."""
+    report = inputs.params.report
+    found = [
+        section(
+            "summary",
+            "Summary",
+            Text((report.summary,)) if report.summary else None,
+            tables.headline(inputs, ledger),
+            training_log.apart(inputs, ledger, derived),
+            claims.final(inputs, ledger, derived),
+        ),
+        section("claims", "Published and target figures", claims.claims(inputs, ledger, derived)),
+        section(
+            "lists",
+            "Both validation lists",
+            lists.sentences(inputs, ledger, derived),
+            lists.table(inputs, ledger, derived),
+        ),
+        _phases(inputs, ledger, derived),
+        _classes(inputs, ledger, derived),
+        section("models", "Models compared", model_tables.models(inputs, ledger, inputs.headline_split)),
+        _training(inputs, ledger, derived),
+        section("samples", "Sample predictions", pictures.samples(inputs, ledger, inputs.headline_split)),
+        _data(inputs, ledger, derived),
+        section(
+            "run",
+            "This run",
+            run_tables.summary(inputs, ledger, document),
+            run_tables.steps(inputs, ledger, document),
+            run_tables.configuration(inputs, ledger),
+        ),
+        section("sheet", "Fact sheet", sheet.table(inputs, ledger, derived, document)),
+        section("provenance", "Provenance", made_from.origin(inputs, document), made_from.sums(document)),
+        section("next", "Next steps", _bullets((step,) for step in report.next_steps)),
+        bundle.close(inputs, ledger, derived),
+    ]
+    return [part for part in found if part is not None]
+
+
+def _bullets(items: Any) -> Bullets | None:
+    listed = tuple(items)
+    return Bullets(listed) if listed else None
+
+
+def _phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section | None:
+    metric = inputs.params.report.headline
+    others = tuple(inputs.active["splits"])
+    return section(
+        "phases",
+        "Phases side by side",
+        tables.phases(inputs, ledger, derived, metric),
+        run_tables.changes(inputs, ledger),
+        *(tables.overall(inputs, ledger, split) for split in others),
+        *(detection_tables.operating_points(inputs, ledger, split) for split in others),
+        detection_tables.sizes(inputs, ledger, inputs.headline_split),
+        tables.groups(inputs, ledger, inputs.headline_split),
+        _leftover(inputs),
+    )
+
+
+def _leftover(inputs: Inputs) -> Text | None:
+    if not inputs.leftover:
+        return None
+    return Text((f"Left out: metrics of phases that params.yaml no longer has ({', '.join(inputs.leftover)}).",))
+
+
+def _classes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section | None:
+    split, phase = inputs.headline_split, inputs.params.phase
+    others = [name for name in inputs.active["splits"] if name != split]
+    return section(
+        "classes",
+        f"Per class, phase {phase} at its best epoch",
+        data_tables.unreliable(inputs, ledger, split),
+        *(tables.per_class(inputs, ledger, phase, name) for name in (split, *others)),
+        figures.per_class(inputs, split),
+        tables.class_changes(inputs, ledger, derived, split),
+        figures.curves(inputs, split),
+        figures.confusion(inputs, split),
+    )
+
+
+def _training(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section | None:
+    return section(
+        "training",
+        "Training",
+        run_tables.pretraining(inputs, ledger),
+        figures.pretraining_curve(inputs),
+        pictures.reconstructions(inputs),
+        run_tables.training(inputs, ledger, derived),
+        figures.training_curves(inputs),
+        training_log.curve(inputs, ledger, derived),
+        training_log.ultralytics(inputs, ledger, derived),
+        run_tables.published_epochs(inputs, ledger),
+    )
+
+
+def _data(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section | None:
+    return section(
+        "data",
+        "Audit of the data",
+        data_tables.sources(inputs, ledger),
+        data_tables.split_sizes(inputs, ledger),
+        data_tables.class_counts(inputs, ledger),
+        data_tables.rare(inputs, ledger),
+        data_tables.moves(inputs, ledger, derived),
+        data_tables.duplicates(inputs, ledger),
+        data_tables.leaks(inputs, ledger),
+        data_tables.left_out(inputs, ledger),
+        data_tables.polygons(inputs, ledger),
+        data_tables.problems(inputs, ledger, derived),
+        data_tables.no_problems(inputs),
+        figures.box_sizes(inputs),
+        data_tables.box_sizes(inputs, ledger, derived),
+    )

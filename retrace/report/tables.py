@@ -1,0 +1,302 @@
+"""Tables of results: phases side by side, per class, groups of classes and the models compared."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from retrace.report.blocks import Cell, Table, Text, cell, run
+from retrace.report.inputs import Inputs
+from retrace.report.numbers import ABSENT, Inline, Ledger
+
+LABELS = {
+    "mIoU": "mIoU",
+    "pixel_accuracy": "pixel accuracy",
+    "balanced_accuracy": "balanced accuracy (mean per-class recall)",
+    "AP50": "mAP@0.5",
+    "AP": "mAP@[.5:.95]",
+    "best_F1": "best F1",
+    "AP_small": "mAP small",
+    "AP_medium": "mAP medium",
+    "AP_large": "mAP large",
+    "latency_ms": "latency (ms)",
+    "images_per_second": "images/s",
+    "bytes": "weights file",
+}
+TONES = {
+    "better": "good",
+    "met": "good",
+    "worse": "bad",
+    "not met": "bad",
+    "no measurable difference": "quiet",
+    "not comparable": "quiet",
+}
+BRACKETS = (
+    "Brackets: 95 % bootstrap interval over images; resamples that lack a class of the score, or of the classes it is "
+    "the mean of, are left out."
+)
+
+
+def label(inputs: Inputs, metric: str) -> str:
+    """How a metric is called in tables."""
+    if metric == "focus_mIoU":
+        return f"mIoU of {' + '.join(inputs.params.report.focus_classes)}"
+    name, slash, of = metric.partition("/")
+    return f"{of} {LABELS.get(name, name)}" if slash else LABELS.get(metric, metric)
+
+
+def caption_of(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> Inline:
+    """`test, n = 48 images. Brackets: ...`"""
+    images = ledger.num(inputs.file_metrics(phase), f"splits.{split}.images", "count")
+    return run(f"{split}, n = ", images, f" images. {BRACKETS}")
+
+
+def unit(inputs: Inputs) -> str:
+    """What `min_reliable` counts."""
+    return "objects" if inputs.params.task == "detection" else "images with the class"
+
+
+def rare(inputs: Inputs, ledger: Ledger, phase: str, split: str, classes: Sequence[str], named: bool = True) -> Inline:
+    """`toe_drain n = 3, Logs n = 0`: those of `classes` that are too seldom on a split to be reliable, or nothing."""
+    least = inputs.metrics[phase]["min_reliable"]
+    parts: list[Any] = []
+    for name in classes:
+        if inputs.seen(phase, split, name) < least:
+            key = f"splits.{split}.per_class.{name}.{inputs.seen_key}"
+            parts += [", " if parts else "", f"{name} " if named else "", "n = "]
+            parts.append(ledger.num(inputs.file_metrics(phase), key, "count"))
+    return run(*parts)
+
+
+def averaged(inputs: Inputs, metric: str) -> tuple[str, ...]:
+    """The classes that a metric is of or the mean of."""
+    groups, focus = inputs.params.report.class_groups, inputs.params.report.focus_classes
+    name, _, of = metric.partition("/")
+    if of:
+        return tuple(groups[of]) if name == "group" else (of,)
+    if metric == "pixel_accuracy":
+        return ()
+    return tuple(focus) if metric == "focus_mIoU" else tuple(inputs.params.classes)
+
+
+def unreliable(inputs: Inputs, ledger: Ledger, phase: str, splits: Sequence[str]) -> Inline:
+    """` Not reliable, too few objects behind the means: val: toe_drain n = 3.`, or nothing."""
+    parts: list[Any] = []
+    for split in dict.fromkeys(splits):
+        if found := rare(inputs, ledger, phase, split, inputs.params.classes):
+            parts += ["; " if parts else "", f"{split}: ", *found]
+    few = "objects" if inputs.params.task == "detection" else "images"
+    return run(f" Not reliable, too few {few} of a class behind the means: ", *parts, ".") if parts else ()
+
+
+def headline(inputs: Inputs, ledger: Ledger) -> Text:
+    """The one number the report stands for, with interval, split and n."""
+    split, phase, metric = inputs.headline_split, inputs.params.phase, inputs.params.report.headline
+    file = inputs.file_metrics(phase)
+    value = ledger.interval(file, f"splits.{split}.{metric}")
+    images = ledger.num(file, f"splits.{split}.images", "count")
+    return Text(
+        run(
+            f"{label(inputs, metric)} ",
+            *value,
+            f" on {split} (n = ",
+            images,
+            f" images; 95 % bootstrap interval over images): phase {phase}, the saved "
+            f"{_weights(inputs, phase)} after loading it back from disk.",
+        ),
+        tone="headline",
+    )
+
+
+def _weights(inputs: Inputs, phase: str) -> str:
+    return str(inputs.metrics[phase]["weights"]["file"])
+
+
+def weights_path(inputs: Inputs, phase: str) -> str:
+    """Path of the shipped weights below the project's folder."""
+    file = _weights(inputs, phase)
+    return file if "/" in file else f"models/{inputs.study}/{phase}/{file}"
+
+
+def _difference(inputs: Inputs, ledger: Ledger, phase: str, split: str, metric: str) -> Inline:
+    key = f"comparisons.{phase}.{split}"
+    file = inputs.file_own("derived.json")
+    row = ledger.value(file, key) if split in ledger.value(file, f"comparisons.{phase}") else None
+    if row is None or row.get(metric) is None or row[metric]["value"] is None:
+        return (ABSENT,)
+    return ledger.interval(file, f"{key}.{metric}", "signed")
+
+
+def verdict(inputs: Inputs, derived: dict[str, Any], phase: str, split: str, metric: str) -> Cell:
+    """better / no measurable difference / worse, or why there is no verdict."""
+    against = derived["comparisons"][phase]
+    if against["from"] is None:
+        return cell("starting point", tone="quiet")
+    row = against.get(split)
+    if row is None:
+        return cell("not the same images", tone="quiet")
+    return judged(row.get(metric))
+
+
+def judged(row: dict[str, Any] | None) -> Cell:
+    """The verdict on one difference as a cell."""
+    if row is None or row["value"] is None:
+        return cell("undefined", tone="quiet")
+    word = row["verdict"]
+    return cell(word, tone=TONES.get(word, "quiet"))
+
+
+def phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str) -> Table:
+    """One row a phase: the metric on every split, the paired difference to the phase it starts from and the verdict."""
+    splits = list(inputs.active["splits"])
+    shown, noted = inputs.headline_split, any(inputs.params.phases[phase].note for phase in inputs.metrics)
+    rows = []
+    for phase in inputs.metrics:
+        measured = inputs.metrics[phase]["splits"]
+        name = cell(phase + (" (active)" if phase == inputs.params.phase else ""))
+        file = inputs.file_metrics(phase)
+        scores = [cell(ledger.interval(file, f"splits.{s}.{metric}") if s in measured else (ABSENT,)) for s in splits]
+        difference = cell(_difference(inputs, ledger, phase, shown, metric))
+        origin = derived["comparisons"][phase]["from"] or ABSENT
+        word = verdict(inputs, derived, phase, shown, metric)
+        note = [cell(inputs.params.phases[phase].note)] if noted else []
+        rows.append((name, *scores, cell(origin), difference, word, *note))
+    counts: list[Any] = []
+    for split in splits:
+        counts += ["; " if counts else "", f"{split} n = "]
+        counts += [ledger.num(inputs.file_metrics(inputs.params.phase), f"splits.{split}.images", "count")]
+    return Table(
+        f"phases_{metric}",
+        "Scores and verdicts",
+        (
+            "Phase",
+            *(f"{label(inputs, metric)}, {split}" for split in splits),
+            "Compared with",
+            f"Difference, {shown}",
+            "Verdict",
+            *(("What it is",) if noted else ()),
+        ),
+        tuple(rows),
+        run(
+            *counts,
+            f" images. {BRACKETS} The difference is paired: both phases on the same resampled images.",
+            unreliable(inputs, ledger, inputs.params.phase, splits),
+        ),
+    )
+
+
+def per_class(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> Table:
+    """Per class: every score with its interval, how often the class occurs, and a mark where that is too seldom."""
+    file, least = inputs.file_metrics(phase), inputs.metrics[phase]["min_reliable"]
+    rows = []
+    for name in inputs.params.classes:
+        key = f"splits.{split}.per_class.{name}"
+        seen = ledger.num(file, f"{key}.{inputs.seen_key}", "count")
+        scores = [cell(ledger.interval(file, f"{key}.{metric}")) for metric in inputs.per_class]
+        if inputs.seen(phase, split, name) == 0:
+            mark = cell(f"absent from {split}", tone="quiet")
+        elif inputs.seen(phase, split, name) < least:
+            mark = cell("n = ", seen, ": not reliable", tone="warn")
+        else:
+            mark = cell("")
+        rows.append((cell(name), *scores, cell(seen), mark))
+    unit = "objects" if inputs.params.task == "detection" else "images with the class"
+    columns = ["Class", *(LABELS.get(metric, metric) for metric in inputs.per_class), f"n ({unit})", "Note"]
+    if not any(mark.text for *_, mark in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    note = run(caption_of(inputs, ledger, phase, split), " Not reliable: n below ")
+    note = run(note, ledger.num(file, "min_reliable", "count"), " (evaluate.min_reliable).")
+    return Table(f"per_class_{phase}_{split}", f"Every class, {split}", tuple(columns), tuple(rows), note)
+
+
+def class_changes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], split: str) -> Table | None:
+    """The main score of every class, phases side by side, and what the active phase changed."""
+    phase, metric = inputs.params.phase, inputs.per_class[0]
+    other = derived["comparisons"][phase]["from"]
+    if other is None:
+        return None
+    rows = []
+    for name in inputs.params.classes:
+        key = f"splits.{split}.per_class.{name}.{metric}"
+        scores = [
+            cell(ledger.interval(inputs.file_metrics(of), key) if split in row["splits"] else ABSENT)
+            for of, row in inputs.metrics.items()
+        ]
+        change = cell(_difference(inputs, ledger, phase, split, f"{metric}/{name}"))
+        word = verdict(inputs, derived, phase, split, f"{metric}/{name}")
+        if 0 < inputs.seen(phase, split, name) < inputs.metrics[phase]["min_reliable"]:
+            seen = ledger.num(inputs.file_metrics(phase), f"splits.{split}.per_class.{name}.{inputs.seen_key}", "count")
+            word = cell(word.parts, "; n = ", seen, ": not reliable", tone="warn")
+        rows.append((cell(name), *scores, change, word))
+    columns = ("Class", *inputs.metrics, f"{phase} against {other}", "Verdict")
+    note = run(f"{metric} per class. ", caption_of(inputs, ledger, phase, split), " The difference is paired.")
+    return Table(f"class_changes_{split}", f"{metric}, phases side by side", columns, tuple(rows), note)
+
+
+def groups(inputs: Inputs, ledger: Ledger, split: str) -> Table | None:
+    """Mean main score of each group of classes, phases side by side."""
+    named = inputs.params.report.class_groups
+    if not named:
+        return None
+    file = inputs.file_own("derived.json")
+    rows = []
+    for group, members in named.items():
+        scores = [
+            cell(ledger.interval(file, f"groups.{phase}.{split}.{group}"))
+            if row["splits"].get(split, {}).get("images")
+            else cell(ABSENT)
+            for phase, row in inputs.metrics.items()
+        ]
+        rows.append((cell(group), cell(", ".join(members)), *scores))
+    return Table(
+        "class_groups",
+        "Groups of classes",
+        ("Group", "Classes", *inputs.metrics),
+        tuple(rows),
+        run(
+            f"Mean {LABELS.get(inputs.per_class[0], inputs.per_class[0])} of the classes of a group. ",
+            caption_of(inputs, ledger, inputs.params.phase, split),
+        ),
+    )
+
+
+def operating_point(inputs: Inputs, ledger: Ledger, split: str) -> Inline:
+    """At which confidence and IoU precision, recall and F1 hold; nothing for segmentation."""
+    if inputs.params.task != "detection":
+        return ()
+    file, key = inputs.file_metrics(inputs.params.phase), f"splits.{split}"
+    confidence, overlap, best = (
+        ledger.num(file, f"{key}.{name}", "plain") for name in ("confidence", "iou_threshold", "best_F1_confidence")
+    )
+    return run(
+        " Precision, recall and F1 at confidence ",
+        confidence,
+        " and IoU ",
+        overlap,
+        "; best F1 at the confidence that is best on these images (",
+        best,
+        f" for {inputs.params.phase}), hence optimistic.",
+    )
+
+
+def overall(inputs: Inputs, ledger: Ledger, split: str) -> Table:
+    """Every overall metric of one split, phases side by side."""
+    rows = []
+    for metric in inputs.overall:
+        scores = [
+            cell(ledger.interval(inputs.file_metrics(phase), f"splits.{split}.{metric}"))
+            if split in row["splits"] and metric in row["splits"][split]
+            else cell(ABSENT)
+            for phase, row in inputs.metrics.items()
+        ]
+        rows.append((cell(label(inputs, metric)), *scores))
+    name = f"overall_{split}"
+    return Table(
+        name,
+        f"Every metric, {split}",
+        ("Metric", *inputs.metrics),
+        tuple(rows),
+        run(
+            caption_of(inputs, ledger, inputs.params.phase, split),
+            operating_point(inputs, ledger, split),
+            unreliable(inputs, ledger, inputs.params.phase, [split]),
+        ),
+    )

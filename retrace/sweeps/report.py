@@ -1,0 +1,172 @@
+"""reports/<study>-ablation/: ablation.md, .html, .csv and .json, tables/, figures/, numbers.json.
+
+It stands beside reports/<study>/, which is an out of the `report` stage and rewritten whole by it.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from retrace.config import Params
+from retrace.files import whole_folder, write_bytes, write_json, write_text
+from retrace.report.blocks import Bullets, Cell, Section, Table, Text, cell, numbers_in, run, section
+from retrace.report.numbers import Inline, Ledger
+from retrace.report.render import write_pages
+from retrace.sweeps.attribution import attribute, sentence
+from retrace.sweeps.design import Design, Experiment
+from retrace.sweeps.figure import draw
+from retrace.sweeps.results import read_results
+
+
+def write_report(params: Params, design: Design, experiments: Sequence[Experiment]) -> list[str]:
+    """Write the folder; returns the sentences and the page's path. Raises `UserError` as `read_results` does."""
+    found = attribute(params, design, read_results(params, experiments))
+    target = Path("reports", f"{params.study}-ablation")
+    with whole_folder(target) as folder:
+        write_files(folder, found, params)
+    return [*found["sentences"].values(), (target / "ablation.html").as_posix()]
+
+
+def write_files(folder: Path, found: dict[str, Any], params: Params) -> None:
+    """Every file of reports/<study>-ablation/ into `folder`, from the contents of ablation.json."""
+    file = f"reports/{params.study}-ablation/ablation.json"
+    ledger = Ledger()
+    ledger.add(file, found)
+    figure, png = draw(found)
+    sections = _Pages(found, ledger, file, params.report.focus_classes).sections(figure)
+    title = f"Ablation of {found['phase']}: which change did it?"
+    page = {"title": title, "study": params.study, "task": params.task, "demo": not params.report.real_data}
+    write_json(folder / "ablation.json", found)
+    write_text(folder / "ablation.csv", effects_csv(found))
+    write_pages(folder, sections, name="ablation", **page)
+    write_bytes(folder / "figures" / "effects.png", png)
+    write_json(folder / "numbers.json", ledger.index(numbers_in(sections)))
+
+
+def effects_csv(found: dict[str, Any]) -> str:
+    """One row per effect and metric: kind, name, metric, value, low, high, split, images, seeds."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("kind", "name", "metric", "value", "low", "high", "split", "images", "seeds"))
+    kinds = (("main", found["effects"]), ("interaction", found["interactions"]))
+    groups = [(kind, name, rows) for kind, named in kinds for name, rows in named.items()]
+    if found["together"]:
+        groups.append(("together", "all", found["together"]))
+    for kind, name, rows in groups:
+        for metric, row in rows.items():
+            numbers = ("" if row[key] is None else repr(row[key]) for key in ("value", "low", "high"))
+            writer.writerow((kind, name, metric, *numbers, found["split"], found["images"], len(found["seeds"])))
+    return stream.getvalue()
+
+
+class _Pages:
+    def __init__(self, found: dict[str, Any], ledger: Ledger, file: str, focus: Sequence[str]):
+        self.found, self.ledger, self.file = found, ledger, file
+        metrics = list(next(iter(found["effects"].values())))
+        self.overall = [name for name in metrics if "/" not in name]
+        self.classes = [name for name in metrics if "/" in name]
+        self.shown = self.overall + [name for name in self.classes if name.partition("/")[2] in focus]
+        self.label = {name: row["label"] for name, row in found["factors"].items()}
+
+    def sections(self, figure: Any) -> list[Section]:
+        """Summary, effects, interactions, classes, runs."""
+        parts = (
+            section("summary", "Which change did it", Text(self._setting()), self._sentences(), figure),
+            section("effects", "Main effects", self._effects()),
+            section("interactions", "Two-way interactions", self._interactions()),
+            section("classes", "Effect on every class", self._per_class()),
+            section("runs", "Runs", self._runs()),
+        )
+        return [part for part in parts if part is not None]
+
+    def _num(self, key: str, format: str) -> Any:
+        return self.ledger.num(self.file, key, format)
+
+    def _setting(self) -> Inline:
+        designs = {
+            "full": "every combination of the changes",
+            "one-at-a-time": "no change, and each change alone",
+            "leave-one-out": "all changes, and all but each one",
+        }
+        return run(
+            f"Phase {self.found['phase']}, {designs[self.found['design']]}; each trained with a seed of its own for "
+            "each of the labels ",
+            self._num("seeds", "plain"),
+            "; scored on the ",
+            self._num("images", "count"),
+            f" images of {self.found['split']}. Brackets are 95 % intervals that allow for another seed and for other "
+            "images (paired bootstrap); numbers are percentage points. One interval in twenty excludes zero by chance.",
+        )
+
+    def _sentences(self) -> Bullets:
+        items = [run(*sentence(self.ledger, self.file, self.found, name)) for name in self.found["effects"]]
+        if self.found["together"]:
+            items.append(run("all together: ", *self._points(f"together.{self.found['headline']}")))
+        return Bullets(tuple(items))
+
+    def _points(self, key: str) -> Inline:
+        return self.ledger.interval(self.file, key, "points")
+
+    def _effect_cell(self, group: str, name: str, metric: str) -> Cell:
+        key = f"{group}.{name}.{metric}" if name else f"{group}.{metric}"
+        node = self.found[group][name][metric] if name else self.found[group][metric]
+        sure = node["low"] is not None and not node["low"] <= 0 <= node["high"]
+        return cell(self._points(key), tone="" if not sure else "good" if node["value"] > 0 else "bad")
+
+    def _effects(self) -> Table:
+        rows = [
+            (cell(self.label[name]), *(self._effect_cell("effects", name, metric) for metric in self.shown))
+            for name in self.found["effects"]
+        ]
+        if self.found["together"]:
+            rows.append((cell("all together"), *(self._effect_cell("together", "", m) for m in self.shown)))
+        what = {
+            "full": "Mean with the change less mean without it, over all combinations of the others",
+            "one-at-a-time": "The change alone less no change at all",
+            "leave-one-out": "All changes less all but this one",
+        }[self.found["design"]]
+        return Table("effects", "Each change", ("change", *self.shown), tuple(rows), run(f"{what}; {self._scope()}."))
+
+    def _scope(self) -> str:
+        return f"percentage points on {self.found['split']}, 95 % intervals from seeds and images"
+
+    def _interactions(self) -> Table | None:
+        if not self.found["interactions"]:
+            return None
+        rows = []
+        for pair in self.found["interactions"]:
+            title = " × ".join(self.label[name] for name in pair.split(" x "))
+            rows.append((cell(title), *(self._effect_cell("interactions", pair, metric) for metric in self.shown)))
+        caption = run(f"Half of what one change's effect alters by when the other is made too; {self._scope()}.")
+        return Table("interactions", "Each pair of changes", ("changes", *self.shown), tuple(rows), caption)
+
+    def _per_class(self) -> Table:
+        names = list(self.found["effects"])
+        rows = [
+            (cell(metric.partition("/")[2]), *(self._effect_cell("effects", name, metric) for name in names))
+            for metric in self.classes
+        ]
+        columns = ("class", *(self.label[name] for name in names))
+        main = self.classes[0].partition("/")[0]
+        return Table("classes", f"{main} of each class", columns, tuple(rows), run(f"{main}: {self._scope()}."))
+
+    def _runs(self) -> Table:
+        rows = []
+        for index, record in enumerate(self.found["runs"]):
+            levels = [
+                cell(record["levels"][name], tone="" if record["levels"][name] == "on" else "quiet")
+                for name in self.label
+            ]
+            numbers = [cell(self._num(f"runs.{index}.scores.{metric}", "fraction")) for metric in self.shown]
+            seeds = [cell(self._num(f"runs.{index}.{key}", "plain")) for key in ("seed", "training_seed")]
+            rows.append((*levels, *seeds, *numbers, cell(record["name"], tone="code")))
+        columns = (*self.label.values(), "seed", "trained with", *self.shown, "experiment")
+        caption = run(
+            f"Scores on {self.found['split']}, as each experiment's own files have them. Where the experiments are "
+            "(dvc exp show lists them; dvc exp pull brings those that were pushed), dvc exp apply with a name brings a "
+            "run back with its report, where each score has its own interval. Everywhere, retrace why says which code, "
+            "data, weights and metrics file a score comes from."
+        )
+        return Table("runs", "Each experiment", columns, tuple(rows), caption)

@@ -1,0 +1,95 @@
+"""Detection by torchvision's Faster R-CNN as a `Job`: batches of images and boxes, the summed losses, COCO scores."""
+
+import math
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from retrace.config import Params
+from retrace.config.phases import Augment, FabricPhase
+from retrace.config.phases import Loss as LossParams
+from retrace.data.detection_loading import DetectionTraining, DetectionValidation, Target, collate
+from retrace.data.loading import evaluation_loader, training_loader
+from retrace.data.manifest import Manifest
+from retrace.data.transforms import MEAN, STD
+from retrace.errors import UserError
+from retrace.evaluation.scores.coco import coco_scores
+from retrace.evaluation.scores.matching import Found, Truth, rounded, truth_of
+from retrace.models.predict import TorchvisionPredictor
+from retrace.training.job import Job
+from retrace.training.loop import Task
+from retrace.training.processes import of_all
+
+Batch = tuple[list[Tensor], list[Target], list[str]]
+
+
+def detection(
+    params: Params, phase: FabricPhase, manifest: Manifest, lists: dict[str, list[str]], fabric: Fabric
+) -> Job:
+    """The job of one phase. lists: ids of "train" and "val". Raises `UserError` for settings that detection lacks."""
+    _check(params, phase, manifest, lists)
+    if fabric.device.type != "cpu":
+        # RoIAlign's backward has a deterministic kernel only where torch.compile works; elsewhere PyTorch warns
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    share = {"rank": fabric.global_rank, "world": fabric.world_size}
+    workers, size = params.machine.workers, phase.input_size
+    shorter = phase.resize_range or (phase.model.min_size, phase.model.min_size)
+    longest = max(phase.model.max_size, shorter[1]) if phase.resize_range else phase.model.max_size
+    samples = DetectionTraining(manifest, lists["train"], size, phase.augment, shorter, longest, params.seed)
+    loader = training_loader(samples, phase.batch_size, params.seed, workers, collate, **share)
+    held_out = DetectionValidation(manifest, lists["val"], size)
+    validation = evaluation_loader(held_out, phase.batch_size, workers, collate, **share)
+    truths = [truth_of(manifest.records[id]) for id in lists["val"]]
+    validate = Validation(fabric, validation, truths, params.classes)
+    return Job(loader, Task(compute_loss, _files, validate, phase.monitor, _images), MEAN, STD)
+
+
+def compute_loss(model: Any, batch: Batch) -> dict[str, Tensor]:
+    """compute_loss of the loop: the sum of torchvision's four losses, and each of them."""
+    images, targets, _ = batch
+    network = getattr(model, "module", model)
+    network.transform._skip_resize = True  # the loader has resized the images; torchvision would undo it
+    exact = dict(enumerate(targets)).values()  # not a list: inside one, Fabric would round the boxes to half precision
+    losses = model([image.float() / 255 for image in images], exact)
+    parts = {name.removeprefix("loss_"): value for name, value in losses.items()}
+    return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+
+
+class Validation:
+    """validate of the loop: AP50, AP and the other COCO scores of what the predictor of `evaluate` finds."""
+
+    def __init__(self, fabric: Fabric, loader: DataLoader, truths: list[Truth], classes: tuple[str, ...]):
+        self._fabric, self._loader, self._truths, self._classes = fabric, loader, truths, classes
+
+    def __call__(self, model: nn.Module) -> dict[str, float | None]:
+        predictor = TorchvisionPredictor(model, self._fabric.device, {})
+        found: dict[int, Found] = {}
+        for images, indices in self._loader:
+            with torch.autocast(self._fabric.device.type, enabled=False):  # half precision would round boxes
+                predictions = predictor.predict([image.numpy() for image in images])
+            found |= {index: rounded(one) for index, one in zip(indices, predictions, strict=True)}
+        found = {index: one for part in of_all(self._fabric, found) for index, one in part.items()}
+        scores = coco_scores(self._truths, [found[index] for index in range(len(self._truths))], self._classes)
+        return {name: None if math.isnan(value) else value for name, value in scores.items()}
+
+
+def _check(params: Params, phase: FabricPhase, manifest: Manifest, lists: dict[str, list[str]]) -> None:
+    if phase.loss != LossParams():
+        raise UserError("loss: Faster R-CNN has losses of its own; leave the block out for detection")
+    unused = [key for key in ("crop", "scale") if getattr(phase.augment, key) != Augment.model_fields[key].default]
+    if unused:
+        raise UserError(f"augment.{unused[0]}: not for detection, which has flip, color and resize_range; leave it out")
+    if not any(not box.crowd for id in lists["train"] for box in manifest.records[id].boxes):
+        raise UserError(f"data/{params.study}/splits/train.txt: no image has an object to learn from")
+
+
+def _images(batch: Batch) -> Tensor:
+    # the region proposal network's losses are means over so many anchors of every image
+    return torch.tensor(len(batch[0]), device=batch[0][0].device)
+
+
+def _files(batch: Batch) -> list[str]:
+    return batch[2]

@@ -1,0 +1,1 @@
+"""Phases with `engine: ultralytics`."""

@@ -1,0 +1,126 @@
+"""Self-supervised pre-training: a masked autoencoder on the kit's own loop, on one or several devices."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from retrace.config import Params
+from retrace.config.phases import Mae
+from retrace.data.loading import training_loader
+from retrace.data.manifest import Manifest, read_manifest
+from retrace.data.splits import read_list
+from retrace.data.transforms import normalize
+from retrace.errors import UserError
+from retrace.files import sha256_of, whole_folder
+from retrace.models.initial import start_folder, write_none, write_start
+from retrace.models.mae import FCMAE, ViTMAE, build_mae, reconstruction_loss
+from retrace.models.mae_images import MaskedImages, collate, write_pictures
+from retrace.models.weights import write_tensors
+from retrace.seeds import derive, seed_everything
+from retrace.training.checkpoints import Scratch, fingerprint
+from retrace.training.launch import kind, launch
+from retrace.training.loop import Plan, Result, Task, fit
+from retrace.training.monitor import Monitor
+from retrace.training.optimizers import Schedule, build_optimizer
+from retrace.training.processes import require_equal, together
+from retrace.training.results import write_history
+
+NAME = "pretrain"
+ENCODER = "encoder.safetensors"
+PICTURES = 4
+LISTS = ("unlabeled", "train")  # never val or test: what is scored must not have been seen
+
+
+def masked_autoencoder(params: Params, note: dict[str, Any]) -> None:
+    """Train the encoder to paint hidden patches of the unlabeled and the training images; no label is read."""
+    mae = params.pretrain.mae
+    assert mae is not None  # the schema sees to it
+    fabric = launch(params.machine, mae.precision)
+    with together(fabric):
+        _train(params, mae, note, fabric)
+
+
+def _train(params: Params, mae: Mae, note: dict[str, Any], fabric: Fabric) -> None:
+    manifest, ids, files = _images(params)
+    note |= {"images": len(ids), "processes": fabric.world_size}
+
+    seed_everything(derive(params.seed, "mae weights"))
+    model = build_mae(mae)
+    images = MaskedImages(manifest, ids, mae, model.patch, params.seed)
+    share = {"rank": fabric.global_rank, "world": fabric.world_size}
+    loader = training_loader(images, mae.batch_size, params.seed, params.machine.workers, collate, **share)
+    optimizer = build_optimizer(mae.optimizer, model, precision=mae.precision)
+    plan = Plan(params.seed, mae.epochs, clip_norm=mae.optimizer.clip_norm, save_period=mae.save_period)
+    identity = params.model_dump(mode="json", include={"study", "task", "seed", "runtime"})
+    mark = fingerprint("pretrain", {**identity, "mae": mae.model_dump(mode="json")}, files, kind(fabric))
+    require_equal(fabric, mark)
+    scratch = Scratch(params.study, NAME, mark)
+    schedule = Schedule(mae.schedule, mae.epochs, len(loader))
+    task = Task(Loss(model.patch), _ids, amount=_hidden)
+    with Monitor(params.study, NAME, active=fabric.is_global_zero) as monitor, together(fabric):
+        result = fit(fabric, model, optimizer, schedule, loader, task, plan, scratch, monitor)
+    if fabric.is_global_zero:
+        _write_mae(params, mae, model, images, result, fabric)
+        write_none(params.study)
+        scratch.remove()
+    fabric.barrier()
+
+
+class Loss:
+    """compute_loss of the loop: (model, (images uint8 [B, 3, H, W], masked bool [B, L], ids)) -> the one loss."""
+
+    def __init__(self, patch: int):
+        self._patch = patch
+
+    def __call__(self, model: nn.Module, batch: tuple[Tensor, Tensor, list[str]]) -> dict[str, Tensor]:
+        images, masked, _ = batch
+        images = normalize(images)
+        return {"loss": reconstruction_loss(model(images, masked), images, masked, self._patch)}
+
+
+def _images(params: Params) -> tuple[Manifest, list[str], list[Path]]:
+    """The pool to train on, and the files that say what it is (the manifest holds every image's sha256)."""
+    raw, splits = Path("data", params.study, "raw"), Path("data", params.study, "splits")
+    manifest = read_manifest(raw)
+    ids = sorted({id for name in LISTS for id in read_list(splits, name)})
+    if not ids:
+        raise UserError(
+            f"{splits}: no unlabeled and no training image to pre-train on; set data.unlabeled or method: none"
+        )
+    return manifest, ids, [raw / "manifest.jsonl", *(splits / f"{name}.txt" for name in LISTS)]
+
+
+def _write_mae(
+    params: Params, mae: Mae, model: FCMAE | ViTMAE, images: MaskedImages, result: Result, fabric: Fabric
+) -> None:
+    model.load_state_dict(result.state)
+    losses = [float(row["train_loss"] or 0.0) for row in result.history]  # never None: a non-finite loss has stopped it
+    first, last = losses[0], losses[-1]
+    with whole_folder(start_folder(params.study, NAME)) as folder:
+        write_tensors(folder / ENCODER, model.encoder.state_dict())
+        rows = [{"epoch": row["epoch"], "loss": row["train_loss"], "lr": row["lr"]} for row in result.history]
+        write_history(folder / "history.csv", rows)
+        with fabric.autocast():
+            write_pictures(folder / "reconstructions", model, images, PICTURES)
+        write_start(
+            folder,
+            "mae",
+            {"all": {"file": ENCODER, "sha256": sha256_of(folder / ENCODER)}},
+            encoder=mae.encoder,
+            first_loss=first,
+            last_loss=last,
+            decreased=last < first,
+            images=len(images),
+            epochs=len(losses),
+            processes=fabric.world_size,
+        )
+
+
+def _hidden(batch: tuple[Tensor, Tensor, list[str]]) -> Tensor:
+    return batch[1].sum()
+
+
+def _ids(batch: tuple[Tensor, Tensor, list[str]]) -> list[str]:
+    return batch[2]

@@ -1,0 +1,106 @@
+"""Segmentation as a `Job`: batches of images and masks, the losses, and validation at the masks' own resolution."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from retrace.config import Params
+from retrace.config.phases import FabricPhase
+from retrace.data.loading import (
+    SegmentationEvaluation,
+    SegmentationTraining,
+    collate_evaluation,
+    collate_training,
+    evaluation_loader,
+    training_loader,
+)
+from retrace.data.manifest import IGNORE, Manifest
+from retrace.data.transforms import MEAN, STD, normalize
+from retrace.errors import UserError
+from retrace.evaluation.scores.segmentation import OVERALL, as_numbers, confusion_matrix_torch, scores
+from retrace.training.job import Job
+from retrace.training.loop import Task
+from retrace.training.losses import SegmentationLoss, build_loss, scored_weight
+from retrace.training.processes import in_list_order, sum_of_all
+
+
+def segmentation(
+    params: Params, phase: FabricPhase, manifest: Manifest, lists: dict[str, list[str]], fabric: Fabric
+) -> Job:
+    """The job of one phase. lists: ids of "train" and "val". Raises `UserError` for images without a mask."""
+    for name in ("train", "val"):
+        bare = [id for id in lists[name] if manifest.records[id].mask is None]
+        if bare:
+            raise UserError(f"data/{params.study}/splits/{name}.txt: {bare[0]} has no mask; run `dvc repro rebalance`")
+    share = {"rank": fabric.global_rank, "world": fabric.world_size}
+    workers = params.machine.workers
+    changes = SegmentationTraining(manifest, lists["train"], phase.input_size, phase.augment, params.seed)
+    loader = training_loader(changes, phase.batch_size, params.seed, workers, collate_training, **share)
+    held_out = SegmentationEvaluation(manifest, lists["val"], phase.input_size)
+    validation = evaluation_loader(held_out, phase.batch_size, workers, collate_evaluation, **share)
+    pixels = [sum(manifest.records[id].counts.get(name, 0) for id in lists["train"]) for name in params.classes]
+    focus = tuple(params.class_index(name) for name in params.report.focus_classes)
+    validate = Validation(fabric, validation, params.classes, focus)
+    weigh = scored_weight(phase.loss, pixels)
+    loss = Loss(build_loss(phase.loss, pixels))
+    task = Task(loss, _files, validate, phase.monitor, lambda batch: weigh(batch[1]))
+    return Job(loader, task, MEAN, STD)
+
+
+class Loss:
+    """compute_loss of the loop: (model, (images uint8 [B, 3, H, W], masks uint8 [B, H, W], ids)) -> named losses."""
+
+    def __init__(self, loss: SegmentationLoss):
+        self._loss = loss
+
+    def __call__(self, model: nn.Module, batch: tuple[Tensor, Tensor, list[str]]) -> dict[str, Tensor]:
+        images, masks, _ = batch
+        return self._loss(model(network_input(images)), masks)
+
+
+class Validation:
+    """validate of the loop: the scores of `metrics.segmentation`, one IoU per class and the plain cross-entropy.
+
+    Logits are upsampled to each mask's own size before they are compared, exactly as `evaluate` does.
+    """
+
+    def __init__(self, fabric: Fabric, loader: DataLoader, classes: tuple[str, ...], focus: tuple[int, ...]):
+        self._fabric, self._classes, self._focus = fabric, classes, focus
+        self._loader: Any = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+
+    def __call__(self, model: nn.Module) -> dict[str, float | None]:
+        count = len(self._classes)
+        confusion: Any = torch.zeros(count, count, dtype=torch.int64, device=self._fabric.device)
+        entropies: list[Tensor] = []
+        for images, masks, _ in self._loader:
+            for logits, mask in zip(model(network_input(images)).float(), masks, strict=True):
+                native = logits[None]  # [1, C, h, w]
+                if native.shape[-2:] != mask.shape:
+                    native = F.interpolate(native, size=mask.shape, mode="bilinear", align_corners=False)
+                confusion += confusion_matrix_torch(mask, native[0].argmax(0), count)
+                pixels = F.cross_entropy(native, mask[None].long(), ignore_index=IGNORE, reduction="none")
+                entropies.append(pixels.sum())
+        if self._fabric.world_size > 1:
+            confusion = sum_of_all(self._fabric, confusion)
+            entropies = in_list_order(self._fabric, [entropy.cpu() for entropy in entropies])
+        entropy = torch.stack(entropies).sum() if entropies else torch.zeros(())
+        return self._named(confusion, float(entropy))
+
+    def _named(self, confusion: Tensor, entropy: float) -> dict[str, float | None]:
+        values = as_numbers(scores(confusion.cpu().numpy(), self._focus))
+        loss = entropy / max(1, int(confusion.sum()))
+        named = {"val_loss": loss, **{name: values[name] for name in OVERALL}}
+        return named | {f"IoU/{name}": iou for name, iou in zip(self._classes, values["IoU"], strict=True)}
+
+
+def network_input(images: Tensor) -> Tensor:
+    """uint8 [B, 3, H, W] -> normalized float32, channels last in memory, which convolutions prefer."""
+    return normalize(images, MEAN, STD).contiguous(memory_format=torch.channels_last)
+
+
+def _files(batch: tuple[Tensor, Tensor, list[str]]) -> list[str]:
+    return batch[2]
