@@ -85,15 +85,15 @@ def settings(study: str, device: str, steps: int) -> dict[str, Any]:
     demo = read.load(render(study, demo=True))
     values = demo if device == "cpu" else read.load(render(study, demo=False))
     batch = 1
-    for phase in (values["phase_defaults"].get("fabric"), *values["phases"].values()):
-        if phase and phase.get("engine", "fabric") == "fabric":
+    for phase in values["phases"].values():
+        if phase.get("engine", "fabric") == "fabric":
             shorten(phase, device)
             batch = max(batch, phase.get("batch_size", 1))
     for phase in values["phases"].values():
         if phase["init"] == "pretrain" and values["pretrain"]["method"] != "mae":
             phase["init"] = "none"
-    for block in (values["phase_defaults"].get("ultralytics"), *values["phases"].values()):
-        hyper = (block or {}).get("hyperparameters")
+    for block in values["phases"].values():
+        hyper = block.get("hyperparameters")
         if hyper is not None:
             hyper |= {"epochs": 2, "warmup_epochs": 1} | ({"imgsz": 64, "batch": 4} if device == "cpu" else {})
             batch = max(batch, hyper.get("batch", 1))

@@ -14,7 +14,7 @@ import yaml
 from ruamel.yaml import YAML
 
 from retrace.cli.use import render
-from retrace.config import merge, parse
+from retrace.config import merge, parse, whole
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,7 +41,7 @@ def project(values: dict[str, Any], *stages: str, git: bool = False) -> Iterator
             if (ROOT / file).is_file() and not file.startswith(("reports/", "metrics", "plots/", "dvc.lock")):
                 (folder / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / file, folder / file)
-        (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+        (folder / "params.yaml").write_text(yaml.safe_dump(whole(values), sort_keys=False), encoding="utf-8")
         if git:
             for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "benchmark"]):
                 run(folder, "git", *command)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from retrace.config import merge
+from retrace.config import merge, whole
 from tests.durations import pytest_addoption, pytest_collection_modifyitems, pytest_configure  # noqa: F401
 from tests.projects import REAL_DATA, ROOT, committed_run, once, tiny_params
 
@@ -113,7 +113,7 @@ class Dataset:
                     values["data"]["source"][key] = source[key]
         values |= self.changes
         with open(self.project / "params.yaml", "w", encoding="utf-8") as stream:
-            YAML().dump(values, stream)
+            YAML().dump(whole(values), stream)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from ruamel.yaml import YAML
 
-from retrace.config import parse
+from retrace.config import parse, whole
 from retrace.config.schema import Evaluate
 from retrace.evaluation.detection import curves, summarize
 from retrace.evaluation.scores.matching import Found, Truth, match
@@ -18,111 +18,115 @@ from retrace.evaluation.scores.matching import Found, Truth, match
 SPLITS = {"val": 12, "test": 20}
 AS_GIVEN = 10  # images of val before two more joined it
 
-LANES = {
-    "study": "lanes",
-    "task": "segmentation",
-    "phase": "mae_ohem",
-    "seed": 17,
-    "classes": ["Background", "White Solid", "White Dashed", "St. Andrew's cross"],
-    "data": {
-        "root": "data/external/lanes",
-        "source": {
-            "kind": "masks",
-            "images": "images",
-            "masks": "masks",
-            "values": {"Background": [0], "White Solid": [1], "White Dashed": [2], "St. Andrew's cross": [3]},
-            "split": {"by": "ratio", "val": 0.2, "test": 0.2},
+LANES = whole(
+    {
+        "study": "lanes",
+        "task": "segmentation",
+        "phase": "mae_ohem",
+        "seed": 17,
+        "classes": ["Background", "White Solid", "White Dashed", "St. Andrew's cross"],
+        "data": {
+            "root": "data/external/lanes",
+            "source": {
+                "kind": "masks",
+                "images": "images",
+                "masks": "masks",
+                "values": {"Background": [0], "White Solid": [1], "White Dashed": [2], "St. Andrew's cross": [3]},
+                "split": {"by": "ratio", "val": 0.2, "test": 0.2},
+            },
         },
-    },
-    "rebalance": {"min_val_instances": 3, "min_test_instances": 3},
-    "pretrain": {
-        "method": "mae",
-        "mae": {
-            "encoder": "convnextv2_atto",
-            "input_size": [64, 64],
-            "epochs": 5,
-            "batch_size": 8,
-            "optimizer": {"lr": 1.5e-4},
+        "rebalance": {"min_val_instances": 3, "min_test_instances": 3},
+        "pretrain": {
+            "method": "mae",
+            "mae": {
+                "encoder": "convnextv2_atto",
+                "input_size": [64, 64],
+                "epochs": 5,
+                "batch_size": 8,
+                "optimizer": {"lr": 1.5e-4},
+            },
         },
-    },
-    "phase_defaults": {
-        "fabric": {
-            "model": {"architecture": "unet", "encoder": "tu-convnextv2_atto"},
-            "input_size": [64, 96],
-            "epochs": 6,
-            "batch_size": 4,
-            "optimizer": {"lr": 1.0e-3},
-            "monitor": "mIoU",
-            "patience": 3,
-        }
-    },
-    "phases": {
-        "baseline": {"note": "No pre-training", "init": "none"},
-        "mae_ohem": {
-            "note": "Pre-trained, OHEM",
-            "init": "pretrain",
-            "loss": {"name": "ohem"},
-            "optimizer": {"encoder_lr": 3.0e-4},
+        "phase_defaults": {
+            "fabric": {
+                "model": {"architecture": "unet", "encoder": "tu-convnextv2_atto"},
+                "input_size": [64, 96],
+                "epochs": 6,
+                "batch_size": 4,
+                "optimizer": {"lr": 1.0e-3},
+                "monitor": "mIoU",
+                "patience": 3,
+            }
         },
-        "colder": {"note": "Half the rate", "init": "mae_ohem", "optimizer": {"lr": 5.0e-4}},
-    },
-    "evaluate": {"splits": ["val", "test"], "bootstrap": 200, "min_reliable": 5, "samples": 2},
-    "report": {
-        "title": "Lane-marking segmentation",
-        "summary": "Does pre-training help?",
-        "real_data": True,
-        "headline": "mIoU",
-        "focus_classes": ["White Solid", "White Dashed"],
-        "class_groups": {"common": ["Background"], "rare": ["White Solid", "White Dashed"]},
-        "colors": {"Background": "#20242c", "White Solid": "#ffb000", "White Dashed": "#2a9df4"},
-        "claims": [
-            {"metric": "mIoU", "label": "overall mIoU", "phase": "baseline", "split": "val", "value": 0.1},
-            {"metric": "mIoU", "label": "overall mIoU", "split": "val", "low": 0.999, "kind": "target"},
-            {"metric": "IoU/Background", "label": "background", "split": "test", "value": 0.2, "kind": "target"},
-        ],
-        "published_epochs": {"baseline": {1: 0.3912, 3: 0.4448, 6: 0.4962}},
-        "next_steps": ["Distil it into a smaller network."],
-    },
-    "expected": [],
-}
+        "phases": {
+            "baseline": {"note": "No pre-training", "init": "none"},
+            "mae_ohem": {
+                "note": "Pre-trained, OHEM",
+                "init": "pretrain",
+                "loss": {"name": "ohem"},
+                "optimizer": {"encoder_lr": 3.0e-4},
+            },
+            "colder": {"note": "Half the rate", "init": "mae_ohem", "optimizer": {"lr": 5.0e-4}},
+        },
+        "evaluate": {"splits": ["val", "test"], "bootstrap": 200, "min_reliable": 5, "samples": 2},
+        "report": {
+            "title": "Lane-marking segmentation",
+            "summary": "Does pre-training help?",
+            "real_data": True,
+            "headline": "mIoU",
+            "focus_classes": ["White Solid", "White Dashed"],
+            "class_groups": {"common": ["Background"], "rare": ["White Solid", "White Dashed"]},
+            "colors": {"Background": "#20242c", "White Solid": "#ffb000", "White Dashed": "#2a9df4"},
+            "claims": [
+                {"metric": "mIoU", "label": "overall mIoU", "phase": "baseline", "split": "val", "value": 0.1},
+                {"metric": "mIoU", "label": "overall mIoU", "split": "val", "low": 0.999, "kind": "target"},
+                {"metric": "IoU/Background", "label": "background", "split": "test", "value": 0.2, "kind": "target"},
+            ],
+            "published_epochs": {"baseline": {1: 0.3912, 3: 0.4448, 6: 0.4962}},
+            "next_steps": ["Distil it into a smaller network."],
+        },
+        "expected": [],
+    }
+)
 
-PLATES = {
-    "study": "plates",
-    "task": "detection",
-    "phase": "resnet50",
-    "seed": 3,
-    "classes": ["plate", "truck", "ghost"],
-    "data": {
-        "root": "data/external/plates",
-        "source": {"kind": "coco", "annotations": {"train": "a.json"}, "images": {"train": "train"}},
-    },
-    "pretrain": {"method": "none"},
-    "phase_defaults": {
-        "fabric": {
-            "model": {"architecture": "fasterrcnn", "encoder": "mobilenet_v3_large_fpn"},
-            "input_size": [64, 96],
-            "epochs": 6,
-            "batch_size": 4,
-            "optimizer": {"name": "sgd", "lr": 5.0e-3},
-            "monitor": "AP50",
-        }
-    },
-    "phases": {
-        "mobilenet": {"note": "small", "init": "none"},
-        "resnet50": {"note": "large", "init": "none", "model": {"encoder": "resnet50_fpn"}},
-    },
-    "evaluate": {"splits": ["val", "test"], "bootstrap": 200, "min_reliable": 5, "samples": 2},
-    "report": {
-        "title": "Plate detector",
-        "real_data": False,
-        "headline": "AP50",
-        "claims": [
-            {"metric": "AP50", "label": "mAP@0.5", "split": "test", "low": 0.85, "kind": "target"},
-            {"metric": "latency_ms", "label": "latency", "split": "test", "value": 60.0, "kind": "baseline"},
-        ],
-    },
-    "expected": [],
-}
+PLATES = whole(
+    {
+        "study": "plates",
+        "task": "detection",
+        "phase": "resnet50",
+        "seed": 3,
+        "classes": ["plate", "truck", "ghost"],
+        "data": {
+            "root": "data/external/plates",
+            "source": {"kind": "coco", "annotations": {"train": "a.json"}, "images": {"train": "train"}},
+        },
+        "pretrain": {"method": "none"},
+        "phase_defaults": {
+            "fabric": {
+                "model": {"architecture": "fasterrcnn", "encoder": "mobilenet_v3_large_fpn"},
+                "input_size": [64, 96],
+                "epochs": 6,
+                "batch_size": 4,
+                "optimizer": {"name": "sgd", "lr": 5.0e-3},
+                "monitor": "AP50",
+            }
+        },
+        "phases": {
+            "mobilenet": {"note": "small", "init": "none"},
+            "resnet50": {"note": "large", "init": "none", "model": {"encoder": "resnet50_fpn"}},
+        },
+        "evaluate": {"splits": ["val", "test"], "bootstrap": 200, "min_reliable": 5, "samples": 2},
+        "report": {
+            "title": "Plate detector",
+            "real_data": False,
+            "headline": "AP50",
+            "claims": [
+                {"metric": "AP50", "label": "mAP@0.5", "split": "test", "low": 0.85, "kind": "target"},
+                {"metric": "latency_ms", "label": "latency", "split": "test", "value": 60.0, "kind": "baseline"},
+            ],
+        },
+        "expected": [],
+    }
+)
 
 YOLO = {  # every hyper-parameter that the schema wants
     **{"epochs": 6, "imgsz": 64, "batch": 8, "optimizer": "AdamW", "lr0": 1e-3, "lrf": 0.01, "cos_lr": True},
@@ -132,26 +136,28 @@ YOLO = {  # every hyper-parameter that the schema wants
     **{"perspective": 0.0, "flipud": 0.0, "fliplr": 0.5, "close_mosaic": 2, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0},
     **{"erasing": 0.0, "patience": 15, "save_period": -1, "amp": False, "cache": False, "freeze": 0},
 }
-SLOPES = {  # PLATES with two YOLO phases, both scored on both validation lists
-    **PLATES,
-    "study": "slopes",
-    "phase": "tuned",
-    "phase_defaults": {"ultralytics": {"model": "yolo11n", "hyperparameters": YOLO}},
-    "phases": {
-        "first": {"engine": "ultralytics", "init": "none"},
-        "tuned": {"engine": "ultralytics", "init": "first", "hyperparameters": {"lr0": 1e-4}},
-    },
-    "evaluate": {**PLATES["evaluate"], "splits": ["val", "test", "val_as_given"]},
-    "report": {
-        **PLATES["report"],
-        "title": "Slopes",
-        "real_data": True,
-        "focus_classes": ["truck"],
-        "published_images": {"train": 42, "val": 10, "test": 20},
-        "claims": [],
-    },
-    "expected": [{"metric": "AP50", "split": "val", "value": 0.2, "tolerance": 0.05}],
-}
+SLOPES = whole(
+    {  # PLATES with two YOLO phases, both scored on both validation lists
+        **PLATES,
+        "study": "slopes",
+        "phase": "tuned",
+        "phase_defaults": {"ultralytics": {"model": "yolo11n", "hyperparameters": YOLO}},
+        "phases": {
+            "first": {"engine": "ultralytics", "init": "none"},
+            "tuned": {"engine": "ultralytics", "init": "first", "hyperparameters": {"lr0": 1e-4}},
+        },
+        "evaluate": {**PLATES["evaluate"], "splits": ["val", "test", "val_as_given"]},
+        "report": {
+            **PLATES["report"],
+            "title": "Slopes",
+            "real_data": True,
+            "focus_classes": ["truck"],
+            "published_images": {"train": 42, "val": 10, "test": 20},
+            "claims": [],
+        },
+        "expected": [{"metric": "AP50", "split": "val", "value": 0.2, "tolerance": 0.05}],
+    }
+)
 
 START, GAIN = (
     {"baseline": 0.70, "mobilenet": 0.5, "first": 0.5},

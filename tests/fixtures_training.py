@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from retrace.config import merge
+from retrace.config import merge, whole
 from retrace.data.hashing import inspect
 from retrace.data.manifest import Record, write_manifest
 from retrace.data.splits import write_list
@@ -57,7 +57,7 @@ def params(changes: dict[str, Any] | None = None) -> dict[str, Any]:
 
 def write_params(project: Path, changes: dict[str, Any] | None = None) -> None:
     """params.yaml of the project."""
-    (project / "params.yaml").write_text(yaml.safe_dump(params(changes), sort_keys=False), encoding="utf-8")
+    (project / "params.yaml").write_text(yaml.safe_dump(whole(params(changes)), sort_keys=False), encoding="utf-8")
 
 
 def only_progress(shown: str, phase: str, epochs: int) -> bool:

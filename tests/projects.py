@@ -13,7 +13,7 @@ from filelock import FileLock
 from ruamel.yaml import YAML
 
 from retrace.cli.use import render
-from retrace.config import merge, parse
+from retrace.config import merge, parse, whole
 
 ROOT = Path(__file__).parent.parent
 NOT_INSTALLED = Path(__file__).parent / "not_installed"  # says why
@@ -101,7 +101,7 @@ def tiny_params(study: str, changes: dict[str, Any] | None = None) -> dict[str, 
 
 def write_params(project: Path, values: dict[str, Any]) -> None:
     """Write params.yaml of a project."""
-    (project / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    (project / "params.yaml").write_text(yaml.safe_dump(whole(values), sort_keys=False), encoding="utf-8")
 
 
 def make_project(target: Path, values: dict[str, Any] | None = None) -> Path:

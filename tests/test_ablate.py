@@ -67,7 +67,7 @@ def test_small_designs_reuse_the_experiments_of_the_full_one(project):
     "change",
     [
         {"phases__aggressive__optimizer__lr": 1e-3},
-        {"phase_defaults__fabric__epochs": 7},
+        {"phases__aggressive__epochs": 7},
         {"evaluate__bootstrap": 200},
         {"runtime__threads": 2},
     ],

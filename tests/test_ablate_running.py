@@ -3,10 +3,11 @@
 import json
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from retrace.config import load
+from retrace.config import load, read_yaml
 from retrace.errors import UserError
 from retrace.files import write_json
 from retrace.sweeps import experiments as running
@@ -43,7 +44,8 @@ def test_only_what_the_phase_starts_from_must_be_up_to_date(project):
         "pretrain",
         *(f"finetune@{name}" for name in ("backbone", "head_only", "baseline")),
     ]
-    edit(project, phases__other={"init": "pretrain" if load().pretrain.method != "none" else "none"})
+    base = read_yaml(Path("params.yaml"))["phases"]["backbone"]
+    edit(project, phases__other=base | {"init": "pretrain" if load().pretrain.method != "none" else "none"})
     check_upstream(Stale("finetune@other", "evaluate@other", "finetune@aggressive", "report"), load())
     for stage in ("collect", "finetune@baseline"):
         with pytest.raises(UserError, match=f"^{stage}: not up to date"):

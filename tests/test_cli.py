@@ -1,5 +1,6 @@
 """`retrace use` and `retrace studies`, as typed."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from retrace.config import load, read_yaml
+from retrace.config import load, merge, parse, read_yaml
+from retrace.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 
@@ -61,6 +63,56 @@ def test_comments_and_spacing_are_not_hand_edits(project):
     path = project / "params.yaml"
     path.write_text(path.read_text() + "# a note to myself\n\n")
     assert retrace("use", "lanes").returncode == 0
+
+
+def test_committed_edits_and_those_of_a_study_file_are_not_in_the_way(project):
+    path = project / "params.yaml"
+    retrace("use", "lanes", "--demo")
+    path.write_text(path.read_text().replace("seed: 17", "seed: 99"))
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "params.yaml"], [*identity, "commit", "-qm", "seed 99"]):
+        subprocess.run(["git", *words], cwd=project, check=True)
+    assert retrace("use", "offroad", "--demo").returncode == 0
+    path.write_text(path.read_text().replace("seed: 17", "seed: 98"))
+    assert retrace("use", "lanes").returncode == 1
+    study = project / "studies" / "offroad.yaml"
+    study.write_text(study.read_text().replace("seed: 17", "seed: 98"))
+    assert retrace("use", "lanes").returncode == 0
+
+
+@pytest.mark.parametrize("demo", [False, True])
+@pytest.mark.parametrize("study", ["bdd100k", "lanes", "offroad", "plates", "slopes"])
+def test_params_yaml_has_every_phase_whole_with_the_values_of_the_study_file(project, study, demo):
+    assert retrace("use", study, *["--demo"] * demo).returncode == 0
+    written, values = read_yaml(Path("params.yaml")), read_yaml(Path(f"studies/{study}.yaml"))
+    if demo:
+        values = merge(values, read_yaml(Path(f"studies/{study}.demo.yaml")))
+    assert load() == parse(values)
+    assert "phase_defaults" not in written
+    for phase in written["phases"].values():
+        own = {"hyperparameters"} if phase.get("engine") == "ultralytics" else {"epochs", "optimizer"}
+        assert own | {"model"} <= set(phase) and next(iter(phase)) == "note"
+
+
+def test_what_a_study_file_leaves_out_is_written_out(project):
+    study = read_yaml(Path("studies/lanes.yaml"))
+    for key in ("evaluate", "rebalance", "expected", "runtime", "machine", "ablation"):
+        del study[key]
+    del study["report"]["focus_classes"], study["phase_defaults"]["fabric"]["augment"]
+    Path("studies/short.yaml").write_text(json.dumps(study | {"study": "short"}))
+    assert retrace("use", "short").returncode == 0
+    written, params = read_yaml(Path("params.yaml")), load()
+    assert written["evaluate"] == params.evaluate.model_dump(mode="json")
+    assert {"rebalance", "expected", "runtime", "machine"} <= set(written) and "ablation" not in written
+    assert written["report"]["focus_classes"] == []
+    assert all(phase["augment"]["flip"] == 0.0 for phase in written["phases"].values())
+
+
+def test_a_params_yaml_that_shares_defaults_is_refused_with_the_way_out(project):
+    values = read_yaml(Path("studies/lanes.yaml"))
+    Path("params.yaml").write_text(json.dumps(values))
+    with pytest.raises(UserError, match="phase_defaults: only study files share defaults"):
+        load()
 
 
 def test_a_params_file_from_elsewhere_counts_as_hand_made(project):

@@ -320,7 +320,7 @@ def test_experiments_and_commits_of_a_real_project(finished_study, tmp_path, mon
     change = ("-S", "phases.mae_ohem.loss.ohem_threshold=0.5")
     run(project, "dvc", "exp", "run", "-n", "harder", *change, check=True)
     run(project, "git", "checkout", "-q", ".", check=True)
-    more = ("-S", "data.synthetic.seed=8", "-S", "phase_defaults.fabric.epochs=1")
+    more = ("-S", "data.synthetic.seed=8", "-S", "phases.baseline.epochs=1")
     run(project, "dvc", "exp", "run", "-n", "redrawn", *more, check=True)
     run(project, "git", "checkout", "-q", ".", check=True)
     run(project, "dvc", "checkout", check=True)

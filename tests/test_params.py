@@ -204,6 +204,6 @@ def test_every_built_in_study_is_valid_and_commented(path):
     assert text.count("#") > 5
     # what DVC interpolates or tracks must be written out: it does not know the schema's defaults
     keys = YAML(typ="safe", pure=True).load(text)
-    for key in ("phase_defaults", "evaluate", "rebalance", "pretrain", "expected", "runtime"):
+    for key in ("evaluate", "rebalance", "pretrain", "expected", "runtime"):
         assert key in keys
     assert {"focus_classes", "colors"} <= set(keys["report"])

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from retrace.config import load
+from retrace.config import load, parse, read_yaml
 from retrace.errors import UserError
 from retrace.report.checks import _counts, _device
 from retrace.report.comparisons import judge
@@ -315,7 +315,7 @@ def test_what_changed_lists_exactly_the_parameters_that_differ(lanes):
 
 def test_a_change_that_the_network_ignores_is_none(tmp_path, monkeypatch):
     params = changed(LANES)
-    params["phases"]["colder"]["model"] = {"width": 16}  # of unet_classic
+    params["phases"]["colder"]["model"] |= {"width": 16}  # of unet_classic
     params["phases"]["colder"]["loss"] = {"name": "ohem", "max_class_weight": 3.0}  # of class_weights
     params["phases"]["mae_ohem"]["optimizer"]["momentum"] = 0.5  # of SGD
     made(tmp_path, monkeypatch, "segmentation", params)
@@ -556,12 +556,12 @@ def test_video_inference_is_not_compared_with_the_speed_of_the_model_alone(tmp_p
 
 
 def test_no_study_compares_a_video_with_images_in_memory():
-    claims = load(Path("studies/bdd100k.yaml")).report.claims
+    claims = parse(read_yaml(Path("studies/bdd100k.yaml"))).report.claims
     assert {claim.metric for claim in claims if "video" in claim.label} == {"video_frames_per_second"}
 
 
 def test_the_camvid_example_does_not_say_more_of_published_figures_than_is_known():
-    claims = load(Path("docs/examples/camvid_unets.yaml")).report.claims
+    claims = parse(read_yaml(Path("docs/examples/camvid_unets.yaml"))).report.claims
     assert all("not known here" in claim.label and "complete set" not in claim.label for claim in claims)
 
 

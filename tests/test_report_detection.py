@@ -351,8 +351,7 @@ def three_detectors(folder, monkeypatch):
     monkeypatch.chdir(folder)
     params = json.loads(json.dumps(PLATES))
     params["phase"] = "mobilenet"
-    params["phase_defaults"]["ultralytics"] = SLOPES["phase_defaults"]["ultralytics"]
-    params["phases"]["yolo"] = {"engine": "ultralytics", "init": "none", "note": "fast"}
+    params["phases"]["yolo"] = {**next(iter(SLOPES["phases"].values())), "init": "none", "note": "fast"}
     params["report"]["claims"][0]["phase"] = "mobilenet"
     build(folder, params=params)
     stage.report(load())

@@ -5,7 +5,6 @@ The first line of a written params.yaml carries a hash of its values. Whoever ch
 """
 
 import hashlib
-import io
 import json
 import re
 from importlib import metadata
@@ -13,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import YAMLError
 
+from retrace.cli.study_files import written_out
 from retrace.config import PARAMS, parse, read_yaml
 from retrace.errors import UserError
 from retrace.files import write_text
+from retrace.programs import git
 
 STUDIES = Path("studies")  # of the project; outside of one: the copies that come with an installed `retrace`
 MARK = re.compile(r"^# retrace use (?P<study>[a-z0-9_]+)(?P<demo> --demo)?; values (?P<hash>[0-9a-f]{16})$", re.M)
@@ -55,35 +56,34 @@ def render(study: str, demo: bool) -> str:
     known = names()
     if study not in known:
         raise UserError(f"{study!r}: no such study; allowed: {', '.join(known)}")
-    yaml = YAML()
-    yaml.width, yaml.preserve_quotes = 120, True
-    yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
-    full = yaml.load((folder() / f"{study}.yaml").read_text(encoding="utf-8"))
-    if demo:
-        path = folder() / f"{study}.demo.yaml"
-        if not path.is_file():
-            raise UserError(f"{path}: this study has no demo; run `retrace use {study}` with its real data")
-        _lay_over(full, yaml.load(path.read_text(encoding="utf-8")))
-    buffer = io.StringIO()
-    yaml.dump(full, buffer)
-    plain = YAML(typ="safe", pure=True).load(buffer.getvalue())
-    parse(plain, f"studies/{study}.yaml")
-    mark = f"# retrace use {study}{' --demo' if demo else ''}; values {values_hash(plain)}\n"
-    return mark + buffer.getvalue()
-
-
-def _lay_over(under: CommentedMap, over: CommentedMap) -> None:
-    for key, value in over.items():
-        if isinstance(value, CommentedMap) and isinstance(under.get(key), CommentedMap):
-            _lay_over(under[key], value)
-        else:
-            under[key] = value
+    overlay = folder() / f"{study}.demo.yaml" if demo else None
+    if overlay is not None and not overlay.is_file():
+        raise UserError(f"{overlay}: this study has no demo; run `retrace use {study}` with its real data")
+    text = written_out(folder() / f"{study}.yaml", overlay)
+    return f"# retrace use {study}{' --demo' if demo else ''}; values {values_hash(_values(text))}\n{text}"
 
 
 def edited(path: Path = PARAMS) -> bool:
-    """Whether the values in params.yaml differ from what `retrace use` wrote there (or it was never written by it)."""
+    """Whether params.yaml holds values that would be lost: not committed, and of no study file as it is now."""
+    values = read_yaml(path)
     mark = MARK.search(path.read_text(encoding="utf-8"))
-    return mark is None or mark["hash"] != values_hash(read_yaml(path))
+    if (mark is not None and mark["hash"] == values_hash(values)) or values == _committed(path):
+        return False
+    study = str(values.get("study"))
+    variants = [demo for demo in (False, True) if (folder() / f"{study}{'.demo' * demo}.yaml").is_file()]
+    return not any(values == _values(render(study, demo)) for demo in variants)
+
+
+def _committed(path: Path) -> dict[str, Any] | None:
+    """The values of the file in the last commit; None where there is none."""
+    try:
+        return _values(git("show", f"HEAD:./{path.as_posix()}"))
+    except (UserError, YAMLError):
+        return None
+
+
+def _values(text: str) -> Any:
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def use(study: str, demo: bool, force: bool) -> str:
@@ -91,8 +91,8 @@ def use(study: str, demo: bool, force: bool) -> str:
     text = render(study, demo)
     if PARAMS.exists() and not force and edited():
         raise UserError(
-            f"{PARAMS} has edits that `retrace use` did not make and would lose; commit or copy them, "
-            f"then: retrace use {study}{' --demo' if demo else ''} --force"
+            f"{PARAMS} has edits that are neither committed nor in a study file and would be lost; commit them, or "
+            f"lose them with: retrace use {study}{' --demo' if demo else ''} --force"
         )
     write_text(PARAMS, text)
     values = read_yaml(PARAMS)

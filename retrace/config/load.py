@@ -46,8 +46,11 @@ def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def parse(values: dict[str, Any], name: str = "params.yaml") -> Params:
-    """Validate a params mapping: `phase_defaults.<engine>` is merged under every phase of that engine first."""
+def whole(values: dict[str, Any], name: str = "params.yaml") -> dict[str, Any]:
+    """The values of a study file as params.yaml has them: `phase_defaults.<engine>` merged under every phase of it.
+
+    name: what the message calls the values. Raises `UserError` for defaults of an unknown engine.
+    """
     values = dict(values)
     defaults = values.pop("phase_defaults", None) or {}
     if not isinstance(defaults, dict) or not set(defaults) <= {"fabric", "ultralytics"}:
@@ -58,10 +61,20 @@ def parse(values: dict[str, Any], name: str = "params.yaml") -> Params:
         for key, phase in phases.items():
             phase = {} if phase is None else phase
             if isinstance(phase, dict):
-                phase = {"engine": "fabric", **phase}
-                phase = merge(defaults.get(phase["engine"]) or {}, phase)
+                phase = merge(defaults.get(phase.get("engine", "fabric")) or {}, phase)
             merged[key] = phase
         values["phases"] = merged
+    return values
+
+
+def parse(values: dict[str, Any], name: str = "params.yaml") -> Params:
+    """Validate the values of a study file or of params.yaml, which `name` calls in messages."""
+    values = whole(values, name)
+    phases = values.get("phases")
+    if isinstance(phases, dict):
+        values["phases"] = {
+            key: {"engine": "fabric", **phase} if isinstance(phase, dict) else phase for key, phase in phases.items()
+        }
     report = values.get("report")
     if values.get("task") == "detection" and isinstance(report, dict):
         values["report"] = {"headline": "AP50", **report}  # the default, mIoU, is for segmentation
@@ -74,7 +87,13 @@ def parse(values: dict[str, Any], name: str = "params.yaml") -> Params:
 
 def load(path: Path = PARAMS) -> Params:
     """The typed parameters of the project in the current folder."""
-    return parse(read_yaml(path), str(path))
+    values = read_yaml(path)
+    if "phase_defaults" in values:  # DVC watches each phase's block, and `-S` sets keys in it: it must be whole
+        raise UserError(
+            f"{path}: phase_defaults: only study files share defaults, here every phase is complete; save this file"
+            f" as studies/<name>.yaml with `study: <name>` in it, then: retrace use <name>"
+        )
+    return parse(values, str(path))
 
 
 def _line(name: str, problem: Any) -> str:

@@ -85,7 +85,7 @@ class Machine(Block):
 
 
 class Params(Block):
-    """params.yaml. `phases` holds complete blocks: `phase_defaults.<engine>` merged under each phase."""
+    """params.yaml. `phases` holds complete blocks; study files may share `phase_defaults.<engine>` among them."""
 
     study: Name
     task: Literal["segmentation", "detection"]

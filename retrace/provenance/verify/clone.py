@@ -59,7 +59,7 @@ def parameters(root: Path, study: str | None, device: str) -> Params:
         known = sorted({active.study, *(path.parent.name for path in root.glob("reports/*/parameters.json"))})
         raise UserError(f"{study!r}: this commit holds no report of it; allowed: {', '.join(known)}")
     kept: dict[str, Any] = read(file, dict[str, Any], name=f"reports/{study}/parameters.json")
-    values = kept | {"phase_defaults": {}, "machine": {"device": device}}
+    values = kept | {"machine": {"device": device}}
     write_text(root / "params.yaml", dump_json(values))  # JSON is YAML 1.2
     return parse(values, f"reports/{study}/parameters.json")
 
