@@ -11,6 +11,8 @@ UPGRADE ?=
 JOBS ?= 2
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
+# where it is set, every start of a stage would compile torch's modules anew: 13 s instead of 4
+unexport PYTHONDONTWRITEBYTECODE
 
 ifneq ($(filter-out 12.6 13.0,$(CUDA)),)
 $(error CUDA=$(CUDA): allowed: 13.0 (the lock's wheels), 12.6 (from PyTorch's index))

@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ruamel.yaml import YAML
 
-from retrace.cli.use import render
-from retrace.config import merge, parse, whole
+from retrace.config import merge, parse, read_yaml, whole
 
 ROOT = Path(__file__).parent.parent
 
 
 def parameters(study: str, changes: dict[str, Any]) -> dict[str, Any]:
     """The demo parameters of a study with `changes` merged in, validated."""
-    values = merge(YAML(typ="safe", pure=True).load(render(study, demo=True)), changes)
-    parse(dict(values))
+    files = (ROOT / "studies" / f"{study}.yaml", ROOT / "studies" / f"{study}.demo.yaml")
+    values = merge(merge(*(read_yaml(file) for file in files)), changes)
+    parse(values)
     return values
 
 

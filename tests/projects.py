@@ -10,10 +10,8 @@ from typing import Any
 
 import yaml
 from filelock import FileLock
-from ruamel.yaml import YAML
 
-from retrace.cli.use import render
-from retrace.config import merge, parse, whole
+from retrace.config import merge, parse, read_yaml, whole
 
 ROOT = Path(__file__).parent.parent
 NOT_INSTALLED = Path(__file__).parent / "not_installed"  # says why
@@ -91,11 +89,16 @@ TINY: dict[str, dict[str, Any]] = {
 }
 
 
+def demo(study: str) -> dict[str, Any]:
+    """The study file with its demo's laid over it, `phase_defaults` still shared."""
+    files = (ROOT / "studies" / f"{study}.yaml", ROOT / "studies" / f"{study}.demo.yaml")
+    return merge(*(read_yaml(file) for file in files))
+
+
 def tiny_params(study: str, changes: dict[str, Any] | None = None) -> dict[str, Any]:
     """The demo parameters of a study at the smallest size, with `changes` merged in; validated."""
-    values = YAML(typ="safe", pure=True).load(render(study, demo=True))
-    values = merge(merge(values, TINY[study]), changes or {})
-    parse(dict(values))
+    values = merge(merge(demo(study), TINY[study]), changes or {})
+    parse(values)
     return values
 
 
