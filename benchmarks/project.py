@@ -1,5 +1,6 @@
 """A throw-away project on generated data, prepared by the real stages."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from retrace.config import merge, parse, read_yaml, whole
 
@@ -40,7 +39,7 @@ def project(values: dict[str, Any], *stages: str, git: bool = False) -> Iterator
             if (ROOT / file).is_file() and not file.startswith(("reports/", "metrics", "plots/", "dvc.lock")):
                 (folder / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / file, folder / file)
-        (folder / "params.yaml").write_text(yaml.safe_dump(whole(values), sort_keys=False), encoding="utf-8")
+        (folder / "params.yaml").write_text(json.dumps(whole(values)), encoding="utf-8")
         if git:
             for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "benchmark"]):
                 run(folder, "git", *command)

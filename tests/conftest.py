@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from retrace.config import merge, whole
 from tests.durations import pytest_addoption, pytest_collection_modifyitems, pytest_configure  # noqa: F401
-from tests.projects import REAL_DATA, ROOT, committed_run, once, tiny_params
+from tests.projects import REAL_DATA, ROOT, as_yaml, committed_run, once, tiny_params
 
 PILLOW_OPEN = Image.open
 
@@ -112,8 +112,7 @@ class Dataset:
                 if key in source:
                     values["data"]["source"][key] = source[key]
         values |= self.changes
-        with open(self.project / "params.yaml", "w", encoding="utf-8") as stream:
-            YAML().dump(whole(values), stream)
+        (self.project / "params.yaml").write_text(as_yaml(whole(values)), encoding="utf-8")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from retrace.config import merge, whole
@@ -13,6 +12,7 @@ from retrace.data.hashing import inspect
 from retrace.data.manifest import Box, Record, write_manifest
 from retrace.data.splits import write_list
 from retrace.files import write_json
+from tests.projects import as_yaml
 
 CLASSES = ["red", "blue"]
 COLORS = [[230, 30, 30], [30, 30, 230]]
@@ -109,7 +109,7 @@ def params(changes: dict[str, Any] | None = None) -> dict[str, Any]:
 
 def write_params(project: Path, changes: dict[str, Any] | None = None) -> None:
     """params.yaml of the project."""
-    (project / "params.yaml").write_text(yaml.safe_dump(whole(params(changes)), sort_keys=False), encoding="utf-8")
+    (project / "params.yaml").write_text(as_yaml(whole(params(changes))), encoding="utf-8")
 
 
 def make_shapes(project: Path, changes: dict[str, Any] | None = None, train: int = 7, val: int = 4) -> Path:

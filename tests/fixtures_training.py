@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from retrace.config import merge, whole
@@ -13,6 +12,7 @@ from retrace.data.hashing import inspect
 from retrace.data.manifest import Record, write_manifest
 from retrace.data.splits import write_list
 from retrace.files import write_json
+from tests.projects import as_yaml
 
 CLASSES = ["ground", "red", "blue"]
 COLORS = np.array([[60, 60, 60], [220, 40, 40], [40, 40, 220]])
@@ -57,7 +57,7 @@ def params(changes: dict[str, Any] | None = None) -> dict[str, Any]:
 
 def write_params(project: Path, changes: dict[str, Any] | None = None) -> None:
     """params.yaml of the project."""
-    (project / "params.yaml").write_text(yaml.safe_dump(whole(params(changes)), sort_keys=False), encoding="utf-8")
+    (project / "params.yaml").write_text(as_yaml(whole(params(changes))), encoding="utf-8")
 
 
 def only_progress(shown: str, phase: str, epochs: int) -> bool:

@@ -1,5 +1,6 @@
 """Throw-away copies of this project, with a study shrunk to seconds, for tests that run the real pipeline."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -102,9 +103,14 @@ def tiny_params(study: str, changes: dict[str, Any] | None = None) -> dict[str, 
     return values
 
 
+def as_yaml(values: dict[str, Any]) -> str:
+    """YAML without anchors: phases share mappings here, and an edit of one must not be an edit of all."""
+    return yaml.safe_dump(json.loads(json.dumps(values)), sort_keys=False)
+
+
 def write_params(project: Path, values: dict[str, Any]) -> None:
     """Write params.yaml of a project."""
-    (project / "params.yaml").write_text(yaml.safe_dump(whole(values), sort_keys=False), encoding="utf-8")
+    (project / "params.yaml").write_text(as_yaml(whole(values)), encoding="utf-8")
 
 
 def make_project(target: Path, values: dict[str, Any] | None = None) -> Path:

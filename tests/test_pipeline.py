@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from retrace.config import read_yaml
 from tests.projects import copy_of, make_project, out_hashes, run, tiny_params
 
 pytestmark = pytest.mark.slow
@@ -73,3 +74,24 @@ def test_the_active_phase_changes_only_the_report(lanes):
     assert "base" in shown
     run(lanes, "dvc", "metrics", "show", check=True)
     run(lanes, "dvc", "plots", "show", check=True)
+
+
+def test_a_tagged_model_is_fetched_from_the_remote(finished_study, tmp_path):
+    project = copy_of(finished_study("lanes"), tmp_path / "project")
+    run(project, "dvc", "remote", "add", "-d", "shelf", str(tmp_path / "remote"), check=True)
+    run(project, "dvc", "push", "-q", check=True)
+    run(project, "git", "commit", "-qam", "a remote", check=True)
+    run(project, "git", "tag", "-a", "lanes@v1.0.0", "-m", "first", check=True)
+    (tmp_path / "elsewhere").mkdir()
+    run(tmp_path / "elsewhere", "dvc", "artifacts", "get", str(project), "lanes", "-o", "model", check=True)
+    phase = read_yaml(project / "params.yaml")["phase"]
+    got = (tmp_path / "elsewhere" / "model" / "weights.safetensors").read_bytes()
+    assert got == (project / "models" / "lanes" / phase / "weights.safetensors").read_bytes()
+
+
+def test_a_key_of_a_phase_is_set_as_typed(finished_study, tmp_path):
+    project = copy_of(finished_study("lanes"), tmp_path / "project")
+    change = ("-S", "phases.mae_ohem.optimizer.lr=0.001", "-S", "phases.mae_ohem.epochs=1")
+    run(project, "dvc", "exp", "run", "-n", "slower", *change, check=True)
+    phases = read_yaml(project / "params.yaml")["phases"]
+    assert phases["mae_ohem"]["optimizer"]["lr"] == 0.001 and phases["baseline"]["optimizer"]["lr"] != 0.001
