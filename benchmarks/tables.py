@@ -35,6 +35,37 @@ def training(found: Result) -> str:
     return f"{how}\n\n{_table(rows, headers)}"
 
 
+def portable(found: Result) -> str:
+    """Images per second under both numerics."""
+    sides = ("portable", "native")
+    rows = [
+        [
+            row["model"],
+            *(_rate(row["images_per_second"][side]) for side in ("portable", "native")),
+            _times(row["price"]),
+        ]
+        for row in found["rows"]
+    ]
+    height, width = found["size"]
+    how = (
+        f"Images/s of training, median (slowest–fastest) of {found['repetitions']} turns; {height} x {width} "
+        f"pixels, masked autoencoders 224 x 224, {found['threads']} threads, fp32."
+    )
+    return f"{how}\n\n{_table(rows, ['model', 'portable', 'native', 'native is'])}"
+
+
+def busy(found: Result) -> str:
+    """Seconds beside other programs."""
+    rows = [
+        [row["load"], *(f"{row['seconds'][policy]:.0f}" for policy in ("PASSIVE", "ACTIVE")), f"{row['fair']:.0f}"]
+        + [f"{row['to_fair']:.2f}"]
+        for row in found["rows"]
+    ]
+    headers = ["beside", "waiting threads sleep, s", "they spin, s", "fair share, times alone", "measured to fair"]
+    how = f"Best of {found['repetitions']} turns, {found['threads']} threads; starting Python is in every time."
+    return f"{how}\n\n{_table(rows, headers)}"
+
+
 def kernels(found: Result) -> str:
     """Milliseconds of a layer, forward and backward."""
     kinds = ("float32", "bfloat16")
@@ -129,6 +160,8 @@ def memory(found: Result) -> str:
 
 TABLES: dict[str, Callable[[Result], str]] = {
     "training": training,
+    "portable": portable,
+    "busy": busy,
     "kernels": kernels,
     "pretraining": pretraining,
     "evaluation": evaluation,
