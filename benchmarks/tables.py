@@ -41,7 +41,7 @@ def portable(found: Result) -> str:
     rows = [
         [
             row["model"],
-            *(_rate(row["images_per_second"][side]) for side in ("portable", "native")),
+            *(_rate(row["images_per_second"][side]) for side in sides),
             _times(row["price"]),
         ]
         for row in found["rows"]
