@@ -15,8 +15,8 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from retrace.config import merge, whole
-from tests.durations import pytest_addoption, pytest_collection_modifyitems, pytest_configure  # noqa: F401
-from tests.projects import REAL_DATA, ROOT, as_yaml, committed_run, once, tiny_params
+from tests.support.durations import pytest_addoption, pytest_collection_modifyitems, pytest_configure  # noqa: F401
+from tests.support.projects import REAL_DATA, ROOT, as_yaml, committed_run, once, tiny_params
 
 PILLOW_OPEN = Image.open
 
@@ -47,7 +47,7 @@ def real_data() -> Callable[[str], Path]:
 def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """`finished_study("lanes")`: a project that ran the tiny study to its report, once for all tests of all workers.
 
-    Its results are committed. Nobody may change it: `tests.projects.copy_of` makes a copy to work on.
+    Its results are committed. Nobody may change it: `tests.support.projects.copy_of` makes a copy to work on.
     """
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base

@@ -1,0 +1,104 @@
+"""dvc.yaml names the code that each stage runs, no less (stale results) and no more (trainings rerun for nothing)."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from retrace.files import CODE
+from tests.support.projects import ROOT, run
+
+STAGES = {}
+for name, block in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+    STAGES[name] = block.get("do", block)
+
+
+def file_of(module: str) -> Path | None:
+    path = ROOT / Path(*module.split("."))
+    if (path / "__init__.py").is_file():
+        return path / "__init__.py"
+    return path.with_suffix(".py") if path.with_suffix(".py").is_file() else None
+
+
+def named_in(path: Path) -> set[str]:
+    """Modules of this project in any import of a file, also inside functions, and those that its tables name."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("retrace."):
+            found.add(node.value)
+    found = {name for name in found if name.split(".")[0] in CODE and file_of(name)}
+    return found | {".".join(name.split(".")[:end]) for name in found for end in range(1, name.count(".") + 1)}
+
+
+def closure(stage: str) -> set[Path]:
+    seen, todo = set(), ["stages", f"stages.{stage}"]
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo += named_in(file_of(name))
+    return {file_of(name).relative_to(ROOT) for name in seen}
+
+
+def shortest(files: set[Path], folder: Path = Path()) -> list[str]:
+    """The files as paths for dvc.yaml: a folder stands for its files where all its Python files are among them."""
+    found = []
+    for path in sorted((ROOT / folder).iterdir()) if folder.parts else [ROOT / name for name in CODE]:
+        inside = path.relative_to(ROOT)
+        if path.is_file():
+            found += [inside.as_posix()] if inside in files else []
+            continue
+        of_folder = {file.relative_to(ROOT) for file in path.rglob("*.py")}
+        if of_folder and of_folder <= files:
+            found.append(inside.as_posix())
+        elif of_folder & files:
+            found += shortest(files, inside)
+    return found
+
+
+def code_deps(stage: str) -> list[str]:
+    return [dep for dep in STAGES[stage]["deps"] if dep.split("/")[0] in CODE]
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_deps_are_the_code_that_the_stage_imports(stage):
+    needed = shortest(closure(stage))
+    listed = [dep for dep in code_deps(stage) if not dep.endswith("/templates")]
+    assert listed == needed, f"deps of {stage} in dvc.yaml should be, besides data and lock:\n" + "\n".join(
+        f"- {path}" for path in needed
+    )
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_deps_cover_every_module_the_stage_loads(stage):
+    code = (
+        f"import sys, stages.{stage}\n"
+        f"print(*sorted(m.__file__ for n, m in list(sys.modules.items()) if n.split('.')[0] in {CODE}), sep='\\n')"
+    )
+    loaded = run(ROOT, sys.executable, "-c", code, check=True).stdout
+    files = [Path(line).relative_to(ROOT) for line in loaded.split()]
+    deps = [Path(dep) for dep in code_deps(stage)]
+    missing = sorted(str(path) for path in files if not any(dep == path or dep in path.parents for dep in deps))
+    assert not missing, f"{stage}: add to deps in dvc.yaml: {missing}"
+
+
+def test_a_training_does_not_depend_on_what_only_others_run():
+    """The rooms are cut so that pictures, downloads, reports and commands make no training stale."""
+    files = {path.as_posix() for path in closure("finetune")}
+    others = ("retrace/evaluation/pictures.py", "retrace/models/published.py", "retrace/statistics/bootstrap.py")
+    assert all((ROOT / path).is_file() for path in others) and not files & set(others)
+    assert not [
+        path for path in files if path.startswith(("retrace/report", "retrace/cli", "retrace/sweeps", "scenes"))
+    ]
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_every_stage_depends_on_the_environment_lock(stage):
+    assert "requirements/runtime.txt" in STAGES[stage]["deps"]

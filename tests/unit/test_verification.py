@@ -1,0 +1,361 @@
+"""What `retrace verify` is made of: the pages' numbers, rows of the table, expected values over seeds."""
+
+import contextlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from scipy import stats
+
+from retrace.cli.verify import verdict
+from retrace.config import load, parse
+from retrace.config.schema import Expected
+from retrace.errors import UserError
+from retrace.provenance.md5 import Cache, digest, listing
+from retrace.provenance.verify import pages
+from retrace.provenance.verify.clone import bring_inputs
+from retrace.provenance.verify.expected import Processor, demands_bits, judge, power
+from retrace.provenance.verify.outs import Row, compare_metrics, compare_outs
+from retrace.provenance.verify.records import Record, from_lock, from_provenance, stage_names
+from retrace.report.bundle import GUIDE
+from stages import report as stage
+from tests.support.fixtures_metrics import build
+from tests.support.projects import ROOT, tiny_params
+from tests.support.verified import STATED, edit, flip, smallest
+
+# pages: every printed number
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    """A project folder of either task with its report."""
+    made = {}
+    for task in ("segmentation", "detection"):
+        folder = made[task] = tmp_path_factory.mktemp(task)
+        build(folder, task)
+        with contextlib.chdir(folder):
+            stage.report(load())
+    return made
+
+
+@pytest.fixture(params=["segmentation", "detection"])
+def project(request, reports, tmp_path):
+    """(folder, study) of a copy to tamper with."""
+    root = tmp_path / "project"
+    shutil.copytree(reports[request.param], root)
+    return root, next((root / "reports").iterdir()).name
+
+
+def test_an_untouched_report_is_right(project):
+    root, study = project
+    found = pages.check(root, study)
+    assert found.wrong == [] and found.unchecked == {}
+    assert found.numbers == len(json.loads((root / "reports" / study / "numbers.json").read_text())) > 100
+
+
+COMMITTED = sorted((path.parent.name, path.stem) for path in (ROOT / "reports").glob("*/*.md") if path.name != GUIDE)
+
+
+@pytest.mark.parametrize(("name", "page"), COMMITTED)
+def test_the_committed_pages_are_right(name, page):
+    """Studies of this project, one of them with digits in its name, which its page says and the Markdown does not."""
+    found = pages.check(ROOT, name, page)
+    assert found.wrong == [] and found.numbers > 100
+
+
+def test_every_number_edited_in_markdown_is_found(project):
+    root, study = project
+    path = root / "reports" / study / "report.md"
+    text = path.read_text()
+    places = list(re.finditer(r"\d\.\d{3}", text))
+    assert len(places) > 100
+    for place in places[:: len(places) // 12]:
+        other = "9.999" if place[0] != "9.999" else "9.998"
+        path.write_text(text[: place.start()] + other + text[place.end() :])
+        wrong = pages.check(root, study).wrong
+        line = text[: place.start()].count("\n") + 1
+        assert any(f"report.md line {line}:" in row and other in row and place[0] in row for row in wrong), wrong
+
+
+def test_a_number_edited_on_the_page_is_found(project):
+    root, study = project
+    path = root / "reports" / study / "report.html"
+    text = path.read_text()
+    number = re.search(r'data-source="(metrics/[^"]+)" data-key="([^"]+)"[^>]*>(\d\.\d{3})<', text)
+    path.write_text(text[: number.start(3)] + "9.876" + text[number.end(3) :])
+    wrong = pages.check(root, study).wrong
+    assert any(number[1] in row and number[2] in row and "9.876" in row and number[3] in row for row in wrong)
+
+
+def test_a_number_whose_source_was_taken_off_is_found(project):
+    root, study = project
+    folder = root / "reports" / study
+    page = (folder / "report.html").read_text()
+    rows = json.loads((folder / "numbers.json").read_text())
+    scores = [row for row in rows if row["file"].startswith("metrics/") and row["format"] == "fraction"]
+    once = next(row for row in scores if page.count(f'data-key="{row["key"]}" data-format="fraction"') == 1)
+    pattern = rf'<span class="n"[^>]*data-key="{re.escape(once["key"])}"[^>]*>([^<]*)</span>'
+    (folder / "report.html").write_text(re.sub(pattern, "9.999", page))
+    assert any("9.999 is printed without a source" in row for row in pages.check(root, study).wrong)
+
+
+def test_numbers_that_no_longer_agree_with_their_file_are_found(project):
+    root, study = project
+    rows = json.loads((root / "reports" / study / "numbers.json").read_text())
+    path = root / next(row["file"] for row in rows if row["key"] == "splits.test.images")
+    document = json.loads(path.read_text())
+    document["splits"]["test"]["images"] += 1
+    path.write_text(json.dumps(document))
+    wrong = pages.check(root, study).wrong
+    assert any(row.startswith(f"reports/{study}/numbers.json") and "splits.test.images" in row for row in wrong)
+    assert any(row.startswith(f"reports/{study}/report.html") and "splits.test.images" in row for row in wrong)
+
+
+def test_an_edited_cell_of_a_table_is_found(project):
+    root, study = project
+    path = sorted((root / "reports" / study / "tables").glob("phases_*.csv"))[0]
+    number = re.search(r"\d\.\d{3}", path.read_text())[0]
+    edit(path, number, "9.999")
+    assert any(f"tables/{path.name}" in row and "9.999" in row for row in pages.check(root, study).wrong)
+
+
+def test_numbers_from_files_that_are_not_here_are_counted(project):
+    root, study = project
+    (root / f"data/{study}/raw/dataset.json").unlink()
+    found = pages.check(root, study)
+    assert found.wrong == [] and found.unchecked[f"data/{study}/raw/dataset.json"] > 0
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "nonsense"])
+def test_a_damaged_numbers_json_is_one_message(project, text):
+    root, study = project
+    (root / "reports" / study / "numbers.json").write_text(text)
+    with pytest.raises(UserError, match=r"numbers.json: .*`dvc repro( report)?`"):
+        pages.check(root, study)
+
+
+def test_a_damaged_source_and_an_edited_format_are_wrong_numbers(project):
+    root, study = project
+    path = root / "reports" / study / "numbers.json"
+    rows = json.loads(path.read_text())
+    file = next(row["file"] for row in rows if row["key"] == "splits.test.images")
+    (root / file).write_text("nonsense")
+    assert any(f"{file}: splits.test.images" in row and "the file says nothing" in row
+               for row in pages.check(root, study).wrong)  # fmt: skip
+    path.write_text(json.dumps([row | {"format": "nonsense"} for row in rows]))
+    assert any("the file says nothing" in row for row in pages.check(root, study).wrong)
+
+
+def test_a_missing_page_names_itself_and_the_command_that_writes_it(project):
+    root, study = project
+    (root / "reports" / study / "report.html").unlink()
+    with pytest.raises(UserError, match=rf"^reports/{study}/report.html: no such file; run `dvc repro report`"):
+        pages.check(root, study)
+    with pytest.raises(UserError, match=rf"^reports/{study}/ablation.html: no such file; run `retrace ablate`"):
+        pages.check(root, study, "ablation", "`retrace ablate`")
+
+
+# the record
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[1]", "stages: [1]", "stages: {collect: 3}", "stages: {collect: {outs: [{path: data/lanes/raw}]}}", "a: [",
+     "stages: {collect: {outs: {a: b}}}"],
+)  # fmt: skip
+def test_a_damaged_lock_is_one_message(tmp_path, text):
+    (tmp_path / "dvc.lock").write_text(text)
+    with pytest.raises(UserError, match=r"^dvc\.lock.*: .*`dvc repro`"):
+        from_lock(tmp_path, parse(smallest()))
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "nonsense", '{"stages": {"collect": {"outs": 3}}}'])
+def test_a_damaged_provenance_is_one_message(tmp_path, text):
+    path = tmp_path / "reports/lanes/provenance.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"reports/lanes/provenance.json: .*`dvc repro( report)?`"):
+        from_provenance(tmp_path, parse(smallest()))
+
+
+# expected values
+
+
+def wanted(value: float, tolerance: float, seeds: list[int]) -> Expected:
+    return Expected(metric="mIoU", split="test", value=value, tolerance=tolerance, seeds=tuple(seeds))
+
+
+def test_the_test_is_scipys_one_sided_t_test():
+    random = np.random.default_rng(1)
+    for _ in range(50):
+        scores = random.normal(0.7, 0.02, size=random.integers(2, 8)).tolist()
+        found = judge(wanted(0.72, 0.03, [1]), scores)
+        p = stats.ttest_1samp(scores, 0.69, alternative="greater").pvalue
+        assert found.p == pytest.approx(p) and found.passed == (p < 0.05)
+
+
+def test_a_run_that_is_worse_by_the_tolerance_passes_in_one_of_twenty():
+    draws = np.random.default_rng(2).normal(0.5, 0.03, size=(4000, 4))  # true mean exactly at value - tolerance
+    passed = np.mean([judge(wanted(0.6, 0.1, [1]), row.tolist()).passed for row in draws])
+    assert 0.035 < passed < 0.065
+
+
+@pytest.mark.parametrize("seeds, distance", [(2, 3.0), (3, 2.0), (5, 1.0)])
+def test_the_stated_power_is_that_of_simulated_reruns(seeds, distance):
+    draws = np.random.default_rng(3).normal(0.5 + 0.03 * distance, 0.03, size=(4000, seeds))
+    passed = np.mean([judge(wanted(0.6, 0.1, [1]), row.tolist()).passed for row in draws])
+    assert passed == pytest.approx(power(seeds, distance), abs=0.03)
+
+
+def test_one_seed_is_compared_and_says_that_it_is_no_test():
+    assert judge(wanted(0.7, 0.1, [1]), [0.6001]).passed and not judge(wanted(0.7, 0.1, [1]), [0.5999]).passed
+    assert "no test" in judge(wanted(0.7, 0.1, [1]), [0.65]).describe(wanted(0.7, 0.1, [1]))
+
+
+def test_equal_scores_need_no_spread():
+    assert judge(wanted(0.7, 0.1, [1]), [0.65, 0.65]).passed
+    assert not judge(wanted(0.7, 0.1, [1]), [0.55, 0.55]).passed
+
+
+NATIVE = {"devices": ["cpu"], "cpu": "A", "architecture": "x86_64", "numerics": "native"}
+PORTABLE = {**NATIVE, "numerics": "portable"}
+
+
+@pytest.mark.parametrize(
+    "origin, here, bits",
+    [
+        (NATIVE, Processor("x86_64", "A", "cpu"), True),
+        ({"devices": ["cpu"]}, Processor("x86_64", "A", "cpu"), True),
+        (NATIVE, Processor("x86_64", "B", "cpu"), False),
+        (PORTABLE, Processor("x86_64", "B", "cpu"), True),
+        (PORTABLE, Processor("aarch64", "B", "cpu"), False),
+        ({**PORTABLE, "architecture": "aarch64"}, Processor("aarch64", "B", "cpu"), False),
+        ({**PORTABLE, "devices": ["cuda"]}, Processor("x86_64", "A", "cpu"), False),
+        (PORTABLE, Processor("x86_64", "A", "cuda"), False),
+    ],
+)
+def test_bytes_are_demanded_where_the_recorded_bits_must_come_out(origin, here, bits):
+    assert demands_bits(parse(smallest([STATED])), origin, here)[0] is bits
+    assert demands_bits(parse(smallest()), origin, here)[0]  # nothing else was stated
+
+
+# rows of the table
+
+
+@pytest.fixture
+def twins(reports, tmp_path, monkeypatch):
+    """`twins()`: (rerun, committed, params, record, cache) of a segmentation study that states a tolerance of 0.02."""
+    for name in ("rerun", "committed"):
+        shutil.copytree(reports["segmentation"], tmp_path / name)
+    monkeypatch.chdir(tmp_path / "committed")
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    values["expected"] = [{"metric": "mIoU", "split": "test", "value": 0.3, "tolerance": 0.02}]
+    outs = {
+        "collect": {"data/lanes/raw": digest(listing(Path("data/lanes/raw")))},
+        "finetune@mae_ohem": {"models/lanes/mae_ohem": digest(listing(Path("models/lanes/mae_ohem")))},
+    }
+    return tmp_path / "rerun", tmp_path / "committed", parse(values), Record("dvc.lock", outs), Cache(tmp_path / "none")
+
+
+def results_of(rows, out):
+    return {row.result for row in rows if row.out == out}
+
+
+@pytest.mark.parametrize("change, result", [(0.0, "same"), (0.019, "within tolerance"), (-0.021, "DIFFERENT")])
+def test_a_metric_may_move_by_its_tolerance_where_bytes_may_differ(twins, change, result):
+    rerun, before, params, _, _ = twins
+    path = rerun / f"metrics/lanes/{params.phase}.json"
+    document = json.loads(path.read_text())
+    document["splits"]["test"]["mIoU"]["value"] += change
+    path.write_text(json.dumps(document))
+    mine = f"evaluate@{params.phase}"
+    rows = [row for row in compare_metrics(rerun, before, params, bits=False) if row.stage == mine]
+    assert results_of(rows, "mIoU, test") == {result} and results_of(rows, "mIoU, val") == {"same"}
+    strict = [row for row in compare_metrics(rerun, before, params, bits=True) if row.stage == mine]
+    assert results_of(strict, "mIoU, test") == {"DIFFERENT" if change else "same"}
+    (numbers,) = (row for row in strict if row.out == "all numbers")
+    assert (numbers.result == "DIFFERENT" and "splits.test.mIoU.value" in numbers.details[0]) == bool(change)
+
+
+def test_a_file_that_differs_is_named_and_data_must_always_be_the_same(twins):
+    rerun, before, _, record, cache = twins
+    rows = compare_outs(rerun, before, record, cache, False, [])
+    assert [row.result for row in rows] == ["same", "same"]
+    flip(rerun / "models/lanes/mae_ohem/weights.safetensors")
+    flip(next(path for path in sorted((rerun / "data/lanes/raw").rglob("*")) if path.is_file()))
+    data, model = compare_outs(rerun, before, record, cache, False, [])
+    assert (data.result, model.result) == ("DIFFERENT", "other bytes")
+    assert model.details == ("models/lanes/mae_ohem/weights.safetensors",)
+    assert compare_outs(rerun, before, record, cache, True, [])[1].result == "DIFFERENT"
+    shutil.rmtree(rerun / "models/lanes/mae_ohem")
+    assert compare_outs(rerun, before, record, cache, False, [])[1].rerun == "missing"
+    assert compare_outs(rerun, before, record, cache, True, ["collect"])[0].result == "not rerun"
+
+
+def test_a_bundle_that_differs_in_its_guide_alone_is_recognised_without_a_cache(twins):
+    """The guide quotes its run; Git keeps the committed one beside the report."""
+    rerun, before, _, _, cache = twins
+    kept = before / "reports" / "lanes" / GUIDE
+    for root, words in ((before, kept.read_text()), (rerun, "another run")):
+        (root / "bundles" / "lanes").mkdir(parents=True, exist_ok=True)
+        (root / "bundles" / "lanes" / "weights.pt").write_bytes(b"weights")
+        (root / "bundles" / "lanes" / GUIDE).write_text(words)
+    record = Record("dvc.lock", {"report": {"bundles/lanes": digest(listing(before / "bundles" / "lanes"))}})
+    shutil.rmtree(before / "bundles")
+    assert compare_outs(rerun, before, record, cache, True, [])[0].result == "same"
+    flip(rerun / "bundles/lanes/weights.pt")
+    assert compare_outs(rerun, before, record, cache, True, [])[0].result == "DIFFERENT"
+
+
+def test_what_is_no_md5_is_never_looked_up(tmp_path):
+    with pytest.raises(UserError, match="not an md5"):
+        Cache(tmp_path).path("../../etc/passwd")
+
+
+def test_the_last_line_says_which_of_the_two_was_found():
+    same, other = Row("collect", "data", "a", "a", "same"), Row("finetune@a", "models", "a", "b", "other bytes")
+    near = Row("expected", "mIoU, test", "0.3-0.1", "0.3", "within tolerance")
+    assert verdict([same, near], bits=True) == "verified: bit-identical; 1 expected values reached"
+    assert verdict([same, other, near], bits=False).startswith("verified: within tolerance, not bit-identical")
+    assert verdict([same, near], bits=False).startswith("verified: bit-identical")
+
+
+# parts
+
+
+def test_stages_come_after_what_they_start_from():
+    values = tiny_params("lanes")
+    values["phases"] = {"late": dict(values["phases"]["baseline"], init="early"), "early": values["phases"]["baseline"]}
+    values["phase"], values["report"]["claims"], values["pretrain"]["method"] = "late", [], "none"
+    values["ablation"] = None  # it names a phase that is gone
+    names = stage_names(parse(values))
+    assert names.index("finetune@early") < names.index("finetune@late")
+    assert sorted(names) == sorted({*names}) and names[0] == "collect" and names[-1] == "report"
+
+
+def test_a_cache_listing_that_leaves_its_folder_is_refused(tmp_path):
+    files = {"../../outside": "0" * 32}
+    md5 = digest(files)
+    path = Cache(tmp_path).path(md5)
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps([{"md5": "0" * 32, "relpath": "../../outside"}]))
+    with pytest.raises(UserError, match="outside its folder"):
+        Cache(tmp_path).listing(md5)
+
+
+def test_raw_data_that_is_nowhere_is_named(tmp_path):
+    values = smallest()
+    values["data"] |= {"root": "data/external/lanes", "synthetic": None}
+    params = parse(values)
+    with pytest.raises(UserError, match="data/external/lanes: not here"):
+        bring_inputs(tmp_path / "mine", tmp_path / "clone", params, data_from_cache=False)
+    bring_inputs(tmp_path / "mine", tmp_path / "clone", params, data_from_cache=True)
+    image = tmp_path / "mine/data/external/lanes/a.png"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"picture")
+    bring_inputs(tmp_path / "mine", tmp_path / "clone", params, data_from_cache=False)
+    assert (tmp_path / "clone/data/external/lanes/a.png").read_bytes() == b"picture"

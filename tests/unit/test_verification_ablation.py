@@ -1,0 +1,196 @@
+"""`retrace verify` and reports/<study>-ablation/: nothing in it can be edited alone."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from retrace.config import parse
+from retrace.errors import UserError
+from retrace.provenance.verify import ablation
+from retrace.report.numbers import Ledger, plain
+from retrace.sweeps.attribution import sentence
+from retrace.sweeps.report import write_files
+from tests.support.projects import ROOT, commit, run
+from tests.support.verified import edit, flip
+
+REPORT = "reports/offroad-ablation"
+GIT = ["git", "-C", str(ROOT), "ls-files", "--error-unmatch", f"{REPORT}/ablation.json"]
+pytestmark = pytest.mark.skipif(run(ROOT, *GIT).returncode != 0, reason="no committed ablation to check")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A repository with the report code and an ablation that this code writes."""
+    root = tmp_path_factory.mktemp("ablation") / "project"
+    for name in (REPORT, "reports/offroad", "retrace/sweeps", "retrace/report", "retrace/statistics"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    found = json.loads((root / REPORT / "ablation.json").read_text())
+    shutil.rmtree(root / REPORT)
+    ledger = Ledger()
+    ledger.add("", found)  # the committed sentences may be those of earlier code
+    found["sentences"] = {name: plain(sentence(ledger, "", found, name)) for name in found["factors"]}
+    write_files(root / REPORT, found, parameters(root))
+    run(root, "git", "init", "-q", "-b", "main", check=True)
+    commit(root, "an ablation")
+    return root
+
+
+@pytest.fixture
+def project(made, tmp_path):
+    return Path(shutil.copytree(made, tmp_path / "project"))
+
+
+def parameters(root):
+    return parse(json.loads((root / "reports/offroad/parameters.json").read_text()))
+
+
+def document(root):
+    return json.loads((root / REPORT / "ablation.json").read_text())
+
+
+def checked(root):
+    commit(root, "edited") if run(root, "git", "status", "--porcelain").stdout else None
+    return ablation.check(root, root, root, parameters(root))
+
+
+def wrong(root):
+    found = checked(root)
+    return found.numbers.wrong + found.wrong
+
+
+def rewrite(root, change):
+    """Edit ablation.json, and write everything else of it anew, as one who edits with care would."""
+    path = root / REPORT / "ablation.json"
+    found = json.loads(path.read_text())
+    change(found)
+    shutil.rmtree(root / REPORT)
+    write_files(root / REPORT, found, parameters(root))
+
+
+def test_an_untouched_ablation_is_right_and_what_is_not_checked_is_said(project):
+    found = checked(project)
+    assert found.numbers.wrong == found.wrong == [] and found.numbers.numbers > 300
+    text = " ".join(found.notes)
+    runs = len(document(project)["runs"])
+    assert f"{runs} of {runs} experiments are not here" in text and "intervals are not computed again" in text
+    assert "other report code" not in text
+
+
+def test_no_ablation_is_nothing_to_check(project):
+    shutil.rmtree(project / REPORT)
+    assert checked(project) is None
+
+
+def test_an_edited_sentence_is_found(project):
+    name, text = next(iter(document(project)["sentences"].items()))
+    number = re.search(r"[-+]\d+\.\d", text)[0]
+    edit(project / REPORT / "ablation.json", text, text.replace(number, "-9.9", 1))
+    assert any(f"sentences.{name}" in line and "-9.9" in line and number in line for line in wrong(project))
+
+
+@pytest.mark.parametrize("name", ["ablation.csv", "ablation.md", "ablation.html", "tables/runs.csv"])
+def test_an_edited_number_is_found(project, name):
+    path = project / REPORT / name
+    number = re.search(r"(?<=[>,| ])[-+]?0\.\d{3,}", path.read_text())[0]
+    edit(path, number, "0.987")
+    assert any(name in line for line in wrong(project))
+
+
+def test_an_edited_word_is_found(project):
+    edit(project / REPORT / "ablation.md", "Main effects", "Small effects")
+    assert any(f"{REPORT}/ablation.md: not what ablation.json gives" in line for line in wrong(project))
+
+
+@pytest.mark.parametrize("name", ["effects.png", "effects.svg"])
+def test_a_flipped_byte_in_a_figure_is_found(project, name):
+    flip(project / REPORT / "figures" / name)
+    assert any(f"figures/{name}" in line for line in wrong(project))
+
+
+def test_another_encoding_of_the_same_picture_is_no_edit(project):
+    from PIL import Image
+
+    path = project / REPORT / "figures/effects.png"
+    before = path.read_bytes()
+    Image.open(path).save(path, compress_level=1)
+    assert path.read_bytes() != before and wrong(project) == []
+
+
+def test_a_missing_numbers_json_is_not_taken_for_nothing_to_check(project):
+    (project / REPORT / "numbers.json").unlink()
+    with pytest.raises(UserError, match=rf"{REPORT}/numbers.json: no such file; run `retrace ablate`"):
+        checked(project)
+
+
+def effect(found):
+    return next(iter(found["effects"].values()))["mIoU"]
+
+
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        (
+            lambda found: found["effects"]["crop"]["mIoU"].update(value=-0.04, low=-0.05, high=-0.03),
+            "effects.crop.mIoU",
+        ),
+        (lambda found: found["runs"][3]["scores"].update(mIoU=0.9), "the scores of the runs give"),
+        (lambda found: found["together"]["mIoU"].update(value=0.0, low=-0.1, high=0.1), "together.mIoU"),
+        (lambda found: found["effects"]["crop"]["mIoU"].update(low=0.5), "does not hold"),
+    ],
+)
+def test_an_effect_that_the_runs_do_not_give_is_found(project, change, named):
+    rewrite(project, change)
+    assert any(named in line for line in wrong(project))
+
+
+def test_scores_are_those_of_the_experiments_where_they_are_here(project):
+    """Two experiments are stood in for by a commit with their metrics file."""
+    found = document(project)
+    scores = found["runs"][0]["scores"]
+    classes = {name.partition("/")[2]: {"IoU": {"value": value}} for name, value in scores.items() if "/" in name}
+    overall = {name: {"value": value} for name, value in scores.items() if "/" not in name}
+    path = project / "metrics/offroad" / f"{found['phase']}.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"splits": {found["split"]: overall | {"per_class": classes}}}))
+    commit(project, "an experiment")
+    sha = run(project, "git", "rev-parse", "HEAD").stdout.strip()
+    rewrite(project, lambda found: found["runs"][0].update(commit=sha))
+    runs = len(found["runs"])
+    assert wrong(project) == []
+    assert f"{runs - 1} of {runs} experiments are not here" in " ".join(checked(project).notes)
+    rewrite(project, lambda found: found["runs"][1].update(commit=sha))
+    assert any("runs.1.scores.mIoU" in line and found["runs"][1]["name"] in line for line in wrong(project))
+
+
+def test_other_words_of_newer_code_are_no_edit_but_other_numbers_are(project):
+    path = project / REPORT / "ablation.json"
+    words = f" {document(project)['headline']} points"
+    edit(path, words, words.replace("points", "per cent"), count=-1)
+    commit(project, "older words")
+    with open(project / "retrace/sweeps/attribution.py", "a") as stream:
+        stream.write("# newer code\n")
+    found = checked(project)
+    assert found.wrong == [] and "other report code" in " ".join(found.notes)
+
+
+def test_an_edited_number_is_found_in_words_of_other_code_too(project):
+    text = next(iter(document(project)["sentences"].values()))
+    number = re.search(r"[-+]\d+\.\d", text)[0]
+    edit(project / REPORT / "ablation.json", text, text.replace(number, "-99.9", 1))
+    edit(project / REPORT / "ablation.csv", "0.0", "7.0")
+    flip(project / REPORT / "figures/effects.png")
+    commit(project, "edited")
+    with open(project / "retrace/sweeps/attribution.py", "a") as stream:
+        stream.write("# newer code\n")
+    lines = "\n".join(wrong(project))
+    assert "-99.9 is none of its effects" in lines and "is no number of ablation.json" in lines and "PNG" in lines
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "nonsense"])
+def test_a_damaged_ablation_is_one_message(project, text):
+    (project / REPORT / "ablation.json").write_text(text)
+    with pytest.raises(UserError, match=rf"{REPORT}/ablation.json: "):
+        checked(project)
