@@ -124,10 +124,6 @@ def layers() -> Outputs:
     image = (fixed(3, 97, 143, seed=5) * 60 + 128).to(torch.uint8)
     smaller = F.interpolate(image[None], size=(50, 71), mode="bilinear", antialias=True)
     yield "resize of an image", arrays(smaller, F.interpolate(image[None].float(), (50, 71), mode="area"))
-    yield (
-        "grid sample",
-        arrays(F.grid_sample(fixed(2, 3, 20, 30), fixed(2, 15, 16, 2, seed=1) * 0.5, align_corners=False)),
-    )
 
 
 def _layer(name: str, layer: nn.Module, x: Tensor) -> Outputs:
