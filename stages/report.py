@@ -1,4 +1,4 @@
-"""Tables, figures, verdicts and provenance from the metrics files: `python -m stages.report`."""
+"""Write tables, figures, verdicts and provenance from the metrics files: `python -m stages.report`."""
 
 import sys
 from pathlib import Path
@@ -20,7 +20,7 @@ from retrace.report.sections import compose
 
 
 def report(params: Params) -> Inputs:
-    """Write reports/<study>/, bundles/<study>/, plots/ and metrics.json; returns what they were made from."""
+    """Write reports/<study>/, bundles/<study>/, plots/ and metrics.json; returns the inputs that were read."""
     inputs = read_inputs(params)
     with whole_folder(inputs.report_folder) as folder:
         write_report(folder, inputs, provenance(inputs))
@@ -33,7 +33,7 @@ def report(params: Params) -> Inputs:
 
 
 def write_report(folder: Path, inputs: Inputs, origin: dict[str, Any]) -> None:
-    """The pages, tables, figures and documents of reports/<study>/ into `folder`; `origin` is provenance.json."""
+    """Write the pages, tables, figures and documents of reports/<study>/ to `folder`; `origin` is provenance.json."""
     params, derived = inputs.params, derive(inputs, origin)
     own: dict[str, Any] = {
         "parameters.json": params.model_dump(mode="json", exclude={"machine", "ablation"}),
@@ -60,10 +60,12 @@ def main() -> None:
     with journal(params.study, "report"):
         inputs = report(params)
     if inputs.leftover:
-        print(f"ignored metrics of phases that params.yaml no longer has: {', '.join(inputs.leftover)}")
+        print(f"ignoring the metrics of phases that params.yaml no longer has: {', '.join(inputs.leftover)}")
     text = "\n".join(conclusion(inputs, read_json(inputs.report_folder / "derived.json")))
     encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding))  # a class may have a name that it cannot write
+    print(
+        text.encode(encoding, "backslashreplace").decode(encoding)
+    )  # a class name may not be in the encoding of the terminal
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a report is made of, whatever it is rendered to: sections of text, tables, figures and pictures."""
+"""The parts of a report, independent of the output format: sections of text, tables, figures and pictures."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ def run(*parts: "str | Num | Inline") -> Inline:
 
 @dataclass(frozen=True)
 class Table:
-    """`name` becomes tables/<name>.csv; the caption says split, image count and what the brackets are."""
+    """`name` becomes tables/<name>.csv; the caption gives the split, the number of images and the kind of interval."""
 
     name: str
     title: str
@@ -78,7 +78,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Picture:
-    """A photograph with what is to be seen on it."""
+    """A photograph with its caption."""
 
     file: str  # figures/<file>
     content: bytes
@@ -100,7 +100,7 @@ Block = Table | Text | Bullets | Figure | Gallery
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it."""
+    """A heading and the blocks below it."""
 
     id: str
     title: str
@@ -108,13 +108,13 @@ class Section:
 
 
 def section(id: str, title: str, *blocks: "Block | None") -> Section | None:
-    """A section of the blocks that are there; None when there is none."""
+    """A section of the blocks that are not None; None when there is no block."""
     present = tuple(block for block in blocks if block is not None)
     return Section(id, title, present) if present else None
 
 
 def numbers_in(part: Any) -> Iterator[Num]:
-    """Every number that stands in a section, a block or a run of text, wherever in it."""
+    """Every number in a section, a block or a run of text, at any depth."""
     if isinstance(part, Num):
         yield part
     elif isinstance(part, (list, tuple)):

@@ -1,7 +1,7 @@
-"""What leaves the project: bundles/<study>/ with the active phase's weights, log, settings, scores and a guide.
+"""bundles/<study>/: the active phase's weights, training log, settings, scores and a guide, ready to be shared.
 
-The weights are large, so the folder is a DVC-cached out and not committed: `dvc repro` or `dvc pull` fills it. The
-guide is a page of the report as well.
+The weights are large, so DVC caches the folder and Git does not hold it: `dvc repro` or `dvc pull` fills it. The guide
+is also part of the report.
 """
 
 import hashlib
@@ -22,10 +22,10 @@ from retrace.report.numbers import Ledger
 GUIDE = "REPRODUCTION_GUIDE.md"
 RESULTS, CONFIG, SCORES = "training_results.csv", "training_config.yaml", "per_class_metrics.json"
 WHAT = {
-    RESULTS: "every epoch of the training",
-    CONFIG: "every setting of the training",
-    SCORES: "every class on every split, with intervals and counts",
-    "model.json": "what the weights file is loaded with",
+    RESULTS: "results of every training epoch",
+    CONFIG: "all settings of the training",
+    SCORES: "scores of every class on every split, with intervals and counts",
+    "model.json": "network description, needed to load the weights file",
 }
 
 
@@ -35,25 +35,25 @@ def folder(study: str) -> Path:
 
 
 def contents(inputs: Inputs) -> dict[str, Path | bytes]:
-    """Files of the bundle but the guide: to be copied, or their bytes.
+    """`{name: path to copy, or content}` of every file of the bundle except the guide.
 
     Raises:
-        UserError: the phase's folder lacks one of them.
+        UserError: one of the files is missing in the phase's folder.
     """
     phase = inputs.params.phase
     shipped = Path("models", inputs.study, phase)
-    found: dict[str, Path | bytes] = {inputs.active["weights"]["file"]: shipped / inputs.active["weights"]["file"]}
+    listed: dict[str, Path | bytes] = {inputs.active["weights"]["file"]: shipped / inputs.active["weights"]["file"]}
     if inputs.params.phases[phase].engine == "ultralytics":
-        found[CONFIG] = shipped / CONFIG
+        listed[CONFIG] = shipped / CONFIG
     else:
-        found["model.json"] = shipped / "model.json"
-        found[CONFIG] = _settings(inputs)
-    found[RESULTS] = shipped / "history.csv"
-    found[SCORES] = dump_json(_scores(inputs)).encode()
-    for path in found.values():
+        listed["model.json"] = shipped / "model.json"
+        listed[CONFIG] = _settings(inputs)
+    listed[RESULTS] = shipped / "history.csv"
+    listed[SCORES] = dump_json(_scores(inputs)).encode()
+    for path in listed.values():
         if isinstance(path, Path) and not path.is_file():
             raise UserError(f"{path}: no such file; run `dvc repro finetune@{phase}` (or `dvc pull`)")
-    return found
+    return listed
 
 
 def _settings(inputs: Inputs) -> bytes:
@@ -71,7 +71,7 @@ def _scores(inputs: Inputs) -> dict[str, Any]:
 
 
 def derive(inputs: Inputs) -> list[dict[str, Any]]:
-    """Rows `{"file", "from", "bytes", "sha256"}` of every file but the guide."""
+    """Rows `{"file", "from", "bytes", "sha256"}` of every file except the guide."""
     rows = []
     for name, content in contents(inputs).items():
         if isinstance(content, Path):
@@ -94,20 +94,20 @@ def write(target: Path, inputs: Inputs, guide: Path) -> None:
 
 
 def files(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
-    """What is in the bundle."""
+    """The files of the bundle with size and sha256."""
     own, rows = inputs.file_own("derived.json"), []
     for index, row in enumerate(derived["bundle"]):
         what = WHAT.get(row["file"], f"the shipped weights of phase {inputs.params.phase}")
         size = cell(ledger.num(own, f"bundle.{index}.bytes", "size"))
         rows.append((cell(row["file"], tone="code"), cell(what), size, cell(row["sha256"], tone="hash")))
     rows.append(
-        (cell(GUIDE, tone="code"), cell("how to get the same again; also beside this report"), cell(""), cell(""))
+        (cell(GUIDE, tone="code"), cell("how to reproduce this result; also part of the report"), cell(""), cell(""))
     )
     note = (
-        f"{folder(inputs.study)}/ holds these files side by side. Git does not keep the folder, DVC does: dvc repro "
-        "writes it, dvc pull fetches it from a remote."
+        f"The files are in {folder(inputs.study)}/. DVC stores this folder and Git does not: `dvc repro` writes it, "
+        "`dvc pull` downloads it from a remote."
     )
-    return Table("bundle", "Files of the bundle", ("File", "What", "Size", "sha256"), tuple(rows), (note,))
+    return Table("bundle", "Files of the bundle", ("File", "Content", "Size", "sha256"), tuple(rows), (note,))
 
 
 def close(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section | None:
@@ -118,10 +118,10 @@ def close(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section | 
 def guide(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], document: dict[str, Any]) -> list[Section]:
     """Sections of REPRODUCTION_GUIDE.md. `document` is provenance.json."""
     phase = inputs.params.phase
-    found = [
+    sections = [
         section(
             "result",
-            "1. What is to come out",
+            "1. Expected result",
             tables.headline(inputs, ledger),
             training_log.apart(inputs, ledger, derived),
         ),
@@ -142,17 +142,21 @@ def guide(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], document: dic
         ),
         section("files", "7. Files", files(inputs, ledger, derived), _loading(inputs)),
         section("checklist", "8. Verification", checks.table(inputs, ledger, derived)),
+        tables.method(inputs, ledger, f"9. {tables.METHOD}"),
     ]
-    return [part for part in found if part is not None]
+    return [part for part in sections if part is not None]
 
 
 def _data(inputs: Inputs) -> Text:
     params = inputs.params
     if params.data.synthetic is not None:
         drawn = params.data.synthetic
-        return Text((f"Drawn by the embedded generator: scene {drawn.scene}, seed {drawn.seed}; nothing to download.",))
+        text = (
+            f"The built-in generator draws the images (scene {drawn.scene}, seed {drawn.seed}). No download is needed."
+        )
+        return Text((text,))
     needed = params.report.data_needed or f"the data of params.yaml, data.root: {params.data.root}"
-    return Text((f"Needed: {needed}.",))
+    return Text((f"Data needed: {needed}.",))
 
 
 def _environment(document: dict[str, Any]) -> Bullets:
@@ -172,30 +176,30 @@ def _steps(inputs: Inputs) -> Table:
     study, phase = inputs.study, inputs.params.phase
     demo = " --demo" if inputs.params.data.synthetic is not None else ""
     steps = (
-        ("a clone of the project: its environment from the lock", "make venv"),
-        ("is this machine ready", "retrace doctor"),
+        ("In a clone of the project, install the locked environment", "make venv"),
+        ("Check that this machine is ready", "retrace doctor"),
         (
-            "the study's parameters (then set what this run's parameters.json has otherwise)",
+            "Select the study; then change params.yaml where this run's parameters.json differs",
             f"retrace use {study}{demo}",
         ),
-        ("every step, from the data to the report", "dvc repro"),
-        ("while it trains: live status", "retrace watch"),
-        ("the latest epochs at a glance", f"cat logs/{study}/{phase}/status.json"),
-        ("interrupted: go on from the last complete epoch", "dvc repro"),
-        ("compare scores and checklist", f"reports/{study}/report.md"),
+        ("Run all steps, from the data to the report", "dvc repro"),
+        ("Follow the training from another terminal", "retrace watch"),
+        ("Show the latest epochs", f"cat logs/{study}/{phase}/status.json"),
+        ("After an interruption, continue from the last complete epoch", "dvc repro"),
+        ("Compare the scores and the checklist", f"reports/{study}/report.md"),
         (
-            f"the shipped {inputs.active['weights']['file']} on new images",
+            f"Run the shipped {inputs.active['weights']['file']} on new images",
             f"retrace predict image.jpg --phase {phase} --out found",
         ),
     )
-    rows = tuple((cell(what), cell(command, tone="code")) for what, command in steps)
-    return Table("steps_again", "From nothing to the same numbers", ("Step", "Command"), rows)
+    rows = tuple((cell(step), cell(command, tone="code")) for step, command in steps)
+    return Table("steps_again", "Steps to reproduce the numbers", ("Step", "Command"), rows)
 
 
 def _loading(inputs: Inputs) -> Text:
     file = inputs.active["weights"]["file"]
     if inputs.params.phases[inputs.params.phase].engine == "ultralytics":
-        return Text((f'{file} also loads with plain Ultralytics: YOLO("{file}").predict("image.jpg").',))
+        return Text((f'{file} can also be loaded with plain Ultralytics: YOLO("{file}").predict("image.jpg").',))
     return Text((f"{file} is a safetensors file; model.json says which network it belongs to.",))
 
 

@@ -1,4 +1,4 @@
-"""What a phase does differently from the one it is compared with: their parameter blocks, diffed."""
+"""The parameters in which a phase differs from the phase it is compared with."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ FASTER_RCNN = (
 
 
 def changed(inputs: Inputs, phase: str) -> list[str]:
-    """Dotted names of the parameters that differ and that this phase uses; empty for the first phase."""
+    """Dotted names of the parameters that this phase uses and that differ; empty for the first phase."""
     other = inputs.compared_with(phase)
     if other is None:
         return []
-    mine, theirs = (flat(inputs.params.phases[side].model_dump(mode="json")) for side in (phase, other))
-    return [name for name in mine if mine[name] != theirs.get(name) and used(inputs.params.phases[phase], name)]
+    after, before = (flat(inputs.params.phases[name].model_dump(mode="json")) for name in (phase, other))
+    return [name for name in after if after[name] != before.get(name) and used(inputs.params.phases[phase], name)]
 
 
 def flat_block(inputs: Inputs, phase: str) -> dict[str, Any]:
-    """`{"optimizer.lr": 0.001, ...}` of a phase, defaults filled in, without what its network or engine ignores."""
+    """`{"optimizer.lr": 0.001, ...}` of a phase with defaults, without those its network or engine ignores."""
     block = inputs.params.phases[phase]
     return {name: value for name, value in flat(block.model_dump(mode="json")).items() if used(block, name)}
 

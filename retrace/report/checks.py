@@ -1,4 +1,4 @@
-"""The verification checklist: every box is ticked or crossed by a function that looked at files or metrics."""
+"""The verification checklist: every box is ticked or crossed by a function that checks files or metrics."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +16,7 @@ from retrace.report.inputs import Inputs, values
 from retrace.report.lists import GIVEN, scored
 from retrace.report.numbers import Ledger, number, resolve
 
-SAME = 0.005  # half a point: what the shipped file may differ from its epoch in the log by
+SAME = 0.005  # half a point: largest allowed difference of the shipped file from its epoch in the log
 TICKED, CROSSED = "☑", "☒"
 
 
@@ -35,15 +35,15 @@ def run_checks(inputs: Inputs, origin: dict[str, Any]) -> list[dict[str, Any]]:
 
     `origin` is provenance.json.
     """
-    found = [_device(inputs, origin)]
+    rows = [_device(inputs, origin)]
     for check in CHECKS:
         result = check(inputs)
-        found += result if isinstance(result, list) else [result] if result is not None else []
-    return [asdict(row) for row in found]
+        rows += result if isinstance(result, list) else [result] if result is not None else []
+    return [asdict(row) for row in rows]
 
 
 def _counts(inputs: Inputs) -> Check | None:
-    """As given: those that were published, or those that the generator was asked for."""
+    """Numbers of images as given: the published ones, or those that the generator was asked for."""
     drawn = inputs.params.data.synthetic
     wanted = {name: getattr(drawn, name) for name in SPLITS} if drawn else dict(inputs.params.report.published_images)
     if not wanted:
@@ -51,12 +51,12 @@ def _counts(inputs: Inputs) -> Check | None:
     aside = {split: _without_masks(inputs, split) for split in wanted}
     before = inputs.splits["counts"]["before"]
     found = {split: before.get(split, {}).get("images", 0) + aside[split] for split in wanted}
-    names = (split + (" (without masks: unlabelled)" if aside[split] else "") for split in wanted)
+    names = (split + (" (without masks: unlabeled)" if aside[split] else "") for split in wanted)
     return Check("images as given: " + " / ".join(names), _slashed(wanted), _slashed(found), found == wanted)
 
 
 def _without_masks(inputs: Inputs, split: str) -> int:
-    """Images of a split that came without masks, as BDD100K's test does: by design they join `unlabeled`."""
+    """Images of a split without masks, e.g. BDD100K's test split; they are part of `unlabeled` by design."""
     source = inputs.params.data.source
     if source.kind != "bdd100k":
         return 0
@@ -70,7 +70,7 @@ def _slashed(counts: Mapping[Any, int]) -> str:
 
 
 def _lists(inputs: Inputs) -> Check:
-    """The lists on disk are the ones that were counted, and no image is in two of them."""
+    """The lists on disk have the counted numbers of images, and no image is in two lists."""
     folder = Path("data", inputs.study, "splits")
     lists = {split: read_list(folder, split) for split in SPLITS}
     wanted = {split: inputs.splits["counts"]["after"][split]["images"] for split in SPLITS}
@@ -84,7 +84,7 @@ def _lists(inputs: Inputs) -> Check:
 
 
 def _classes(inputs: Inputs) -> Check:
-    """In the collected data and in the model, in this order."""
+    """The class names of the data and of the model are those of params.yaml, in the same order."""
     wanted = list(inputs.params.classes)
     there = {"data": list(inputs.dataset["classes"]), "model": list(inputs.active["classes"])}
     wrong = [f"{name}: {', '.join(found)}" for name, found in there.items() if found != wanted]
@@ -93,7 +93,7 @@ def _classes(inputs: Inputs) -> Check:
 
 
 def _minimum(inputs: Inputs) -> list[Check]:
-    """What rebalancing was asked for."""
+    """Every split has the minimum number of instances that rebalancing was asked for."""
     options, rows = inputs.params.rebalance, []
     for split, least in (("val", options.min_val_instances), ("test", options.min_test_instances)):
         counted = inputs.splits["counts"]["after"][split]["classes"]
@@ -104,7 +104,7 @@ def _minimum(inputs: Inputs) -> list[Check]:
 
 
 def _no_leaks(inputs: Inputs) -> Check:
-    """No copy or near-duplicate on both sides of the lists in use."""
+    """No image has a copy or near-duplicate in another of the lists in use."""
     records = read_manifest(Path("data", inputs.study, "raw")).records
     folder = Path("data", inputs.study, "splits")
     used = [replace(records[id], split=split) for split in SPLITS for id in read_list(folder, split)]
@@ -122,7 +122,7 @@ def _both_lists(inputs: Inputs) -> Check | None:
 
 
 def _weights(inputs: Inputs) -> Check:
-    """The file that was scored is the file that is there."""
+    """The weights file on disk is the file that was scored."""
     entry = inputs.active["weights"]
     path = Path("models", inputs.study, inputs.params.phase, entry["file"])
     found = sha256_of(path) if path.is_file() else None
@@ -132,7 +132,7 @@ def _weights(inputs: Inputs) -> Check:
 
 
 def _settings(inputs: Inputs) -> Check | None:
-    """Every hyper-parameter of the training that was run against params.yaml."""
+    """The training used every hyper-parameter of params.yaml."""
     phase = inputs.params.phases[inputs.params.phase]
     path = Path("models", inputs.study, inputs.params.phase, "training_config.yaml")
     if phase.engine != "ultralytics" or not path.is_file():
@@ -144,7 +144,7 @@ def _settings(inputs: Inputs) -> Check | None:
 
 
 def _epochs(inputs: Inputs) -> Check:
-    """The log has every epoch once."""
+    """The log contains every epoch once."""
     facts = inputs.active["training"]
     epochs = [number(row.get("epoch")) for row in inputs.history[inputs.params.phase]]
     passed = epochs == list(range(1, facts["epochs_run"] + 1))
@@ -152,7 +152,7 @@ def _epochs(inputs: Inputs) -> Check:
 
 
 def _best_epoch(inputs: Inputs) -> Check | None:
-    """The shipped epoch is the best of the log."""
+    """The shipped epoch is the best epoch of the log."""
     facts = inputs.active["training"]
     pairs = values(inputs.history[inputs.params.phase], facts["monitor"] or "")
     if not pairs:
@@ -163,7 +163,7 @@ def _best_epoch(inputs: Inputs) -> Check | None:
 
 
 def _same_score(inputs: Inputs) -> Check | None:
-    """A headline from another epoch than the saved file would show here."""
+    """The shipped file scores as in the log, so the headline is not from another epoch."""
     facts = inputs.active["training"]
     node = inputs.active["splits"].get("val", {}).get(facts["monitor"])
     if node is None or node["value"] is None or facts["best_value"] is None:
@@ -174,13 +174,13 @@ def _same_score(inputs: Inputs) -> Check | None:
 
 
 def _device(inputs: Inputs, origin: dict[str, Any]) -> Check:
-    """The device that params.yaml asks for was there when the report was made."""
+    """The device that params.yaml asks for was available when the report was made."""
     wanted, there = inputs.params.machine.device, origin["hardware"]["available"]
     return Check("device available", wanted, ", ".join(there), wanted in (*there, "auto"))
 
 
 def _expected(inputs: Inputs) -> list[Check]:
-    """Results within the range that params.yaml expects (for the named seeds)."""
+    """The results are within the range that params.yaml expects (for the named seeds)."""
     rows = []
     for entry in inputs.params.expected:
         if entry.seeds and inputs.params.seed not in entry.seeds:
@@ -210,7 +210,7 @@ def table(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
         box = cell(TICKED if row["passed"] else CROSSED, tone="good" if row["passed"] else "bad")
         wanted, found = (cell(ledger.num(file, f"checks.{index}.{name}", "plain")) for name in ("wanted", "found"))
         rows.append((box, cell(row["what"]), wanted, found))
-    note = "Every box was set by a check that ran when this report was made."
+    note = "Each box was set by a check that ran when this report was made."
     if not inputs.params.expected:
-        note += " No result is checked: params.yaml expects none (expected)."
-    return Table("checklist", "Checklist", ("", "Check", "Wanted", "Found"), tuple(rows), (note,))
+        note += " No score is checked, because params.yaml states no expected values (`expected`)."
+    return Table("checklist", "Checklist", ("", "Check", "Expected", "Found"), tuple(rows), (note,))

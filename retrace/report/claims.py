@@ -1,4 +1,4 @@
-"""Claimed against measured: published and target figures, and the table from baseline to final."""
+"""Published and target figures beside the measured ones, and the table from baseline to final."""
 
 from typing import Any
 
@@ -11,38 +11,38 @@ from retrace.report.tables import BRACKETS, TONES, averaged, judged, label, rare
 
 
 def claims(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | None:
-    """Published, baseline and target figures beside the measured ones, judged."""
+    """Published, baseline and target figures beside the measured ones, with the verdict on each."""
     rows = []
     for index, claim in enumerate(inputs.params.report.claims):
-        found = derived["claims"][index]
+        verdict = derived["claims"][index]
         measured: Inline = (ABSENT,)
-        if found["why"] != "not measured" and claim.metric not in NOT_RECORDED:
+        if verdict["why"] != "not measured" and claim.metric not in NOT_RECORDED:
             measured = _measured(ledger, *claim_source(inputs, claim))
-        status = found["status"] + (f" ({found['why']})" if found["why"] else "")
+        status = verdict["status"] + (f" ({verdict['why']})" if verdict["why"] else "")
         rows.append(
             (
                 cell(claim.label),
                 cell(claim.kind),
-                cell(found["phase"]),
+                cell(verdict["phase"]),
                 cell(claim.split),
                 cell(claimed(inputs, ledger, index)),
                 cell(measured),
                 _basis(inputs, ledger, claim),
-                cell(status, tone=TONES[found["status"]]),
+                cell(status, tone=TONES[verdict["status"]]),
             )
         )
     columns = ("Figure", "Kind", "Phase", "Split", "Claimed", "Measured", "n", "Status")
     note = (
-        "A target is met when the measured value reaches it; a published or baseline value is met when the measured "
-        "interval reaches it, a published range when the interval meets it. Parameters and file sizes are facts of a "
-        "model: met within the range given, else within half a unit of the last digit given (other than 0). "
-        f"{BRACKETS}"
+        "A target is met when the measured value reaches it. A published or baseline value is met when the interval of "
+        "the measured value reaches it, and a published range is met when the interval overlaps it. Parameter counts "
+        "and file sizes are met within the given range or, for a single value, within half a unit of its last nonzero "
+        f"digit. {BRACKETS}"
     )
     return Table("claims", "Claimed and measured", columns, tuple(rows), (note,)) if rows else None
 
 
 def _basis(inputs: Inputs, ledger: Ledger, claim: Claim) -> Cell:
-    """How many images a measured score rests on, and which of its classes are too seldom there."""
+    """The number of images behind a measured score, and those of its classes that have too few examples."""
     phase = claim.phase or inputs.params.phase
     if claim.metric in (*FACTS, *SPEED, *NOT_RECORDED) or claim.split not in inputs.metrics[phase]["splits"]:
         return cell(ABSENT)
@@ -62,7 +62,7 @@ def _measured(ledger: Ledger, file: str, key: str, format: str) -> Inline:
 
 
 def claimed(inputs: Inputs, ledger: Ledger, index: int) -> Inline:
-    """`0.796`, `0.8 to 0.85`, `at least 0.75` or `at most 60`, as the parameters give them."""
+    """`0.796`, `0.8 to 0.85`, `at least 0.75` or `at most 60`, with the digits given in the parameters."""
     claim: Claim = inputs.params.report.claims[index]
     format = "size" if claim.metric == "bytes" else "given"
     file = inputs.file_own("parameters.json")
@@ -81,9 +81,9 @@ def claimed(inputs: Inputs, ledger: Ledger, index: int) -> Inline:
 
 
 def final(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
-    """Metric | Baseline | Target | Final | Change | Status: the first phase against the active one.
+    """Metric | Baseline | Target | Final | Change | Status, comparing the first phase with the active one.
 
-    Where the active phase is the first, the other phases are the baselines: Metric | Target | Final | them | Status.
+    Where the active phase is the first, the other phases are the baselines: Metric | Target | Final | ... | Status.
     """
     active, split = inputs.params.phase, inputs.headline_split
     first = next(iter(inputs.metrics))
@@ -114,7 +114,7 @@ def final(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
             "Status",
         )
         title = "Final and baselines" if others else "Final"
-        note = "Paired differences with verdicts: Scores and verdicts." if others else ""
+        note = "For paired differences and verdicts, see Scores and verdicts." if others else ""
         return Table("final", title, columns, tuple(rows), run(*counts, f" images. {BRACKETS} {note}".rstrip(), few))
     columns = (
         "Metric",
@@ -124,7 +124,7 @@ def final(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
         "Change",
         "Status",
     )
-    note = "Change: the difference on the same images. Status: the target where there is one, else the verdict."
+    note = "Change is the paired difference. Status compares with the target or, without a target, gives the verdict."
     return Table("final", "Baseline and final", columns, tuple(rows), run(*counts, f" images. {BRACKETS} {note}", few))
 
 

@@ -1,4 +1,4 @@
-"""Figures that no metrics file holds because they need two phases or a group of classes, and the verdicts on them.
+"""Numbers computed from two phases or from a group of classes, which no metrics file holds, and their verdicts.
 
 They are written to `reports/<study>/derived.json`, from which the report quotes them like any other number.
 """
@@ -25,11 +25,11 @@ GROUP = "group/"  # the mean main score of a group of classes (report.class_grou
 VAL_LOSS = "val_loss"  # the lowest validation loss of a training, from its history
 SMALLER_IS_BETTER = ("latency_ms", "parameters", "bytes", VAL_LOSS)
 SPEED = ("latency_ms", "images_per_second")
-NOT_RECORDED = {  # figures that a write-up may give and no stage measures -> why
-    "video_frames_per_second": "retrace predict times reading and writing too, but keeps no record; images/s is the "
-    "model alone, in batches from memory",
+NOT_RECORDED = {  # figure that a write-up may give but no stage measures -> reason
+    "video_frames_per_second": "retrace predict also times reading and writing, and does not record the result; "
+    "images/s measures the model alone on batches in memory",
 }
-FACTS = ("parameters", "bytes")  # of a named model: more is as wrong as less
+FACTS = ("parameters", "bytes")  # properties of a model, for which neither more nor less is better
 OF_THE_FILE = {  # metrics without a split
     "parameters": ("parameters", "count"),
     "bytes": ("weights.bytes", "size"),
@@ -56,7 +56,7 @@ def derive(inputs: Inputs) -> dict[str, Any]:
 
 
 def image_ids(inputs: Inputs, phase: str, split: str) -> list[str]:
-    """The images that a phase was scored on, in order."""
+    """The ids of the images that a phase was scored on, in order."""
     path = Path("metrics", inputs.study, phase, f"images_{split}.txt")
     try:
         return path.read_text(encoding="utf-8").split()
@@ -65,7 +65,7 @@ def image_ids(inputs: Inputs, phase: str, split: str) -> list[str]:
 
 
 class Resamples:
-    """Every score of every (phase, split) on all images and on each resample, drawn once and kept.
+    """Every score of every (phase, split) on all images and on each resample, computed once.
 
     All phases see the same resamples of a split, so the difference of two phases' draws is paired.
     """
@@ -90,10 +90,10 @@ class Resamples:
 
     def difference(self, phase: str, other: str, split: str) -> dict[str, Any]:
         """`{name: {"value", "low", "high", "verdict"}}`: how much `phase` exceeds `other` on the same images."""
-        (values, draws), (their_values, their_draws) = self.of(phase, split), self.of(other, split)
+        (values, draws), (other_values, other_draws) = self.of(phase, split), self.of(other, split)
         result = {}
         for name, value in values.items():
-            row: dict[str, Any] = interval(value - their_values[name], draws[name] - their_draws[name])
+            row: dict[str, Any] = interval(value - other_values[name], draws[name] - other_draws[name])
             row["verdict"] = None if row["value"] is None else verdict(row["low"], row["high"])
             result[name] = row
         return result
@@ -106,7 +106,7 @@ def statistic(inputs: Inputs, phase: str, split: str) -> Statistic:
         scores = per_image(folder, split, inputs.metrics[phase], focus)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{folder}: the results per image of {split} cannot be read ({error}); "
+            f"{folder}: cannot read the per-image results of {split} ({error}); "
             f"run `dvc repro evaluate@{phase}` (or `dvc pull`)"
         ) from None
     main, groups = inputs.per_class[0], inputs.params.report.class_groups
@@ -115,10 +115,10 @@ def statistic(inputs: Inputs, phase: str, split: str) -> Statistic:
     wanted = (*inputs.overall, *(f"{main}/{name}" for name in inputs.params.classes))
 
     def chosen(weights: np.ndarray) -> dict[str, np.ndarray]:
-        found = scores(weights)
-        result = {name: found[name] for name in wanted}
+        drawn = scores(weights)
+        result = {name: drawn[name] for name in wanted}
         for group, names in groups.items():
-            members = np.stack([found[f"{main}/{name}"] for name in names], axis=-1)
+            members = np.stack([drawn[f"{main}/{name}"] for name in names], axis=-1)
             result[f"group/{group}"] = _mean_of(members, np.array(defined[group]))
         return result
 
@@ -126,7 +126,7 @@ def statistic(inputs: Inputs, phase: str, split: str) -> Statistic:
 
 
 def per_image(folder: Path, split: str, document: dict[str, Any], focus: Sequence[str]) -> Statistic:
-    """Image weights [b, N] -> every score [b], from the results per image in `folder`. document: their metrics file.
+    """Image weights [b, N] -> every score [b], from the per-image results in `folder`. document: their metrics file.
 
     Raises OSError or ValueError for a missing or damaged file.
     """
@@ -176,7 +176,7 @@ def _paired(inputs: Inputs, resamples: Resamples, phase: str, other: str) -> dic
 
 
 def _classes(inputs: Inputs) -> dict[str, Any]:
-    """How many classes there are, and how many of them a phase predicts at all on a split."""
+    """The number of classes, and how many of them each phase predicts on each split."""
     names = range(len(inputs.params.classes))
 
     def used(scored: dict[str, Any]) -> int:
@@ -192,7 +192,7 @@ def _classes(inputs: Inputs) -> dict[str, Any]:
 
 
 def _training(inputs: Inputs) -> dict[str, Any]:
-    """How far the shipped file's score on val lies from the best value in the training log."""
+    """The shipped file's score on val minus the best value in the training log, by phase."""
     result = {}
     for phase, document in inputs.metrics.items():
         facts = document["training"]
@@ -214,7 +214,7 @@ def _groups(inputs: Inputs, resamples: Resamples, phase: str) -> dict[str, Any]:
 
 
 def claim_source(inputs: Inputs, claim: Claim) -> tuple[str, str, str]:
-    """(file, key, format) of the measured value that a claim speaks of; the key names an interval or a number.
+    """(file, key, format) of the measured value that a claim is about; the key names an interval or a number.
 
     `metric` is an overall metric (`mIoU`, `AP50`), `<metric>/<class>`, `parameters`, `bytes`, `best_value`,
     `group/<group of classes>`, `val_loss` (the lowest of the training's history), `latency_ms` or `images_per_second`;
@@ -254,13 +254,13 @@ def _claimed(inputs: Inputs, index: int, claim: Claim) -> Any:
     document = inputs.metrics[phase]
     if claim.metric not in OF_THE_FILE and claim.split not in document["splits"]:
         raise UserError(
-            f"params.yaml: report.claims.{index}.split = {claim.split!r}: was not scored; "
+            f"params.yaml: report.claims.{index}.split = {claim.split!r}: this split was not scored; "
             f"allowed: {', '.join(document['splits'])} (evaluate.splits)"
         )
     try:
         if claim.metric.startswith(GROUP):
-            found = _groups(inputs, Resamples(inputs), phase)
-            return found[claim.split][claim.metric.removeprefix(GROUP)]
+            groups = _groups(inputs, Resamples(inputs), phase)
+            return groups[claim.split][claim.metric.removeprefix(GROUP)]
         node = resolve(document, metric_key(claim.metric, claim.split)[0])
         if isinstance(node, dict) and "value" not in node:
             raise KeyError(claim.metric)
@@ -268,7 +268,7 @@ def _claimed(inputs: Inputs, index: int, claim: Claim) -> Any:
         overall = ", ".join(name for name in OVERALL[inputs.params.task])
         classes = ", ".join(f"{name}/<class>" for name in inputs.per_class)
         raise UserError(
-            f"params.yaml: report.claims.{index}.metric = {claim.metric!r}: not measured; "
+            f"params.yaml: report.claims.{index}.metric = {claim.metric!r}: this metric was not measured; "
             f"allowed: {overall}, {classes}, {GROUP}<class group>, {', '.join((*OF_THE_FILE, *SPEED, *NOT_RECORDED))}, "
             f"{VAL_LOSS} (val only)"
         ) from None
@@ -278,10 +278,10 @@ def _claimed(inputs: Inputs, index: int, claim: Claim) -> Any:
 def judge(inputs: Inputs, index: int) -> dict[str, Any]:
     """`{"phase", "split", "status": met | not met | not comparable, "why"}` of one claim.
 
-    A target is met when the measured value lies at or above `low` (or `value`), or at or below a `high` that stands
-    alone. A published or baseline value is met when the upper end of the measured interval reaches it, a published
-    range when the interval meets it; parameter counts and file sizes must lie in the range, or within half a unit of
-    the last digit of a single value. Only a run on the study's own real data can be compared.
+    A target is met when the measured value is at or above `low` (or `value`), or at or below `high` where only `high`
+    is given. A published or baseline value is met when the upper end of the measured interval reaches it, a published
+    range when the interval overlaps it. Parameter counts and file sizes must be within the range, or within half a unit
+    of the last digit of a single value. Only a run on the study's own real data is compared.
     """
     claim = inputs.params.report.claims[index]
     if claim.metric in NOT_RECORDED:
@@ -308,7 +308,7 @@ def judge(inputs: Inputs, index: int) -> dict[str, Any]:
 
 
 def _range(claim: Claim) -> tuple[float, float] | None:
-    """What a published or baseline figure allows, where it is a range or a fact about a model; else None."""
+    """The range that a published or baseline figure allows, where it is a range or a fact of a model; else None."""
     if claim.kind == "target":
         return None
     if claim.value is not None:

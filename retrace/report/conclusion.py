@@ -1,4 +1,4 @@
-"""The end of a run in a few lines of plain text: the score, the verdict, the targets and where the report is."""
+"""The last lines that a run prints: the score, the verdict, the targets and the path of the report."""
 
 from collections import Counter
 from typing import Any
@@ -11,11 +11,11 @@ PAGE = "report.html"
 
 
 def conclusion(inputs: Inputs, derived: dict[str, Any]) -> list[str]:
-    """The lines, in the report's own words and digits. derived: derived.json."""
+    """The lines, with the words and digits of the report. derived: derived.json."""
     ledger = Ledger()
     ledger.add(inputs.file_own("derived.json"), derived)
-    found = [_score(inputs, ledger), *_verdicts(inputs, ledger, derived), _targets(inputs, derived)]
-    return [line for line in found if line] + [f"{inputs.report_folder.as_posix()}/{PAGE}"]
+    lines = [_score(inputs, ledger), *_verdicts(inputs, ledger, derived), _targets(inputs, derived)]
+    return [line for line in lines if line] + [f"{inputs.report_folder.as_posix()}/{PAGE}"]
 
 
 def _score(inputs: Inputs, ledger: Ledger) -> str:
@@ -27,7 +27,7 @@ def _score(inputs: Inputs, ledger: Ledger) -> str:
 
 
 def _verdicts(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> list[str]:
-    """The active phase against the first; where it is the first, those that are compared with it."""
+    """The active phase compared with the first; where it is the first, the phases that are compared with it."""
     active, first = inputs.params.phase, next(iter(inputs.metrics))
     if active != first:
         return _verdict(inputs, ledger, f"against {first}", derived["final"], "final")
@@ -51,7 +51,7 @@ def _targets(inputs: Inputs, derived: dict[str, Any]) -> str:
     """`targets: 2 met, 1 not met`"""
     active = inputs.params.phase
     judged: Counter[str] = Counter()
-    for claim, found in zip(inputs.params.report.claims, derived["claims"], strict=True):
+    for claim, verdict in zip(inputs.params.report.claims, derived["claims"], strict=True):
         if claim.kind == "target" and (claim.phase or active) == active:
-            judged[found["status"] + (f" ({found['why']})" if found["why"] else "")] += 1
+            judged[verdict["status"] + (f" ({verdict['why']})" if verdict["why"] else "")] += 1
     return "targets: " + ", ".join(f"{count} {words}" for words, count in judged.items()) if judged else ""

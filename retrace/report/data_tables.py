@@ -1,4 +1,4 @@
-"""Tables about the data: what was collected, how it is split, what moved, what leaks, what was bad."""
+"""Tables about the data: sources, splits, moved images, leaks between splits and problems found in the files."""
 
 from collections import Counter
 from itertools import pairwise
@@ -11,7 +11,7 @@ from retrace.report.blocks import Table, Text, cell, run
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import ABSENT, Ledger, read_csv
 
-SHOWN = 10  # rows of a list that the data set decides the length of
+SHOWN = 10  # rows of a list whose length depends on the data set
 LEAKS_SHOWN = 50
 
 
@@ -49,25 +49,25 @@ def sources(inputs: Inputs, ledger: Ledger) -> Table:
             cell(""),
         )
     )
-    return Table("sources", "Collected images", ("Source", "Split as given", "Images", "Labelled"), tuple(rows))
+    return Table("sources", "Collected images", ("Source", "Split as given", "Images", "Labeled"), tuple(rows))
 
 
 def problems(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | None:
-    """What `collect` remarked on, by kind, and what became of the files."""
+    """The problems that `collect` found, by kind, and what was done with the files."""
     own, rows = inputs.file_own("derived.json"), []
     for index, row in enumerate(derived["audit"]["problems"]):
         count = cell(ledger.num(own, f"audit.problems.{index}.files", "count"))
         rows.append((cell(row["kind"].replace("_", " ")), cell(row["action"]), count))
     note = run(
         ledger.num(inputs.file_dataset, "quarantined", "count"),
-        f" files were set aside (quarantined); data/{inputs.study}/raw/problems.csv has every remark by name.",
+        f" files were set aside (quarantined). data/{inputs.study}/raw/problems.csv lists every problem with its file.",
     )
-    columns = ("Remark", "File was", "Count")
-    return Table("problems", "Bad and remarkable files", columns, tuple(rows), note) if rows else None
+    columns = ("Problem", "File was", "Files")
+    return Table("problems", "Problems found in the files", columns, tuple(rows), note) if rows else None
 
 
 def polygons(inputs: Inputs, ledger: Ledger) -> Text | None:
-    """Said aloud: boxes that were not drawn as boxes."""
+    """A warning where the labels are polygons instead of boxes."""
     if "polygon_to_box" not in inputs.dataset["problems"]:
         return None
     count = ledger.num(inputs.file_dataset, "problems.polygon_to_box", "count")
@@ -76,7 +76,7 @@ def polygons(inputs: Inputs, ledger: Ledger) -> Text | None:
 
 
 def rare(inputs: Inputs, ledger: Ledger) -> Text | None:
-    """Classes below `evaluate.min_reliable` on a list in use, with their counts."""
+    """Classes with fewer instances in a split than `evaluate.min_reliable`, with their counts."""
     least = inputs.params.evaluate.min_reliable
     counts = {split: row for split, row in inputs.splits["counts"]["after"].items() if row["images"]}
     parts: list[Any] = []
@@ -86,8 +86,8 @@ def rare(inputs: Inputs, ledger: Ledger) -> Text | None:
             parts += [", " if parts else "", f"{name} in {split} (n = ", seen, ")"]
     limit = ledger.num(inputs.file_own("parameters.json"), "evaluate.min_reliable", "count")
     if not parts:
-        return Text(run("No class has fewer than ", limit, " instances in any list in use."))
-    return Text(run("Fewer than ", limit, " instances in a list in use, so not reliable: ", *parts, "."), "warn")
+        return Text(run("No class has fewer than ", limit, " instances in any split."))
+    return Text(run("These classes have fewer than ", limit, " instances in a split: ", *parts, "."), "warn")
 
 
 def box_sizes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | None:
@@ -95,18 +95,18 @@ def box_sizes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table 
     if derived["audit"]["box_sizes"] is None:
         return None
     file, edges, rows = inputs.file_own("derived.json"), measure.BOX_EDGES, []
-    found = derived["audit"]["box_sizes"]
-    used = max((index for counts in found.values() for index, count in enumerate(counts) if count), default=0) + 1
-    for name in found:
+    histogram = derived["audit"]["box_sizes"]
+    used = max((index for counts in histogram.values() for index, count in enumerate(counts) if count), default=0) + 1
+    for name in histogram:
         cells = (ledger.num(file, f"audit.box_sizes.{name}.{index}", "count") for index in range(used))
         rows.append((cell(name), *(cell(number) for number in cells)))
     names = [f"{low} to {high}" for low, high in pairwise(edges[:-1])] + [f"{edges[-2]} and more"]
-    note = "Boxes of all splits by the square root of their area in pixels; below 32 is small, above 96 large (COCO)."
+    note = "Boxes of all splits by the square root of their area in pixels (COCO: small below 32, large above 96)."
     return Table("box_sizes", "Box sizes", ("Class", *names[:used]), tuple(rows), (note,))
 
 
 def no_problems(inputs: Inputs) -> Text | None:
-    """Said aloud when there is none."""
+    """A sentence for the case without any problem."""
     return None if inputs.dataset["problems"] else Text(("No unreadable, mismatched or malformed file was found.",))
 
 
@@ -132,12 +132,14 @@ def class_counts(inputs: Inputs, ledger: Ledger) -> Table:
             same = str(getattr(before, "text", before)) == str(getattr(after, "text", after))
             cells.append(cell(after) if same else cell(before, " → ", after, tone="good"))
         rows.append((cell(name), *cells))
-    unit = "objects" if inputs.params.task == "detection" else "images in which the class covers enough pixels"
+    unit = "an object" if inputs.params.task == "detection" else "an image in which the class covers enough pixels"
     least = inputs.splits.get("minimum", {})
-    note = run(f"Instances ({unit}); as given → used where rebalancing changed them.")
+    note = run(f"An instance is {unit}. An arrow shows a count as given and after rebalancing.")
     for split in ("val", "test"):
         if least.get(split):
-            note = run(note, f" Minimum in {split}: ", ledger.num(inputs.file_splits, f"minimum.{split}", "count"), ".")
+            note = run(
+                note, f" The minimum in {split} is ", ledger.num(inputs.file_splits, f"minimum.{split}", "count"), "."
+            )
     return Table("class_counts", "Instances of every class", ("Class", *splits), tuple(rows), note)
 
 
@@ -156,13 +158,13 @@ def moves(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | No
         rows.append((cell(move["from"] or ABSENT), cell(move["to"] or ABSENT), cell(move["reason"]), cell(count)))
     note = run(
         ledger.num(file, "audit.moved", "count"),
-        f" images moved in all; {inputs.file_splits} lists each with its reason.",
+        f" images were moved in total; {inputs.file_splits} lists each image with the reason.",
     )
     return Table("moves", "Moved images", ("From", "To", "Reason", "Images"), tuple(rows), note) if rows else None
 
 
 def leaks(inputs: Inputs, ledger: Ledger) -> Table | None:
-    """Images of one scene that the given split put on both sides."""
+    """Images of one scene that are in more than one split as given."""
     rows = []
     for index, leak in enumerate(inputs.splits["leaks"][:LEAKS_SHOWN]):
         ids = list(leak["ids"])
@@ -174,11 +176,11 @@ def leaks(inputs: Inputs, ledger: Ledger) -> Table | None:
         )
         rows.append((cell(leak["kind"]), cell(listed), cell(" / ".join(leak["splits"])), cell(distance)))
     total = ledger.num(inputs.file_own("derived.json"), "audit.leaks.total", "count")
-    shown = f"the first {LEAKS_SHOWN} shown, " if len(inputs.splits["leaks"]) > LEAKS_SHOWN else ""
+    limit = f"; the first {LEAKS_SHOWN} are shown" if len(inputs.splits["leaks"]) > LEAKS_SHOWN else ""
     note = run(
         total,
-        f" leaks across the given splits; {shown}all by name in {inputs.file_splits}. "
-        "Distance: bits of the 64-bit perceptual hash.",
+        f" leaks between the splits as given{limit}. {inputs.file_splits} lists all of them. "
+        "Distance is the number of differing bits of the 64-bit perceptual hashes.",
     )
     return (
         Table("leaks", "Leaks", ("Kind", "Images", "Splits as given", "Distance"), tuple(rows), note) if rows else None
@@ -198,7 +200,7 @@ def duplicates(inputs: Inputs, ledger: Ledger) -> Text:
             near,
             ". Groups: ",
             groups,
-            ". Leaks across the splits as given: ",
+            ". Leaks between the splits as given: ",
             total,
             ".",
         )
@@ -206,7 +208,7 @@ def duplicates(inputs: Inputs, ledger: Ledger) -> Text:
 
 
 def left_out(inputs: Inputs, ledger: Ledger) -> Text | None:
-    """Unlabeled images that pre-training must not see."""
+    """Unlabeled images that were left out of pre-training."""
     rows = inputs.splits.get("left_out") or []
     if not rows:
         return None
@@ -215,7 +217,7 @@ def left_out(inputs: Inputs, ledger: Ledger) -> Text | None:
 
 
 def unreliable(inputs: Inputs, ledger: Ledger, split: str) -> Text | None:
-    """Classes whose scores rest on too few examples."""
+    """Classes with too few examples on a split for a reliable score."""
     phase = inputs.params.phase
     least = inputs.metrics[phase]["min_reliable"]
     parts: list[Any] = []
@@ -227,11 +229,11 @@ def unreliable(inputs: Inputs, ledger: Ledger, split: str) -> Text | None:
         return None
     return Text(
         run(
-            f"Too few examples on {split} for a reliable score: ",
+            f"These classes have too few examples on {split} for a reliable score: ",
             *parts,
-            ". Reliable from ",
+            ". At least ",
             ledger.num(inputs.file_metrics(phase), "min_reliable", "count"),
-            ".",
+            " are needed.",
         ),
         "warn",
     )

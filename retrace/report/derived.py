@@ -1,4 +1,4 @@
-"""derived.json: everything the report says that no metrics file holds."""
+"""derived.json: the numbers and verdicts of the report that no metrics file holds."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from retrace.report.inputs import Inputs
 
 
 def derive(inputs: Inputs, origin: dict[str, Any]) -> dict[str, Any]:
-    """What `comparisons.derive` gives, and `lists`, `log`, `checks` and `bundle`; `origin` is provenance.json."""
+    """The keys of `comparisons.derive` and `lists`, `log`, `checks` and `bundle`; `origin` is provenance.json."""
     return comparisons.derive(inputs) | {
         "lists": lists.derive(inputs),
         "log": training_log.derive(inputs),

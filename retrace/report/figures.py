@@ -1,4 +1,4 @@
-"""Drawings as SVG: fixed ids, no dates, text as text, colors for any color vision (Okabe & Ito 2008)."""
+"""Figures as SVG with fixed ids, no dates, real text and colorblind-safe colors (Okabe & Ito 2008)."""
 
 import io
 import re
@@ -16,7 +16,7 @@ INK, PAPER, GRID = "#2b3440", "#fefefe", "#d7dde4"  # replaced by the page's own
 
 
 def canvas(rows: int = 1, columns: int = 1, width: float = 9.6, height: float = 3.4) -> tuple[Any, Any]:
-    """(figure, axes [rows, columns]) in the reports' look; width and height in inches."""
+    """(figure, axes [rows, columns]) in the style of the reports; width and height in inches."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -48,7 +48,7 @@ def canvas(rows: int = 1, columns: int = 1, width: float = 9.6, height: float = 
 
 
 def as_svg(figure: Any) -> str:
-    """The drawing as SVG without anything that changes from run to run; the figure is closed."""
+    """The figure as SVG, without anything that changes from run to run. Closes the figure."""
     from matplotlib import pyplot
 
     stream = io.StringIO()
@@ -59,7 +59,7 @@ def as_svg(figure: Any) -> str:
 
 
 def adapt(svg: str, name: str) -> str:
-    """The SVG for the page: its ids made unique, its paper transparent and its ink the page's."""
+    """The SVG for the HTML page, with unique ids, a transparent background and the page's text color."""
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     svg = svg.replace(INK, "currentColor").replace(PAPER, "none").replace(GRID, "var(--line)")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -69,7 +69,7 @@ def adapt(svg: str, name: str) -> str:
 
 
 def training_curves(inputs: Inputs) -> Figure | None:
-    """Training loss and the monitored metric by epoch, a line a phase, the best epoch marked."""
+    """Training loss and the monitored metric by epoch, one line per phase, with the best epoch marked."""
     if not any(inputs.history.values()):
         return None
     figure, axes = canvas(1, 2)
@@ -90,7 +90,7 @@ def training_curves(inputs: Inputs) -> Figure | None:
     axes[0][1].legend()
     _whole_epochs(axes[0])
     caption = (
-        "Training loss and the monitored validation metric by epoch; rings mark the epoch whose weights are shipped."
+        "Training loss and the monitored validation metric by epoch. Rings mark the epoch whose weights are shipped."
     )
     return Figure("training_curves", as_svg(figure), caption)
 
@@ -138,12 +138,12 @@ def per_class(inputs: Inputs, split: str) -> Figure:
     axis.grid(axis="y", visible=False)
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return Figure(
-        f"per_class_{split}", as_svg(figure), f"{metric} per class on {split}, a mark a phase; lines: 95 % interval."
+        f"per_class_{split}", as_svg(figure), f"{metric} per class and phase on {split}. Lines show 95 % intervals."
     )
 
 
 def confusion(inputs: Inputs, split: str) -> Figure | None:
-    """Row-normalised confusion matrix of the active phase."""
+    """Row-normalized confusion matrix of the active phase."""
     counts = inputs.active["splits"][split].get("confusion")
     if not counts:
         return None
@@ -169,8 +169,8 @@ def confusion(inputs: Inputs, split: str) -> Figure | None:
     unit, more = "pixels", ""
     if inputs.params.task == "detection":
         unit = "objects"
-        more = " Last column: missed; last row: how the detections of nothing are spread over the classes."
-    caption = f"Confusion matrix of phase {inputs.params.phase} on {split}: per cent of each true class's {unit}.{more}"
+        more = " The last column shows missed objects, the last row the classes of the false detections."
+    caption = f"Confusion matrix of phase {inputs.params.phase} on {split}, in percent of each row's {unit}.{more}"
     return Figure(f"confusion_{split}", as_svg(figure), caption)
 
 
@@ -193,7 +193,8 @@ def curves(inputs: Inputs, split: str) -> Figure | None:
     right.set(xlabel="confidence", ylabel="F1", xlim=(0, 1), ylim=(0, 1.02))
     right.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     caption = (
-        f"Phase {inputs.params.phase} on {split}; dotted: the confidence that precision, recall and F1 are given at."
+        f"Precision over recall and F1 over confidence, phase {inputs.params.phase} on {split}. The dotted line marks "
+        "the confidence at which precision, recall and F1 are reported."
     )
     return Figure(f"curves_{split}", as_svg(figure), caption)
 
@@ -212,13 +213,13 @@ def box_sizes(inputs: Inputs) -> Figure | None:
             sides.setdefault(record.split or "unsplit", []).append((box.xywh[2] * box.xywh[3]) ** 0.5)
     if not sides:
         return None
-    largest = max(max(found) for found in sides.values())
+    largest = max(max(lengths) for lengths in sides.values())
     edges = np.geomspace(4, max(largest, 8) * 1.01, 24)
     figure, axes = canvas(height=3)
     axis = axes[0][0]
-    for index, (split, found) in enumerate(sorted(sides.items())):
-        counts, _ = np.histogram(np.maximum(found, 4), edges)
-        axis.stairs(counts / len(found), edges, color=PALETTE[index % len(PALETTE)], label=split, linewidth=1.8)
+    for index, (split, lengths) in enumerate(sorted(sides.items())):
+        counts, _ = np.histogram(np.maximum(lengths, 4), edges)
+        axis.stairs(counts / len(lengths), edges, color=PALETTE[index % len(PALETTE)], label=split, linewidth=1.8)
     for limit, name in ((32, "small | medium"), (96, "medium | large")):
         axis.axvline(limit, color=INK, linewidth=0.8, linestyle=":")
         axis.text(limit, 1.0, f" {name}", transform=axis.get_xaxis_transform(), fontsize=8, va="top")
@@ -228,5 +229,7 @@ def box_sizes(inputs: Inputs) -> Figure | None:
     axis.minorticks_off()
     axis.legend()
     return Figure(
-        "box_sizes", as_svg(figure), "Box sizes per split as given; dotted: COCO's limits of small and large objects."
+        "box_sizes",
+        as_svg(figure),
+        "Box sizes per split as given. Dotted lines mark COCO's limits between small, medium and large.",
     )

@@ -1,4 +1,4 @@
-"""Everything the report is made from, read once: parameters, metrics files, manifests, histories and run journals."""
+"""The inputs of the report, read once: parameters, metrics files, manifests, histories and run journals."""
 
 import json
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ ONCE_A_PHASE = ("finetune", "evaluate")
 
 @dataclass(frozen=True)
 class Inputs:
-    """Read files. Paths are relative to the project's folder; `file_*` give the names that numbers are quoted from."""
+    """The files as read. Paths are relative to the project's folder; `file_*` give the names that numbers refer to."""
 
     params: Params
     metrics: dict[str, dict[str, Any]]  # by phase, in the order of params.yaml
@@ -118,18 +118,18 @@ def read_inputs(params: Params) -> Inputs:
     """Read what earlier stages wrote.
 
     Raises:
-        UserError: a phase of params.yaml has no metrics file, a file is damaged or speaks of another study.
+        UserError: a phase of params.yaml has no metrics file, a file is damaged or belongs to another study.
     """
     study = params.study
     metrics = _metrics(params)
-    found = sorted(path.stem for path in Path("metrics", study).glob("*.json"))
+    measured = sorted(path.stem for path in Path("metrics", study).glob("*.json"))
     models = Path("models", study)
     pretrained = params.pretrain.method != "none"
     history_of_pretraining = models / "pretrain" / "history.csv"
     return Inputs(
         params=params,
         metrics=metrics,
-        leftover=tuple(name for name in found if name not in params.phases),
+        leftover=tuple(name for name in measured if name not in params.phases),
         dataset=read_json(Path("data", study, "raw", "dataset.json")),
         splits=read_json(Path("data", study, "splits", "summary.json")),
         start=read_json(models / "pretrain" / "start.json") if pretrained else None,
@@ -149,8 +149,8 @@ def _metrics(params: Params) -> dict[str, dict[str, Any]]:
     if missing:
         names = ", ".join(missing)
         raise UserError(
-            f"metrics/{params.study}: no metrics file of phase {names} (phases in params.yaml: {', '.join(paths)}); "
-            f"run `dvc repro evaluate@{missing[0]}`, or take the phase out of params.yaml"
+            f"metrics/{params.study}: there is no metrics file for phase {names} (phases in params.yaml: "
+            f"{', '.join(paths)}); run `dvc repro evaluate@{missing[0]}`, or remove the phase from params.yaml"
         )
     result = {}
     for phase, path in paths.items():
@@ -160,7 +160,7 @@ def _metrics(params: Params) -> dict[str, dict[str, Any]]:
                 given = document.get(key) if isinstance(document, dict) else None
                 raise UserError(f"{path}: {key} is {given!r}, not {wanted!r}; run `dvc repro evaluate@{phase}`")
         if document["classes"] != list(params.classes):
-            raise UserError(f"{path}: its classes are not those of params.yaml; run `dvc repro evaluate@{phase}`")
+            raise UserError(f"{path}: its classes differ from those in params.yaml; run `dvc repro evaluate@{phase}`")
         result[phase] = document
     _headline_exists(params, result)
     return result
@@ -170,7 +170,7 @@ def _headline_exists(params: Params, metrics: dict[str, dict[str, Any]]) -> None
     allowed = OVERALL[params.task]
     if params.report.headline not in allowed:
         raise UserError(
-            f"params.yaml: report.headline = {params.report.headline!r}: not a metric of {params.task}; "
+            f"params.yaml: report.headline = {params.report.headline!r}: {params.task} has no such metric; "
             f"allowed: {', '.join(allowed)}"
         )
     for phase, document in metrics.items():
@@ -192,7 +192,7 @@ def _journals(params: Params) -> dict[str, dict[str, Any]]:
 
 
 def _log(path: Path) -> dict[str, Any] | None:
-    # logs are nobody's output: one that is missing or cut short only leaves its line out
+    # logs are not outputs of a stage: a missing or damaged log only leaves its line out
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -201,6 +201,6 @@ def _log(path: Path) -> dict[str, Any] | None:
 
 
 def values(rows: list[dict[str, str]], column: str) -> list[tuple[float, float]]:
-    """(epoch, value) pairs of a history, without the empty ones."""
+    """(epoch, value) pairs of a history, without empty values."""
     pairs = [(number(row.get("epoch")), number(row.get(column))) for row in rows]
     return [(epoch, value) for epoch, value in pairs if epoch is not None and value is not None]

@@ -1,6 +1,6 @@
-"""Models scored on both validation lists, as given and rebalanced: a before and after on different lists says nothing.
+"""Models scored on both validation lists, as given and rebalanced, because scores on different lists do not compare.
 
-The table is a 2x2 for two phases: what changes from row to row is the model, from column to column the list.
+For two phases the table is a 2x2: rows are models, columns are lists.
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ def metrics(inputs: Inputs) -> tuple[str, ...]:
 
 
 def pair(inputs: Inputs) -> tuple[str, str] | None:
-    """(phase before, phase after): the active phase and the one it is compared with, else the first so compared."""
+    """(phase before, phase after): the active phase and the one it is compared with, else the first compared pair."""
     for after in (inputs.params.phase, *inputs.metrics):
         before = inputs.compared_with(after)
         if before is not None:
@@ -44,10 +44,10 @@ def pair(inputs: Inputs) -> tuple[str, str] | None:
 def derive(inputs: Inputs) -> dict[str, Any] | None:
     """`{"from", "to", "same", "images": {list: n}, "in_train": n, "effects": {metric: {"apart": I, "list": I}}}`.
 
-    `apart` is (after, rebalanced) less (before, as given), what a before and after on two lists would claim; `list` is
-    the part of it that the list alone makes: (before, rebalanced) less (before, as given). Both are resampled over the
-    union of the lists. `in_train`: images of the list as given that rebalancing has moved to train. None where the two
-    lists were not scored. The models' paired differences on each list are those of `comparisons`.
+    `apart` is (after, rebalanced) minus (before, as given): the improvement that a comparison across the two lists
+    would show. `list` is the part of it that comes from the list alone: (before, rebalanced) minus (before, as given).
+    Both are resampled over the union of the lists. `in_train` counts the images of the list as given that rebalancing
+    moved to train. None where the two lists were not scored. The paired differences on each list are in `comparisons`.
     """
     phases = pair(inputs)
     if not scored(inputs) or phases is None:
@@ -75,15 +75,15 @@ def _effects(inputs: Inputs, phases: tuple[str, str], lists: dict[str, list[str]
     scores = {key: statistic(inputs, *key) for key in wanted}
 
     def differences(weights: np.ndarray) -> dict[str, np.ndarray]:
-        found = {key: score(weights[:, rows[key[1]]]) for key, score in scores.items()}
-        given, used, final = (found[key] for key in wanted)
+        results = {key: score(weights[:, rows[key[1]]]) for key, score in scores.items()}
+        given, used, final = (results[key] for key in wanted)
         names = metrics(inputs)
         apart = {f"apart {name}": final[name] - given[name] for name in names}
         return apart | {f"list {name}": used[name] - given[name] for name in names}
 
     seed = seeds.derive(inputs.params.seed, "bootstrap", "both lists")
-    found = intervals(differences, len(union), inputs.params.evaluate.bootstrap, seed)
-    return {name: {part: found[f"{part} {name}"] for part in ("apart", "list")} for name in metrics(inputs)}
+    effects = intervals(differences, len(union), inputs.params.evaluate.bootstrap, seed)
+    return {name: {part: effects[f"{part} {name}"] for part in ("apart", "list")} for name in metrics(inputs)}
 
 
 def table(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | None:
@@ -95,18 +95,18 @@ def table(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | No
         for phase in inputs.metrics:
             cells = [part for name in NAMES for part in _score(inputs, ledger, phase, name, metric)]
             rows.append((cell(label(inputs, metric)), cell(phase), *cells))
-    file, least = inputs.file_metrics(inputs.params.phase), "min_reliable"
-    note = run(f"{BRACKETS} Not reliable: fewer than ", ledger.num(file, least, "count"), f" {unit(inputs)}. ")
     moved = ledger.num(inputs.file_own("derived.json"), "lists.in_train", "count")
     note = run(
-        note, "Every model was trained on the train list in use; ", moved, " images of the list as given are now"
+        f"{BRACKETS} All models were trained on the training list in use, which contains ",
+        moved,
+        " images of the validation list as given.",
     )
     columns = ("Score", "Model", *(part for name in NAMES.values() for part in (name, f"n, {name}")))
-    return Table("both_lists", "Both models on both validation lists", columns, tuple(rows), run(note, " in it."))
+    return Table("both_lists", "Both models on both validation lists", columns, tuple(rows), note)
 
 
 def _score(inputs: Inputs, ledger: Ledger, phase: str, split: str, metric: str) -> tuple[Cell, Cell]:
-    """The score with its interval, and what it rests on."""
+    """The score with its interval, and the number of images and objects behind it."""
     file = inputs.file_metrics(phase)
     value = ledger.interval(file, metric_key(metric, split)[0])
     images = ledger.num(file, f"splits.{split}.images", "count")
@@ -125,36 +125,36 @@ def _rare(inputs: Inputs, ledger: Ledger, phase: str, split: str, metric: str) -
 
 
 def sentences(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Bullets | None:
-    """What the 2x2 says, one sentence a metric: the model's part, the list's part, and what mixing them would claim."""
-    found = derived["lists"]
-    if found is None:
+    """One sentence per metric: the effect of the model, the effect of the list, and what mixing them would show."""
+    comparison = derived["lists"]
+    if comparison is None:
         return None
-    if found["same"]:
-        return Bullets((("The two validation lists hold the same images: rebalancing changed none of them.",),))
+    if comparison["same"]:
+        return Bullets((("The two validation lists hold the same images: rebalancing did not change the list.",),))
     return Bullets(tuple(_sentence(inputs, ledger, derived, metric) for metric in metrics(inputs)))
 
 
 def _sentence(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str) -> Inline:
-    found, file = derived["lists"], inputs.file_own("derived.json")
-    effects, before, after = found["effects"][metric], found["from"], found["to"]
+    comparison, file = derived["lists"], inputs.file_own("derived.json")
+    effects, before, after = comparison["effects"][metric], comparison["from"], comparison["to"]
     if any(effects[part]["value"] is None for part in ("apart", "list")):
         return (f"{label(inputs, metric)} is undefined on one of the lists, so the two cannot be compared.",)
     model = {name: _model_effect(inputs, ledger, derived, name, metric) for name in NAMES}
     given, used = (str(derived["comparisons"][after][name][metric]["verdict"]) for name in NAMES)
-    same = f"the same verdict on both ({used})" if given == used else f"{given} as given, {used} rebalanced"
+    verdicts = f"the verdict is the same on both, {used}" if given == used else f"{given} as given, {used} rebalanced"
     return run(
         f"{label(inputs, metric)}, {after} against {before}: ",
         *(part for name in NAMES for part in (*model[name], ", " if name == GIVEN else ": ")),
-        f"{same}. Setting {before} on the list as given against {after} on the rebalanced one would claim ",
+        f"{verdicts}. Comparing {before} on the list as given with {after} on the rebalanced list would show ",
         *ledger.interval(file, f"lists.effects.{metric}.apart", "signed"),
         ", of which ",
         *ledger.interval(file, f"lists.effects.{metric}.list", "signed"),
-        " is the change of list alone.",
+        " comes from the change of list alone.",
     )
 
 
 def _model_effect(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], split: str, metric: str) -> Inline:
     after = derived["lists"]["to"]
-    found = ledger.interval(inputs.file_own("derived.json"), f"comparisons.{after}.{split}.{metric}", "signed")
+    change = ledger.interval(inputs.file_own("derived.json"), f"comparisons.{after}.{split}.{metric}", "signed")
     few = _rare(inputs, ledger, after, split, metric)
-    return run(found, f" on {NAMES[split]}", *((" (", few, ": not reliable)") if few else ()))
+    return run(change, f" on {NAMES[split]}", *((" (", few, ": not reliable)") if few else ()))

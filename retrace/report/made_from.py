@@ -1,4 +1,4 @@
-"""Tables of provenance: commit, environment, devices, and the md5 of everything read and written."""
+"""Tables of provenance: commit, environment, devices, and the md5 of every dependency and output."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from retrace.report.run_tables import code
 
 
 def origin(inputs: Inputs, document: dict[str, Any]) -> Table:
-    """Commit, environment lock, versions, device and seed."""
+    """Commit, environment lock, package versions, device and seed."""
     git, changed_files = document["git"], document["git"]["changed"]
     commit = "not in a Git repository" if git["commit"] is None else git["commit"]
     state = ""
@@ -19,7 +19,7 @@ def origin(inputs: Inputs, document: dict[str, Any]) -> Table:
     lock, numerics = document["lock"], document.get("numerics", "native")  # records from before were native
     rows = (
         (cell("Git commit"), Cell((commit + state,), "warn" if git["dirty"] else "hash")),
-        (cell("environment lock"), cell(f"{lock['file']}, sha256 {lock['sha256'] or 'not there'}", tone="hash")),
+        (cell("environment lock"), cell(f"{lock['file']}, sha256 {lock['sha256'] or 'file not found'}", tone="hash")),
         *_image(document["image"]),
         (cell("packages"), cell(", ".join(f"{name} {version}" for name, version in document["packages"].items()))),
         (cell("Python, system"), cell(f"{document['python']}, {document['platform']}")),
@@ -30,13 +30,13 @@ def origin(inputs: Inputs, document: dict[str, Any]) -> Table:
         *_processes(document.get("processes", {})),
         (cell("seed"), cell(str(document["seed"]))),
     )
-    return Table("provenance", "Made from", ("What", "Value"), rows)
+    return Table("provenance", "Commit and environment", ("Item", "Value"), rows)
 
 
 def _processes(counts: dict[str, int]) -> list[tuple[Cell, Cell]]:
     same = len(set(counts.values())) == 1
     text = str(next(iter(counts.values()))) if same else ", ".join(f"{name} {count}" for name, count in counts.items())
-    return [(cell("processes of a training"), cell(text))] if counts else []
+    return [(cell("training processes"), cell(text))] if counts else []
 
 
 def _image(recorded: dict[str, Any]) -> list[tuple[Cell, Cell]]:
@@ -47,13 +47,13 @@ def _image(recorded: dict[str, Any]) -> list[tuple[Cell, Cell]]:
         rows.append((cell("container image"), cell(f"{image['name']}{revision}")))
     if unpinned or (image and image["unpinned"]):
         steps = ", ".join([*unpinned, *(["report"] if image and image["unpinned"] else [])])
-        text = f"run with --allow-unpinned in an image that was built from another lock: {steps}"
+        text = f"--allow-unpinned was used with an image built from another lock file, in these steps: {steps}"
         rows.append((cell("not the locked environment"), cell(text, tone="warn")))
     return rows
 
 
 def sums(document: dict[str, Any]) -> Table | None:
-    """md5 of every output and dependency that dvc.lock holds for this study, each path once."""
+    """The md5 of every output and dependency of this study in dvc.lock, one row per path."""
     users: dict[tuple[str, str], list[str]] = {}
     for stage, entry in document["stages"].items():
         for path, md5 in entry["deps"].items():
@@ -67,7 +67,7 @@ def sums(document: dict[str, Any]) -> Table | None:
         (code(path), code(md5), cell(makers[(path, md5)]), _stages(users.pop((path, md5), []))) for path, md5 in makers
     ]
     rows += [(code(path), code(md5), cell(ABSENT), _stages(stages)) for (path, md5), stages in sorted(users.items())]
-    note = "From dvc.lock when this report was made; provenance.json holds them by stage."
+    note = "Read from dvc.lock when this report was made. provenance.json lists the hashes by stage."
     return (
         Table(
             "md5", "Hashes of outputs and dependencies", ("Path", "md5", "Written by", "Read by"), tuple(rows), (note,)

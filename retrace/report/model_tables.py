@@ -1,4 +1,4 @@
-"""The phases as models: what each is, weighs and costs, beside its score."""
+"""The phases as models: architecture, size and speed beside the score."""
 
 from retrace.report.blocks import Cell, Table, cell, run
 from retrace.report.inputs import Inputs
@@ -7,7 +7,7 @@ from retrace.report.tables import caption_of, label
 
 
 def models(inputs: Inputs, ledger: Ledger, split: str) -> Table:
-    """Phases as models: size, classes, how many of them the predictions use, score and speed."""
+    """One row per phase: size, number of classes, number of classes predicted, score and speed."""
     metric = inputs.params.report.headline
     rows = []
     for phase, document in inputs.metrics.items():
@@ -50,9 +50,10 @@ def models(inputs: Inputs, ledger: Ledger, split: str) -> Table:
         tuple(rows),
         run(
             caption_of(inputs, ledger, inputs.params.phase, split),
-            " Latency: median of single images after warm-up; images/s (FPS): in batches. "
-            "Both are this run's; the brackets of the latency are quartiles.",
-            " Mask file: a predicted mask as PNG at the image's own size; classes predicted: in any of them."
+            " Latency is the median over single images after warm-up, with quartiles in brackets; images/s (FPS) is "
+            "measured in batches. Both were measured in this run.",
+            " Mask file is a predicted mask, stored as PNG at the size of the image. Classes predicted counts the "
+            "classes that occur in any of these masks."
             if inputs.params.task == "segmentation"
             else "",
         ),
@@ -60,7 +61,7 @@ def models(inputs: Inputs, ledger: Ledger, split: str) -> Table:
 
 
 def _mask_file(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> list[Cell]:
-    """What one predicted mask weighs as a file; no column for detection, which has no masks."""
+    """The mean file size of a predicted mask; no column for detection, which has no masks."""
     if inputs.params.task != "segmentation":
         return []
     if "masks" not in inputs.metrics[phase]["splits"].get(split, {}):

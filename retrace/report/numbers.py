@@ -1,10 +1,10 @@
-"""Every printed number is read from a file through a `Ledger`, which remembers the file, the key and the format.
+"""Printed numbers: each is read from a file through a `Ledger`, which records the file, the key and the format.
 
     ledger.num("metrics/lanes/baseline.json", "splits.test.mIoU.value")   ->  0.712
 
 A key is a dotted path into JSON (`splits.test.per_class.Sky.IoU.value`, list items by index) or, for CSV,
-`column[key column=value]` (`mIoU[epoch=9]`). `numbers.json` keeps what was printed;
-`recheck` derives all of it again.
+`column[key column=value]` (`mIoU[epoch=9]`). `numbers.json` lists the printed numbers; `recheck` reads all of them
+again and compares.
 """
 
 import csv
@@ -64,7 +64,7 @@ def _points(decimals: int) -> Callable[[Any], str]:
 
 
 def _given(value: float) -> str:
-    """As it was written down: no digit more or less, thousands apart."""
+    """With the digits as given, and commas between thousands."""
     return f"{value:,.12g}"
 
 
@@ -103,10 +103,10 @@ def _fine_enough(node: dict[str, Any]) -> str:
 
 
 def resolve(document: Any, key: str) -> Any:
-    """The value at a dotted path. Names that hold dots themselves (class names) are tried longest first.
+    """The value at a dotted path. Names that contain dots (class names) are tried longest first.
 
     Raises:
-        KeyError: nothing lies at this path.
+        KeyError: there is no value at this path.
     """
     if key == "":
         return document
@@ -160,7 +160,7 @@ def _from_csv(rows: list[dict[str, str]], key: str) -> float | None:
 
 
 class Ledger:
-    """Reads numbers out of files and remembers each one that was printed."""
+    """Reads numbers from files and records each number that is printed."""
 
     def __init__(self, root: Path = Path()) -> None:
         self._root = root  # files are named from here: the project's folder
@@ -168,15 +168,15 @@ class Ledger:
         self.printed: dict[tuple[str, str, str], Num] = {}
 
     def add(self, file: str, document: Any) -> None:
-        """A document that will stand at `file` when the report is done (it is being written now)."""
+        """Register a document that the report is about to write to `file`."""
         self._documents[file] = document
 
     def value(self, file: str, key: str) -> Any:
         """The raw value at `key` of `file`.
 
         Raises:
-            KeyError: the file holds nothing there.
-            UserError: no such file, or it is damaged.
+            KeyError: the file has no such key.
+            UserError: the file is missing or damaged.
         """
         if file not in self._documents:
             path = self._root / file
@@ -193,7 +193,7 @@ class Ledger:
     def interval(self, file: str, key: str, format: str = "fraction") -> Inline:
         """`0.712 [0.655, 0.764]` from {"value", "low", "high"}; a bare number or null prints alone.
 
-        `points` get more decimals where a bound beside 0 would print as 0: whether 0 is inside must be seen.
+        `points` get more decimals where a bound close to 0 would print as 0, so that a reader sees whether 0 is inside.
         """
         node = self.value(file, key)
         if not isinstance(node, dict):
@@ -206,18 +206,18 @@ class Ledger:
         low, high = (self.num(file, f"{key}.{end}", format) for end in ("low", "high"))
         return (value, " [", low, ", ", high, "]")
 
-    def index(self, shown: Iterable[Num]) -> list[dict[str, str]]:
-        """The rows of numbers.json: what the pages show, from which file and key, in which format.
+    def index(self, numbers: Iterable[Num]) -> list[dict[str, str]]:
+        """The rows of numbers.json: text, file, key and format of every number on the pages.
 
         Numbers that were looked up but not put on a page are left out.
         """
-        keys = {(n.file, n.key, n.format) for n in shown}
-        numbers = (self.printed[key] for key in sorted(self.printed) if key in keys)
-        return [{"text": n.text, "file": n.file, "key": n.key, "format": n.format} for n in numbers]
+        keys = {(n.file, n.key, n.format) for n in numbers}
+        listed = (self.printed[key] for key in sorted(self.printed) if key in keys)
+        return [{"text": n.text, "file": n.file, "key": n.key, "format": n.format} for n in listed]
 
 
 def recheck(index: Path, root: Path = Path(), skip: Container[str] = ()) -> list[str]:
-    """Derive every number of a `numbers.json` again from the files it names; the differences, one line each.
+    """Read every number of a `numbers.json` again from the files it names; returns one line per difference.
 
     Files are looked up below `root`; numbers read from a file in `skip` are left out.
     """

@@ -14,7 +14,7 @@ SIDE = 960  # pixels, longer side
 BUDGET = 700_000  # bytes of all pictures together; the HTML page repeats them in base64, a third larger
 QUALITIES = (82, 70, 55, 40, 25)
 KINDS = {"best": "good (best)", "median": "median", "worst": "challenging (worst)"}
-FACTS = {  # key of a row of samples.json -> how it is called
+FACTS = {  # key of a row of samples.json -> name in the caption
     "score": "score",
     "truth": "ground truth",
     "predicted": "predicted",
@@ -24,7 +24,7 @@ FACTS = {  # key of a row of samples.json -> how it is called
 
 
 def shrink(path: Path, limit: int, side: int = SIDE) -> bytes:
-    """A JPEG of at most `limit` bytes where that is possible at readable size.
+    """A JPEG of at most `limit` bytes, where that is possible at a readable size.
 
     Raises:
         UserError: the file cannot be read as an image.
@@ -58,13 +58,14 @@ def samples(inputs: Inputs, ledger: Ledger, split: str) -> Gallery | None:
         facts = [part for key, name in FACTS.items() if key in row
                  for part in (f", {name} ", ledger.num(file, f"{index}.{key}", _format(row[key])))]  # fmt: skip
         content = shrink(path, BUDGET // max(len(rows), 1))
-        shown = run(f"{KINDS.get(row['kind'], row['kind'])}: {row['id']}", *facts)
-        pictures.append(Picture(f"samples/{Path(row['file']).stem}.jpg", content, "image/jpeg", shown))
+        title = run(f"{KINDS.get(row['kind'], row['kind'])}: {row['id']}", *facts)
+        pictures.append(Picture(f"samples/{Path(row['file']).stem}.jpg", content, "image/jpeg", title))
     caption = f"Best, median and worst predictions of phase {phase} on {split}."
     if inputs.params.task == "detection":
         caption += (
-            " Left: ground truth; right: predictions at the reported confidence. Score: panoptic quality (F1 x mean "
-            "IoU of the hits) of the image; mean IoU of the hits; mean confidence of the predictions."
+            " The ground truth is on the left, the predictions at the reported confidence are on the right. Score is "
+            "the panoptic quality of the image: F1 times the mean IoU of the hits. Confidence is averaged over the "
+            "predictions."
         )
     return Gallery(tuple(pictures), caption) if pictures else None
 
@@ -74,7 +75,7 @@ def _format(value: object) -> str:
 
 
 def reconstructions(inputs: Inputs, most: int = 3) -> Gallery | None:
-    """What pre-training made of masked images."""
+    """Images, masked images and their reconstructions by the pre-trained model."""
     paths = sorted(Path("models", inputs.study, "pretrain", "reconstructions").glob("*.png"))[:most]
     pictures = [
         Picture(

@@ -1,4 +1,4 @@
-"""What DVC shows: metrics.json (flat scalars of the active phase) and plots/*.csv for `dvc plots show`."""
+"""Files for DVC: metrics.json (flat scalars of the active phase) and plots/*.csv for `dvc plots show`."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from retrace.files import write_text
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import number
 
-SHOWN = {
+METRICS = {
     "segmentation": {"val": ("mIoU",), "test": ("mIoU", "focus_mIoU")},
     "detection": {"val": ("AP50",), "test": ("AP50", "AP")},
 }
@@ -21,7 +21,7 @@ def scalars(inputs: Inputs) -> dict[str, float]:
     With DVC's own columns (Experiment, Created, State, Executor) and `phase`, two take 95 characters of a line; in a
     narrower terminal `dvc exp show` cuts words and then leaves columns out.
     """
-    wanted = dict(SHOWN[inputs.params.task])
+    wanted = dict(METRICS[inputs.params.task])
     if "test" not in inputs.active["splits"]:
         wanted["val"] = wanted["test"]
     result = {}

@@ -1,4 +1,4 @@
-"""What a number came from: commit, md5 of every dep and out, environment lock, versions, device, seed, times."""
+"""Provenance: commit, md5 of every dependency and output, environment lock, versions, device, seed and times."""
 
 import hashlib
 import platform
@@ -49,10 +49,10 @@ def provenance(inputs: Inputs) -> dict[str, Any]:
 
 
 def processes(inputs: Inputs) -> dict[str, int]:
-    """How many processes trained each phase together, and `pretrain` if it trained: not hashed, yet it decides bits."""
-    found = {"pretrain": (inputs.start or {}).get("processes")}
-    found |= {phase: document["training"].get("processes") for phase, document in inputs.metrics.items()}
-    return {name: count for name, count in found.items() if count is not None}
+    """Number of processes that trained each phase (and `pretrain`); not part of any hash, but it affects the result."""
+    counts = {"pretrain": (inputs.start or {}).get("processes")}
+    counts |= {phase: document["training"].get("processes") for phase, document in inputs.metrics.items()}
+    return {name: count for name, count in counts.items() if count is not None}
 
 
 def _device_rows(inputs: Inputs) -> list[dict[str, Any]]:
@@ -61,7 +61,7 @@ def _device_rows(inputs: Inputs) -> list[dict[str, Any]]:
 
 
 def hardware(inputs: Inputs) -> dict[str, list[str]]:
-    """Names of the devices that trained and scored, CUDA versions they ran with, and kinds of device that are there."""
+    """Names and CUDA versions of the devices that trained and scored, and the kinds of device available here."""
     rows, wanted = _device_rows(inputs), inputs.params.machine.device
     there = {"cpu"}
     if wanted not in ("auto", "cpu") or any(row["device"] != "cpu" for row in rows):
@@ -76,7 +76,7 @@ def hardware(inputs: Inputs) -> dict[str, list[str]]:
 
 
 def board(study: str, phase: str) -> dict[str, int]:
-    """Points of each TensorBoard curve of a training; empty where its logs are not on this machine."""
+    """Number of points of each TensorBoard curve; empty where the logs are not on this machine."""
     folder = LOGS / study / phase / "tensorboard"
     if not any(folder.glob("events.out.tfevents.*")):
         return {}
@@ -88,9 +88,9 @@ def board(study: str, phase: str) -> dict[str, int]:
 
 
 def unpinned_steps(inputs: Inputs) -> list[str]:
-    """Steps that ran in an image whose lock was not the repository's (`--allow-unpinned`).
+    """Steps that ran in an image with another lock file than the repository's (`--allow-unpinned`).
 
-    By their outs, which hold the mark in every clone, and by the journals of what ran here.
+    They are marked in their outputs, which every clone has, and in the journals of the steps that ran here.
     """
     outs = {"collect": inputs.dataset, "rebalance": inputs.splits, "pretrain": inputs.start or {}}
     for phase, document in inputs.metrics.items():
@@ -100,7 +100,7 @@ def unpinned_steps(inputs: Inputs) -> list[str]:
 
 
 def data_facts(inputs: Inputs) -> dict[str, Any]:
-    """The manifest that names every image with its sha256, its own sha256, and how many images each split has."""
+    """The manifest (which lists every image with its sha256), its sha256, and the number of images in each split."""
     manifest = Path("data", inputs.study, "raw", "manifest.jsonl")
     return {
         "manifest": manifest.as_posix(),
@@ -110,26 +110,26 @@ def data_facts(inputs: Inputs) -> dict[str, Any]:
 
 
 def report_code() -> str:
-    """sha256 over the code that writes the report: another one may word or draw the same numbers differently."""
-    room = Path(__file__).parent
-    root = room.parents[1]
-    written = [path for kind in ("*.py", "templates/*") for path in room.glob(kind)]
+    """sha256 over the code that writes the report; other code may present the same numbers differently."""
+    package = Path(__file__).parent
+    root = package.parents[1]
+    written = [path for kind in ("*.py", "templates/*") for path in package.glob(kind)]
     files = [root / "stages" / "report.py", *written]
     rows = sorted((path.relative_to(root).as_posix(), sha256_of(path)) for path in files)
     return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of the packages that make the numbers."""
-    found = {}
+    """Installed versions of the packages that the results depend on."""
+    installed = {}
     for name in PACKAGES:
         for distribution in (name, f"{name}-opencv-headless"):
             try:
-                found[name] = metadata.version(distribution)
+                installed[name] = metadata.version(distribution)
                 break
             except metadata.PackageNotFoundError:
                 continue
-    return found
+    return installed
 
 
 def git_state() -> dict[str, Any]:
@@ -161,7 +161,7 @@ def locked_stages(inputs: Inputs) -> dict[str, Any]:
     for name in names:
         entry = listed.get(name) or {}
         sums = {kind: {row["path"]: row.get("md5") for row in entry.get(kind) or ()} for kind in ("deps", "outs")}
-        # dvc.lock holds one study at a time: an entry of another one says nothing about this report
+        # dvc.lock holds one study at a time; entries of another study do not belong to this report
         if any(out.split("/")[1:2] == [inputs.study] for out in sums["outs"]):
             result[name] = sums
     return result

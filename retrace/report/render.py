@@ -1,4 +1,4 @@
-"""From sections to files: Markdown, one self-contained HTML page, CSV tables and figures."""
+"""Write sections as Markdown, as one self-contained HTML page, and as CSV tables and figures."""
 
 import base64
 import csv
@@ -17,7 +17,7 @@ from retrace.report.blocks import Block, Cell, Figure, Gallery, Section, Table
 from retrace.report.figures import adapt
 from retrace.report.numbers import ABSENT, Inline, plain
 
-CODE = re.compile(r"(`[^`|\n]+`)")  # in the words of params.yaml, e.g. a next step
+CODE = re.compile(r"(`[^`|\n]+`)")  # in texts of params.yaml, e.g. a next step
 
 
 def write_pages(folder: Path, sections: Sequence[Section], name: str = "report", **context: Any) -> None:
@@ -30,7 +30,7 @@ def write_pages(folder: Path, sections: Sequence[Section], name: str = "report",
 
 
 def write_guide(path: Path, sections: Sequence[Section], **context: Any) -> None:
-    """The reproduction guide, Markdown only; it stands beside report.md or alone."""
+    """The reproduction guide, in Markdown only; it can be read without report.md."""
     write_text(path, _rendered("guide.md", sections, context))
 
 
@@ -75,7 +75,7 @@ def table_csv(table: Table) -> str:
 
 
 def markdown(inline: Inline) -> str:
-    """Text for Markdown; what the data's names bring along (|, *, <, ...) is escaped, `code` stays code."""
+    """Text for Markdown; special characters in names (|, *, <, ...) are escaped, `code` stays code."""
     return "".join(_escape(part if isinstance(part, str) else part.text) for part in inline)
 
 
@@ -105,7 +105,7 @@ def _md_cell(cell: Cell) -> str:
 
 
 def html(inline: Inline) -> Markup:
-    """Text for HTML; every number is a span that names its file and key. Brackets stay on one line."""
+    """Text for HTML; every number is a span with its file and key. An interval is not broken across lines."""
     parts = []
     for index, part in enumerate(inline):
         if part == " [" and inline[index + 4 : index + 5] == ("]",):  # of an interval: [, low, comma, high, ]
@@ -128,5 +128,5 @@ def tone(cell: Cell) -> str:
 
 
 def data_uri(content: bytes, mime: str) -> str:
-    """The bytes themselves as an address, so that the page needs no other file."""
+    """The content as a data URI, so that the page needs no other file."""
     return f"data:{mime};base64,{base64.b64encode(content).decode()}"

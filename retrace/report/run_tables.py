@@ -1,4 +1,4 @@
-"""Tables about the run: steps and times, configuration, changes between phases, training facts."""
+"""Tables about the run: steps and times, configuration, changes between phases and training results."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -7,7 +7,7 @@ from retrace.report.blocks import Cell, Table, Text, cell, run
 from retrace.report.changes import changed, flat_block, used
 from retrace.report.inputs import Inputs, values
 from retrace.report.model_tables import architecture
-from retrace.report.numbers import ABSENT, Ledger
+from retrace.report.numbers import ABSENT, Ledger, Num
 from retrace.report.tables import label, weights_path
 
 CONFIGURATION = (  # (name in the report, parameter of a fabric phase and of pretrain.mae, Ultralytics' parameter)
@@ -39,7 +39,7 @@ def summary(inputs: Inputs, ledger: Ledger, document: dict[str, Any]) -> Text:
     """Date, start, duration and SUCCESS or FAILED of the run."""
     times, file = document["run"], inputs.file_own("provenance.json")
     if times["started"] is None:
-        return Text(("Every step was restored from the cache: nothing ran here, so there is no date or duration.",))
+        return Text(("Every step was restored from the cache. Nothing ran here, so there is no date and no duration.",))
     return Text(
         run(
             f"{times['status']}. Started {clock(times['started'])}; the steps that ran here took ",
@@ -50,7 +50,7 @@ def summary(inputs: Inputs, ledger: Ledger, document: dict[str, Any]) -> Text:
 
 
 def steps(inputs: Inputs, ledger: Ledger, document: dict[str, Any]) -> Table:
-    """Status and duration of every step, what it wrote and where its log lies."""
+    """Status and duration of every step, what it wrote and where its log is."""
     file, rows = inputs.file_own("provenance.json"), []
     for name, row in document["run"]["stages"].items():
         tone = {"SUCCESS": "good", "restored from cache": "quiet"}.get(row["status"], "bad")
@@ -114,7 +114,7 @@ def configuration(inputs: Inputs, ledger: Ledger) -> Table:
         "Configuration",
         columns,
         tuple(rows),
-        (f"{ABSENT}: not set, or without effect in this phase. All parameters, defaults filled in: parameters.json.",),
+        (f"{ABSENT}: not set, or no effect in this phase. parameters.json lists all parameters with their defaults.",),
     )
 
 
@@ -135,7 +135,7 @@ def _setting(ledger: Ledger, file: str, block: str, key: str) -> Cell:
 
 
 def changes(inputs: Inputs, ledger: Ledger) -> Table | None:
-    """Parameter by parameter, what each phase changes against the phase it is compared with."""
+    """The parameters in which each phase differs from the phase it is compared with."""
     file, several = inputs.file_own("parameters.json"), []
     rows: list[tuple[Cell, ...]] = []
     for phase in inputs.metrics:
@@ -159,8 +159,8 @@ def changes(inputs: Inputs, ledger: Ledger) -> Table | None:
     note = ""
     if several:
         note = (
-            f"Several changes at once in {', '.join(several)}: the verdict is on all of them together "
-            "and cannot say which one did it. The ablation command (retrace ablate) switches them one by one."
+            f" Several parameters change at once in {', '.join(several)}, so the verdict covers all of them together. "
+            "To measure each change on its own, run `retrace ablate`."
         )
     columns = ("Phase", "Compared with", "Parameter", "Before", "After")
     return (
@@ -169,7 +169,7 @@ def changes(inputs: Inputs, ledger: Ledger) -> Table | None:
             "What each phase changes",
             columns,
             tuple(rows),
-            (f"{ABSENT}: not set or without effect. {note}",),
+            (f"{ABSENT}: the parameter is not set or has no effect.{note}",),
         )
         if rows
         else None
@@ -177,7 +177,7 @@ def changes(inputs: Inputs, ledger: Ledger) -> Table | None:
 
 
 def _other_engine(inputs: Inputs, ledger: Ledger, phase: str, other: str) -> list[tuple[Cell, ...]]:
-    """Two engines have few parameters in common: network and the settings that both know, where they differ."""
+    """For two engines, which share few parameters: the network and those common settings that differ."""
     file, sides = inputs.file_own("parameters.json"), (other, phase)
     engines = [cell(ledger.num(file, f"phases.{side}.engine", "plain")) for side in sides]
     rows = [(code("engine"), *engines), (code("model"), *(cell(architecture(inputs, side)) for side in sides))]
@@ -185,7 +185,7 @@ def _other_engine(inputs: Inputs, ledger: Ledger, phase: str, other: str) -> lis
         before, after = (_of_phase(inputs, ledger, side, fabric, ultralytics) for side in sides)
         if ABSENT not in (before.text, after.text) and before.text.lower() != after.text.lower():
             rows.append((cell(name), before, after))
-    rest = cell("each engine has its own: parameters.json", tone="quiet")
+    rest = cell("specific to the engine, see parameters.json", tone="quiet")
     return [(cell(phase), cell(other), *row) for row in [*rows, (cell("every other setting"), rest, rest)]]
 
 
@@ -193,16 +193,16 @@ def pretraining(inputs: Inputs, ledger: Ledger) -> Text | None:
     """Images, epochs, first and final loss of the pre-training, and whether it decreased."""
     start, file = inputs.start, inputs.file_start
     if start is None:
-        return Text(("No pre-training: every first phase starts from random weights.",))
+        return Text(("There was no pre-training. A phase that continues no other phase starts from random weights.",))
     if start["method"] != "mae":
         names = ", ".join(str(entry["file"]) for entry in start.get("files", {}).values())
-        return Text((f"Starting weights: checked file {names}.",))
+        return Text((f"The starting weights are the checked files {names}.",))
     word = "decreased" if start["decreased"] else "did NOT decrease"
     return Text(
         run(
             f"Masked-autoencoder pre-training of {start['encoder']} on ",
             ledger.num(file, "images", "count"),
-            " unlabelled images for ",
+            " unlabeled images for ",
             ledger.num(file, "epochs", "count"),
             f" epochs: the loss {word}, from ",
             ledger.num(file, "first_loss", "loss"),
@@ -215,7 +215,7 @@ def pretraining(inputs: Inputs, ledger: Ledger) -> Text | None:
 
 
 def training(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
-    """Best epoch, early stopping and losses of every phase; the log's best value beside the shipped file's score."""
+    """Best epoch, early stopping and losses of every phase; the best value in the log and the shipped file's score."""
     rows = []
     for phase, document in inputs.metrics.items():
         file, facts = inputs.file_metrics(phase), document["training"]
@@ -258,9 +258,9 @@ def training(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
         "Training loss",
     )
     note = (
-        "The best epoch is the first with the best monitored value on val. The log's best value was measured during "
-        "training; the score that counts is the shipped file's, measured after reloading it. "
-        "Training loss: first batch to mean of the last epoch."
+        "The best epoch is the first epoch with the best monitored value on val. The best value in the log was "
+        "measured during training; the result is the score of the shipped file. Training loss runs from "
+        "the first batch to the mean of the last epoch."
     )
     return Table("training", "Best epochs and early stopping", columns, tuple(rows), (note,))
 
@@ -277,12 +277,11 @@ def published_epochs(inputs: Inputs, ledger: Ledger) -> Table | None:
         for epoch in sorted({int(epoch) for epoch in epochs} | ({best} & measured)):
             file = inputs.file_history(phase)
             ours = ledger.num(file, f"{metric}[epoch={epoch}]", "fraction4") if epoch in measured else ABSENT
-            named = str(epoch) in epochs
-            theirs = (
-                ledger.num(parameters, f"report.published_epochs.{phase}.{epoch}", "fraction4") if named else ABSENT
-            )
+            published: Num | str = ABSENT
+            if str(epoch) in epochs:
+                published = ledger.num(parameters, f"report.published_epochs.{phase}.{epoch}", "fraction4")
             note = "best epoch of this run" if epoch == best else ""
-            rows.append((cell(phase), cell(str(epoch)), cell(theirs), cell(ours), cell(note)))
+            rows.append((cell(phase), cell(str(epoch)), cell(published), cell(ours), cell(note)))
     columns = ("Phase", "Epoch", f"Published {label(inputs, metric)}", "This run, val (training log)", "Note")
     note = "" if inputs.params.report.real_data else "Demo data: the two columns are not comparable."
     return (

@@ -1,4 +1,4 @@
-"""The report's table of contents: which table stands where, and the sentences between them."""
+"""The order of the report's sections and tables, and the sentences between them."""
 
 from typing import Any
 
@@ -23,9 +23,9 @@ from retrace.report.numbers import Ledger
 
 
 def compose(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], document: dict[str, Any]) -> list[Section]:
-    """All sections in reading order; one with nothing to say is left out. `document` is provenance.json."""
+    """All sections in reading order, without empty ones. `document` is provenance.json."""
     report = inputs.params.report
-    found = [
+    sections = [
         section(
             "summary",
             "Summary",
@@ -55,11 +55,12 @@ def compose(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], document: d
             run_tables.configuration(inputs, ledger),
         ),
         section("sheet", "Fact sheet", sheet.table(inputs, ledger, derived, document)),
+        tables.method(inputs, ledger),
         section("provenance", "Provenance", made_from.origin(inputs, document), made_from.sums(document)),
         section("next", "Next steps", _bullets((step,) for step in report.next_steps)),
         bundle.close(inputs, ledger, derived),
     ]
-    return [part for part in found if part is not None]
+    return [part for part in sections if part is not None]
 
 
 def _bullets(items: Any) -> Bullets | None:
@@ -86,7 +87,9 @@ def _phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section 
 def _leftover(inputs: Inputs) -> Text | None:
     if not inputs.leftover:
         return None
-    return Text((f"Left out: metrics of phases that params.yaml no longer has ({', '.join(inputs.leftover)}).",))
+    return Text(
+        (f"This report ignores the metrics of phases that params.yaml no longer has ({', '.join(inputs.leftover)}).",)
+    )
 
 
 def _classes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section | None:

@@ -1,6 +1,6 @@
-"""The fields that a detector's write-up has to fill, each read from a file: nothing is left to be typed in.
+"""The fact sheet of a detector: the fields that a write-up needs, each read from a file.
 
-A field that cannot be filled says why (a step that was restored from the cache leaves no date or duration here).
+A field that cannot be filled gives the reason, e.g. a step that was restored from the cache has no date or duration.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from retrace.report.tables import BRACKETS, label
 from retrace.report.training_log import convergence
 
 NOT_RUN = ("not recorded: restored from the cache, nothing ran here",)
-TENSORBOARD = {  # what the logs must hold -> start of the tag
+TENSORBOARD = {  # required curve -> start of its tag
     "loss per batch": "train/loss",
     "val mAP per epoch": "val/AP50",
     "learning-rate schedule": "learning_rate/",
@@ -24,7 +24,7 @@ TENSORBOARD = {  # what the logs must hold -> start of the tag
 
 
 class Sheet:
-    """Fills the fields for the active phase; every method returns what stands in one of them."""
+    """Fills the fields for the active phase; every method returns the text of one field."""
 
     def __init__(self, inputs: Inputs, ledger: Ledger, derived: dict[str, Any], document: dict[str, Any]):
         self.inputs, self.ledger, self.derived, self.document = inputs, ledger, derived, document
@@ -32,7 +32,7 @@ class Sheet:
         self.file, self.origin = inputs.file_metrics(self.phase), inputs.file_own("provenance.json")
 
     def score(self, split: str, metric: str) -> Inline:
-        """A score with its interval, the number of images and the target, precision and the like with confidence."""
+        """A score with its interval, number of images and target; precision, recall and F1 also with the confidence."""
         scored = self.inputs.active["splits"].get(split, {})
         if not scored.get("images"):
             return (f"{split} was not scored",)
@@ -46,8 +46,8 @@ class Sheet:
     def _target(self, split: str, metric: str) -> Inline:
         """`; target at least 0.85: met`"""
         for index, claim in enumerate(self.inputs.params.report.claims):
-            mine = (claim.phase or self.phase) == self.phase and claim.kind == "target"
-            if mine and (claim.metric, claim.split) == (metric, split) and claim.low is not None:
+            is_target = (claim.phase or self.phase) == self.phase and claim.kind == "target"
+            if is_target and (claim.metric, claim.split) == (metric, split) and claim.low is not None:
                 low = self.ledger.num(self.inputs.file_own("parameters.json"), f"report.claims.{index}.low", "given")
                 return ("; target at least ", low, f": {self.derived['claims'][index]['status']}")
         return ()
@@ -58,7 +58,7 @@ class Sheet:
         return (" at confidence ", self.ledger.num(self.file, f"splits.{split}.confidence", "plain"))
 
     def device(self) -> Inline:
-        """GPU by name, or the CPU."""
+        """The name of the GPU, or of the CPU."""
         if names := self.document["hardware"]["names"]:
             return (", ".join(names),)
         if not self.document["devices"]:
@@ -66,38 +66,38 @@ class Sheet:
         return (f"none was used; {', '.join(self.document['devices'])}: {self.document['cpu'] or 'name not known'}",)
 
     def cuda(self) -> Inline:
-        """Its version where a GPU was used."""
-        found = self.document["hardware"]["cuda"]
-        if found:
-            return (", ".join(found),)
+        """The CUDA version where a GPU was used."""
+        versions = self.document["hardware"]["cuda"]
+        if versions:
+            return (", ".join(versions),)
         return ("none: this run used no CUDA device",) if self.document["devices"] else NOT_RUN
 
     def version(self, package: str) -> Inline:
-        """Of an installed package."""
+        """The version of an installed package."""
         return (str(self.document["packages"].get(package, "not installed")),)
 
     def date(self) -> Inline:
-        """When the training began."""
+        """The time at which the training started."""
         row = self.document["run"]["stages"][f"finetune@{self.phase}"]
         return (clock(row["started"]),) if row["started"] else NOT_RUN
 
     def duration(self) -> Inline:
-        """Of the training."""
+        """The duration of the training."""
         key = f"run.stages.finetune@{self.phase}.seconds"
         number = self.ledger.num(self.origin, key, "duration")
         return NOT_RUN if number.text == ABSENT else (number,)
 
     def training(self, key: str, format: str = "count") -> Inline:
-        """A fact of train.json."""
+        """A value from train.json."""
         return (self.ledger.num(self.file, f"training.{key}", format),)
 
     def epochs(self) -> Inline:
-        """Run, of planned, and how it ended."""
+        """Epochs run, epochs planned, and whether the training stopped early."""
         stopped = {"early": ", stopped early"}.get(self.inputs.active["training"]["stopped"], ", completed")
         return run(self.training("epochs_run"), " of ", self.training("epochs_planned"), stopped)
 
     def inference(self) -> Inline:
-        """Milliseconds an image and images a second."""
+        """Milliseconds per image and images per second."""
         if self.phase not in self.inputs.speed:
             return NOT_RUN
         key = f"speed.{self.phase}"
@@ -121,22 +121,22 @@ class Sheet:
         )
 
     def samples(self, kind: str) -> Inline:
-        """How many pictures of a kind, and what the first shows."""
+        """The first picture of a kind, and how many there are."""
         rows = self.inputs.samples[self.phase]
         split = self.inputs.headline_split
-        found = [index for index, row in enumerate(rows) if (row["split"], row["kind"]) == (split, kind)]
-        if not found:
+        pictures = [index for index, row in enumerate(rows) if (row["split"], row["kind"]) == (split, kind)]
+        if not pictures:
             return ("no picture: evaluate.samples is 0 or no image has objects",)
         file = f"metrics/{self.inputs.study}/{self.phase}/samples.json"
         truth, predicted, iou, sure = (
-            self.ledger.num(file, f"{found[0]}.{name}", "count" if name in ("truth", "predicted") else "fraction")
+            self.ledger.num(file, f"{pictures[0]}.{name}", "count" if name in ("truth", "predicted") else "fraction")
             for name in ("truth", "predicted", "IoU", "confidence")
         )
-        facts = (f"{rows[found[0]]['id']}: ground truth ", truth, ", predicted ", predicted, ", mean IoU ", iou)
-        return run(facts, ", mean confidence ", sure, f"; pictures under Sample predictions ({len(found)})")
+        facts = (f"{rows[pictures[0]]['id']}: ground truth ", truth, ", predicted ", predicted, ", mean IoU ", iou)
+        return run(facts, ", mean confidence ", sure, f"; pictures under Sample predictions ({len(pictures)})")
 
     def sizes(self) -> Inline:
-        """Of every phase's shipped file."""
+        """The size of every phase's shipped file."""
         parts: list[Any] = []
         for phase in self.inputs.metrics:
             size = self.ledger.num(self.inputs.file_metrics(phase), "weights.bytes", "size")
@@ -144,16 +144,16 @@ class Sheet:
         return tuple(parts)
 
     def tensorboard(self) -> Inline:
-        """Which of the wanted curves the logs hold."""
+        """Which of the required curves the logs contain."""
         tags = self.document["tensorboard"].get(self.phase)
         where = f"logs/{self.inputs.study}/{self.phase}/tensorboard"
         if not tags:
             return (f"{where} is not on this machine: the training was restored from the cache",)
         parts = [f"{where}: "]
         for name, start in TENSORBOARD.items():
-            found = [tag for tag in tags if tag.startswith(start)]
-            points = sum(tags[tag] for tag in found[:1])
-            parts.append(f"{name} ({points} points)" if found else f"{name} MISSING")
+            matching = [tag for tag in tags if tag.startswith(start)]
+            points = sum(tags[tag] for tag in matching[:1])
+            parts.append(f"{name} ({points} points)" if matching else f"{name} MISSING")
             parts.append(", ")
         return ("".join(parts[:-1]),)
 
@@ -187,7 +187,7 @@ def _fields(sheet: Sheet) -> list[tuple[str, Callable[[], Inline]]]:
         *((name, lambda name=name: sheet.score("val", name)) for name in ("precision", "recall", "F1")),
         ("best epoch", lambda: sheet.training("best_epoch")),
         ("total epochs", sheet.epochs),
-        ("training curve", lambda: ("table and plot under Training",)),
+        ("training curve", lambda: ("see the table and plot under Training",)),
         *((name, lambda key=key: sheet.training(key, "loss")) for name, key in losses),
         ("convergence", lambda: convergence(inputs, sheet.ledger, sheet.derived)),
         *held_out,
@@ -204,7 +204,7 @@ def _fields(sheet: Sheet) -> list[tuple[str, Callable[[], Inline]]]:
 
 
 def table(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], document: dict[str, Any]) -> Table | None:
-    """Every field with its value, for detection."""
+    """Every field with its value; None for segmentation."""
     if inputs.params.task != "detection":
         return None
     sheet = Sheet(inputs, ledger, derived, document)
@@ -214,6 +214,7 @@ def table(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], document: dic
         empty = not plain(value) or plain(value) == ABSENT
         rows.append((cell(name), cell("undefined" if empty else value, tone="warn" if empty else "")))
     note = (
-        f"Phase {inputs.params.phase}, the shipped weights after reloading. {BRACKETS} Date and times are this run's."
+        f"Values of phase {inputs.params.phase}, scored with the shipped file. {BRACKETS} Date and times are those of "
+        "this run."
     )
-    return Table("sheet", "Every field of the write-up", ("Field", "Value"), tuple(rows), (note,))
+    return Table("sheet", "Fields for a write-up", ("Field", "Value"), tuple(rows), (note,))

@@ -1,9 +1,9 @@
-"""Tables of results: phases side by side, per class, groups of classes and the models compared."""
+"""Tables of results: phases side by side, scores per class and per group of classes, and the notes on method."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from retrace.report.blocks import Cell, Table, Text, cell, run
+from retrace.report.blocks import Bullets, Cell, Section, Table, Text, cell, run, section
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import ABSENT, Inline, Ledger
 
@@ -29,14 +29,13 @@ TONES = {
     "no measurable difference": "quiet",
     "not comparable": "quiet",
 }
-BRACKETS = (
-    "Brackets: 95 % bootstrap interval over images; resamples that lack a class of the score, or of the classes it is "
-    "the mean of, are left out."
-)
+POINT = ("confidence", "iou_threshold")  # of precision, recall and F1
+METHOD = "Notes on method"  # the section that explains intervals, verdicts and marks once
+BRACKETS = f"Brackets: 95 % interval (see {METHOD})."
 
 
 def label(inputs: Inputs, metric: str) -> str:
-    """How a metric is called in tables."""
+    """The name of a metric in tables."""
     if metric == "focus_mIoU":
         return f"mIoU of {' + '.join(inputs.params.report.focus_classes)}"
     name, slash, of = metric.partition("/")
@@ -44,18 +43,18 @@ def label(inputs: Inputs, metric: str) -> str:
 
 
 def caption_of(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> Inline:
-    """`test, n = 48 images. Brackets: ...`"""
+    """`Scored on test, n = 48 images. Brackets: ...`"""
     images = ledger.num(inputs.file_metrics(phase), f"splits.{split}.images", "count")
-    return run(f"{split}, n = ", images, f" images. {BRACKETS}")
+    return run(f"Scored on {split}, n = ", images, f" images. {BRACKETS}")
 
 
 def unit(inputs: Inputs) -> str:
-    """What `min_reliable` counts."""
+    """The examples that `min_reliable` counts."""
     return "objects" if inputs.params.task == "detection" else "images with the class"
 
 
 def rare(inputs: Inputs, ledger: Ledger, phase: str, split: str, classes: Sequence[str], named: bool = True) -> Inline:
-    """`toe_drain n = 3, Logs n = 0`: those of `classes` that are too seldom on a split to be reliable, or nothing."""
+    """`toe_drain n = 3, Logs n = 0`: those of `classes` with too few examples on a split; empty where there is none."""
     least = inputs.metrics[phase]["min_reliable"]
     parts: list[Any] = []
     for name in classes:
@@ -67,7 +66,7 @@ def rare(inputs: Inputs, ledger: Ledger, phase: str, split: str, classes: Sequen
 
 
 def averaged(inputs: Inputs, metric: str) -> tuple[str, ...]:
-    """The classes that a metric is of or the mean of."""
+    """The classes that a metric is computed from: one class, the members of a group, or all classes of a mean."""
     groups, focus = inputs.params.report.class_groups, inputs.params.report.focus_classes
     name, _, of = metric.partition("/")
     if of:
@@ -78,17 +77,17 @@ def averaged(inputs: Inputs, metric: str) -> tuple[str, ...]:
 
 
 def unreliable(inputs: Inputs, ledger: Ledger, phase: str, splits: Sequence[str]) -> Inline:
-    """` Not reliable, too few objects behind the means: val: toe_drain n = 3.`, or nothing."""
+    """` Not reliable: the means include classes with too few objects (val: toe_drain n = 3).`, or nothing."""
     parts: list[Any] = []
     for split in dict.fromkeys(splits):
-        if found := rare(inputs, ledger, phase, split, inputs.params.classes):
-            parts += ["; " if parts else "", f"{split}: ", *found]
-    few = "objects" if inputs.params.task == "detection" else "images"
-    return run(f" Not reliable, too few {few} of a class behind the means: ", *parts, ".") if parts else ()
+        if few := rare(inputs, ledger, phase, split, inputs.params.classes):
+            parts += ["; " if parts else "", f"{split}: ", *few]
+    examples = "objects" if inputs.params.task == "detection" else "images"
+    return run(f" Not reliable: the means include classes with too few {examples} (", *parts, ").") if parts else ()
 
 
 def headline(inputs: Inputs, ledger: Ledger) -> Text:
-    """The one number the report stands for, with interval, split and n."""
+    """The main result of the report, with its interval, split and number of images."""
     split, phase, metric = inputs.headline_split, inputs.params.phase, inputs.params.report.headline
     file = inputs.file_metrics(phase)
     value = ledger.interval(file, f"splits.{split}.{metric}")
@@ -99,8 +98,8 @@ def headline(inputs: Inputs, ledger: Ledger) -> Text:
             *value,
             f" on {split} (n = ",
             images,
-            f" images; 95 % bootstrap interval over images): phase {phase}, the saved "
-            f"{_weights(inputs, phase)} after loading it back from disk.",
+            f" images; 95 % bootstrap interval over images). This is the score of phase {phase}, measured after "
+            f"loading the saved {_weights(inputs, phase)} back from disk.",
         ),
         tone="headline",
     )
@@ -111,7 +110,7 @@ def _weights(inputs: Inputs, phase: str) -> str:
 
 
 def weights_path(inputs: Inputs, phase: str) -> str:
-    """Path of the shipped weights below the project's folder."""
+    """Path of the shipped weights, relative to the project's folder."""
     file = _weights(inputs, phase)
     return file if "/" in file else f"models/{inputs.study}/{phase}/{file}"
 
@@ -126,7 +125,7 @@ def _difference(inputs: Inputs, ledger: Ledger, phase: str, split: str, metric: 
 
 
 def verdict(inputs: Inputs, derived: dict[str, Any], phase: str, split: str, metric: str) -> Cell:
-    """better / no measurable difference / worse, or why there is no verdict."""
+    """better / no measurable difference / worse, or the reason why there is no verdict."""
     against = derived["comparisons"][phase]
     if against["from"] is None:
         return cell("starting point", tone="quiet")
@@ -145,18 +144,18 @@ def judged(row: dict[str, Any] | None) -> Cell:
 
 
 def phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str) -> Table:
-    """One row a phase: the metric on every split, the paired difference to the phase it starts from and the verdict."""
+    """One row per phase: the metric on every split, the paired difference to the phase it starts from, the verdict."""
     splits = list(inputs.active["splits"])
-    shown, noted = inputs.headline_split, any(inputs.params.phases[phase].note for phase in inputs.metrics)
+    compared, noted = inputs.headline_split, any(inputs.params.phases[phase].note for phase in inputs.metrics)
     rows = []
     for phase in inputs.metrics:
         measured = inputs.metrics[phase]["splits"]
         name = cell(phase + (" (active)" if phase == inputs.params.phase else ""))
         file = inputs.file_metrics(phase)
         scores = [cell(ledger.interval(file, f"splits.{s}.{metric}") if s in measured else (ABSENT,)) for s in splits]
-        difference = cell(_difference(inputs, ledger, phase, shown, metric))
+        difference = cell(_difference(inputs, ledger, phase, compared, metric))
         origin = derived["comparisons"][phase]["from"] or ABSENT
-        word = verdict(inputs, derived, phase, shown, metric)
+        word = verdict(inputs, derived, phase, compared, metric)
         note = [cell(inputs.params.phases[phase].note)] if noted else []
         rows.append((name, *scores, cell(origin), difference, word, *note))
     counts: list[Any] = []
@@ -170,21 +169,21 @@ def phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str)
             "Phase",
             *(f"{label(inputs, metric)}, {split}" for split in splits),
             "Compared with",
-            f"Difference, {shown}",
+            f"Difference, {compared}",
             "Verdict",
             *(("What it is",) if noted else ()),
         ),
         tuple(rows),
         run(
             *counts,
-            f" images. {BRACKETS} The difference is paired: both phases on the same resampled images.",
+            f" images. {BRACKETS}",
             unreliable(inputs, ledger, inputs.params.phase, splits),
         ),
     )
 
 
 def per_class(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> Table:
-    """Per class: every score with its interval, how often the class occurs, and a mark where that is too seldom."""
+    """Every score of every class with its interval, the number of examples, and a mark where there are too few."""
     file, least = inputs.file_metrics(phase), inputs.metrics[phase]["min_reliable"]
     rows = []
     for name in inputs.params.classes:
@@ -202,13 +201,12 @@ def per_class(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> Table:
     columns = ["Class", *(LABELS.get(metric, metric) for metric in inputs.per_class), f"n ({unit})", "Note"]
     if not any(mark.text for *_, mark in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
-    note = run(caption_of(inputs, ledger, phase, split), " Not reliable: n below ")
-    note = run(note, ledger.num(file, "min_reliable", "count"), " (evaluate.min_reliable).")
+    note = caption_of(inputs, ledger, phase, split)
     return Table(f"per_class_{phase}_{split}", f"Every class, {split}", tuple(columns), tuple(rows), note)
 
 
 def class_changes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], split: str) -> Table | None:
-    """The main score of every class, phases side by side, and what the active phase changed."""
+    """The main score of every class, phases side by side, and the difference that the active phase makes."""
     phase, metric = inputs.params.phase, inputs.per_class[0]
     other = derived["comparisons"][phase]["from"]
     if other is None:
@@ -227,8 +225,8 @@ def class_changes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], split
             word = cell(word.parts, "; n = ", seen, ": not reliable", tone="warn")
         rows.append((cell(name), *scores, change, word))
     columns = ("Class", *inputs.metrics, f"{phase} against {other}", "Verdict")
-    note = run(f"{metric} per class. ", caption_of(inputs, ledger, phase, split), " The difference is paired.")
-    return Table(f"class_changes_{split}", f"{metric}, phases side by side", columns, tuple(rows), note)
+    note = caption_of(inputs, ledger, phase, split)
+    return Table(f"class_changes_{split}", f"{metric} per class, phases side by side", columns, tuple(rows), note)
 
 
 def groups(inputs: Inputs, ledger: Ledger, split: str) -> Table | None:
@@ -252,29 +250,18 @@ def groups(inputs: Inputs, ledger: Ledger, split: str) -> Table | None:
         ("Group", "Classes", *inputs.metrics),
         tuple(rows),
         run(
-            f"Mean {LABELS.get(inputs.per_class[0], inputs.per_class[0])} of the classes of a group. ",
+            f"Mean {LABELS.get(inputs.per_class[0], inputs.per_class[0])} of the classes in each group. ",
             caption_of(inputs, ledger, inputs.params.phase, split),
         ),
     )
 
 
 def operating_point(inputs: Inputs, ledger: Ledger, split: str) -> Inline:
-    """At which confidence and IoU precision, recall and F1 hold; nothing for segmentation."""
+    """The confidence at which the best F1 is reached; empty for segmentation."""
     if inputs.params.task != "detection":
         return ()
-    file, key = inputs.file_metrics(inputs.params.phase), f"splits.{split}"
-    confidence, overlap, best = (
-        ledger.num(file, f"{key}.{name}", "plain") for name in ("confidence", "iou_threshold", "best_F1_confidence")
-    )
-    return run(
-        " Precision, recall and F1 at confidence ",
-        confidence,
-        " and IoU ",
-        overlap,
-        "; best F1 at the confidence that is best on these images (",
-        best,
-        f" for {inputs.params.phase}), hence optimistic.",
-    )
+    best = ledger.num(inputs.file_metrics(inputs.params.phase), f"splits.{split}.best_F1_confidence", "plain")
+    return run(f" {inputs.params.phase} reaches its best F1 at confidence ", best, ".")
 
 
 def overall(inputs: Inputs, ledger: Ledger, split: str) -> Table:
@@ -300,3 +287,45 @@ def overall(inputs: Inputs, ledger: Ledger, split: str) -> Table:
             unreliable(inputs, ledger, inputs.params.phase, [split]),
         ),
     )
+
+
+def method(inputs: Inputs, ledger: Ledger, title: str = METHOD) -> Section | None:
+    """What holds for every table: intervals, verdicts, marks, and for detection the operating point."""
+    file, split = inputs.file_metrics(inputs.params.phase), inputs.headline_split
+    resamples = ledger.num(inputs.file_own("parameters.json"), "evaluate.bootstrap", "count")
+    least = ledger.num(file, "min_reliable", "count")
+    notes: list[Inline] = [
+        (
+            "Scores: the shipped file holds the weights of the best epoch. Every score is measured after loading it "
+            "back from disk, unless a table says that the number comes from the training log.",
+        ),
+        (
+            "Intervals: numbers in brackets are 95 % percentile intervals of a bootstrap over images with ",
+            resamples,
+            " resamples. A resample in which a class does not occur is left out of the interval of that class and of "
+            "every mean that includes the class.",
+        ),
+        (
+            "Differences: both phases are scored on the same resampled images, so the difference is paired. The "
+            "verdict is better or worse when its interval lies above or below 0, otherwise no measurable difference.",
+        ),
+        (
+            f"Marks: {ABSENT} means that a value is undefined or was not measured. A class is marked not reliable when "
+            f"a split has fewer than ",
+            least,
+            f" {unit(inputs)} (evaluate.min_reliable).",
+        ),
+    ]
+    if inputs.params.task == "detection":
+        confidence, overlap = (ledger.num(file, f"splits.{split}.{name}", "plain") for name in POINT)
+        notes.append(
+            (
+                "Precision, recall and F1: means over the classes in the ground truth, at confidence ",
+                confidence,
+                " (evaluate.confidence); a detection counts as a hit from an IoU of ",
+                overlap,
+                " on. Best F1 is measured at the confidence with the highest F1 on the scored images themselves, so it "
+                "is optimistic.",
+            )
+        )
+    return section("method", title, Bullets(tuple(notes)))

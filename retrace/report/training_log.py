@@ -1,4 +1,4 @@
-"""What the training log says, kept apart from the headline: its best epoch, its curve, and Ultralytics' own figures."""
+"""Numbers from the training log, kept apart from the headline: best epoch, curve and Ultralytics' own figures."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from retrace.report.numbers import ABSENT, Ledger
 from retrace.report.tables import BRACKETS, label
 
 ROWS = 24  # epochs of a long training that the table shows
-FEWEST = 4  # epochs that say something of convergence
+FEWEST = 4  # epochs needed to judge convergence
 SETTLED = 0.05  # a training loss that fell by less than this share over its last quarter has converged
 OWN = {  # Ultralytics' own figure -> ours on the shipped file; its precision and recall are those at its best F1
     "mAP50": "AP50",
@@ -22,8 +22,8 @@ COLUMNS = ("train_loss", "val_loss", "lr", "grad_norm")
 def derive(inputs: Inputs) -> dict[str, Any]:
     """`{"convergence": {phase: {"last_quarter", "converged"}}, "ultralytics": {phase: {figure: difference}}}`.
 
-    `last_quarter`: change of the training loss from the epoch that begins the last quarter to the last, as a share.
-    `difference`: the shipped file's score on val less Ultralytics' own figure in the log of the best epoch.
+    `last_quarter`: relative change of the training loss from the first epoch of the last quarter to the last epoch.
+    `difference`: the shipped file's score on val minus Ultralytics' own figure in the log of the best epoch.
     """
     convergence, own = {}, {}
     for phase, rows in inputs.history.items():
@@ -49,20 +49,20 @@ def _difference(inputs: Inputs, phase: str, name: str) -> float | None:
 
 
 def apart(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Text | None:
-    """The log's best value is not the headline: said where the headline stands, with the difference."""
+    """The best value in the log beside the score of the shipped file, with the difference."""
     phase, facts = inputs.params.phase, inputs.active["training"]
     if phase not in derived["training"]:
         return None
     file, name = inputs.file_metrics(phase), label(inputs, facts["monitor"])
     return Text(
         run(
-            f"The training log is another matter: there {name} on val was at best ",
+            f"In the training log, the best {name} on val is ",
             ledger.num(file, "training.best_value"),
             " (epoch ",
             ledger.num(file, "training.best_epoch", "count"),
-            "). On the same images the shipped file scores ",
+            "). On the same images the shipped file, loaded back from disk, scores ",
             *ledger.interval(file, f"splits.val.{facts['monitor']}"),
-            " after reloading; difference ",
+            ", a difference of ",
             ledger.num(inputs.file_own("derived.json"), f"training.{phase}.difference", "signed"),
             ".",
         )
@@ -73,24 +73,26 @@ def curve(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | No
     """Loss, monitored metric, learning rate and gradient norm of the active phase by epoch."""
     phase = inputs.params.phase
     rows, facts = inputs.history[phase], inputs.active["training"]
-    found = [name for name in ("train_loss", "val_loss", facts["monitor"], "lr", "grad_norm") if _has(rows, name)]
-    shown = _shown([int(float(row["epoch"])) for row in rows], facts["best_epoch"])
-    if not found or not shown:
+    columns = [name for name in ("train_loss", "val_loss", facts["monitor"], "lr", "grad_norm") if _has(rows, name)]
+    epochs = _selected([int(float(row["epoch"])) for row in rows], facts["best_epoch"])
+    if not columns or not epochs:
         return None
     file = inputs.file_history(phase)
     table = []
-    for epoch in shown:
-        cells = [cell(ledger.num(file, f"{name}[epoch={epoch}]", _format(name))) for name in found]
+    for epoch in epochs:
+        cells = [cell(ledger.num(file, f"{name}[epoch={epoch}]", _format(name))) for name in columns]
         table.append(
-            (cell(str(epoch)), *cells, cell("best: these weights are shipped" * (epoch == facts["best_epoch"])))
+            (cell(str(epoch)), *cells, cell("best epoch: its weights are shipped" * (epoch == facts["best_epoch"])))
         )
     note = run(
-        f"Phase {phase}, validation on val, as measured during training. ", *_convergence(ledger, inputs, derived)
+        f"Phase {phase}, measured during training, with validation on val. ", *_convergence(ledger, inputs, derived)
     )
-    left = f" {len(rows) - len(shown)} epochs in between: {file}." if len(shown) < len(rows) else ""
-    titles = tuple({"lr": "learning rate", "grad_norm": "gradient norm"}.get(n, n.replace("_", " ")) for n in found)
-    columns = ("Epoch", *(label(inputs, t) for t in titles), "Note")
-    return Table("training_curve", "Training by epoch", columns, tuple(table), run(note, left))
+    left = (
+        f" {file} also has the {len(rows) - len(epochs)} epochs that are not listed." if len(epochs) < len(rows) else ""
+    )
+    titles = tuple({"lr": "learning rate", "grad_norm": "gradient norm"}.get(n, n.replace("_", " ")) for n in columns)
+    headings = ("Epoch", *(label(inputs, t) for t in titles), "Note")
+    return Table("training_curve", "Training by epoch", headings, tuple(table), run(note, left))
 
 
 def _has(rows: list[dict[str, str]], name: str) -> bool:
@@ -101,7 +103,7 @@ def _format(name: str) -> str:
     return "loss" if name in COLUMNS else "fraction"
 
 
-def _shown(epochs: list[int], best: int) -> list[int]:
+def _selected(epochs: list[int], best: int) -> list[int]:
     """At most about `ROWS` epochs: the first, the last, the best, and some evenly in between."""
     if len(epochs) <= ROWS:
         return epochs
@@ -111,12 +113,13 @@ def _shown(epochs: list[int], best: int) -> list[int]:
 
 def _convergence(ledger: Ledger, inputs: Inputs, derived: dict[str, Any]) -> tuple[Any, ...]:
     phase = inputs.params.phase
-    found = derived["log"]["convergence"].get(phase)
-    if found is None:
-        return ("Too few epochs to speak of convergence.",)
+    facts = derived["log"]["convergence"].get(phase)
+    if facts is None:
+        return ("There are too few epochs to judge convergence.",)
     change = ledger.num(inputs.file_own("derived.json"), f"log.convergence.{phase}.last_quarter", "percent")
-    word = "converged" if found["converged"] else "not converged"
-    return ("The training loss changed by ", change, f" over the last quarter: {word} (less than 5 % is converged).")
+    word = "converged" if facts["converged"] else "not converged"
+    start = "The training loss changed by "
+    return (start, change, f" over the last quarter of the epochs: {word} (a change below 5 % counts as converged).")
 
 
 def convergence(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> tuple[Any, ...]:
@@ -125,7 +128,7 @@ def convergence(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> tupl
 
 
 def ultralytics(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | None:
-    """Ultralytics' own figures of the best epoch beside ours: in the same epoch's log, and of the shipped file."""
+    """Ultralytics' own figures of the best epoch, beside ours from the same epoch's log and from the shipped file."""
     rows, own = [], inputs.file_own("derived.json")
     for phase, differences in derived["log"]["ultralytics"].items():
         epoch = inputs.metrics[phase]["training"]["best_epoch"]
@@ -133,7 +136,7 @@ def ultralytics(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Tabl
         for name, ours in OWN.items():
             if _logged(inputs, phase, f"ultralytics_{name}") is None:
                 continue
-            theirs = cell(ledger.num(log, f"ultralytics_{name}[epoch={epoch}]"))
+            reported = cell(ledger.num(log, f"ultralytics_{name}[epoch={epoch}]"))
             logged = _logged(inputs, phase, ours)
             same = cell(ledger.num(log, f"{ours}[epoch={epoch}]")) if logged is not None else cell(ABSENT)
             shipped: Cell = cell(ABSENT)
@@ -142,7 +145,7 @@ def ultralytics(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Tabl
             gap = cell(ABSENT)
             if differences[name] is not None:
                 gap = cell(ledger.num(own, f"log.ultralytics.{phase}.{name}", "signed"))
-            rows.append((cell(phase), cell(name), theirs, same, shipped, gap))
+            rows.append((cell(phase), cell(name), reported, same, shipped, gap))
     columns = (
         "Phase",
         "Figure",
@@ -152,9 +155,9 @@ def ultralytics(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Tabl
         "Difference",
     )
     note = (
-        "All on val. Ultralytics' figures are those it computed while training, at the best epoch and by its own "
-        "definitions (other interpolation, up to max_det detections, several classes a box, precision and recall where "
-        "its F1 is best); no interval can be given. Ours beside them: the shipped file after reloading, precision and "
-        f"recall at the best-F1 confidence. Difference: shipped file less Ultralytics'. {BRACKETS}"
+        "All scores are on val. Ultralytics computes its own figures during training with its own definitions (other "
+        "interpolation, up to max_det detections, several classes per box, precision and recall at its best F1) and "
+        "gives no interval. Ours are measured on the shipped file after loading it back from disk, with precision and "
+        f"recall at the confidence of the best F1. Difference is the shipped file minus Ultralytics' figure. {BRACKETS}"
     )
     return Table("ultralytics", "Ultralytics' own figures", columns, tuple(rows), (note,)) if rows else None

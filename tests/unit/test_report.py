@@ -152,7 +152,7 @@ def test_every_number_on_the_page_is_what_its_file_says(project):
 
 def test_no_score_is_printed_without_a_source(project):
     outside = " ".join(page(project["study"]).rest)
-    outside = outside.split("Made from")[0]  # versions and hashes follow
+    outside = outside.split("Commit and environment")[0]  # versions and hashes follow
     assert not re.findall(r"(?<![\w.])[+-]?\d\.\d{3,4}(?!\w)", outside)
 
 
@@ -341,7 +341,7 @@ def test_data_audit(lanes):
     assert counts["Background"]["val"] == "12"
     assert table("lanes", "moves")[0]["Images"] == "2"
     assert table("lanes", "leaks")[0]["Splits as given"] == "train / test"
-    assert table("lanes", "problems")[0] == {"Remark": "unreadable image", "File was": "left out", "Count": "2"}
+    assert table("lanes", "problems")[0] == {"Problem": "unreadable image", "File was": "left out", "Files": "2"}
 
 
 def test_run_summary_and_pretraining(lanes):
@@ -529,7 +529,7 @@ def test_given_images_without_masks_are_counted_where_they_went(lanes):
     write(dataset, document)
     write(splits, counts)
     box = _counts(read_inputs(load()))
-    assert box.what == "images as given: val / test (without masks: unlabelled)"
+    assert box.what == "images as given: val / test (without masks: unlabeled)"
     assert (box.wanted, box.found, box.passed) == ("10 / 64", "10 / 64", True)
     document["sources"][-1]["images"] = 63
     write(dataset, document)
@@ -552,7 +552,7 @@ def test_video_inference_is_not_compared_with_the_speed_of_the_model_alone(tmp_p
     made(tmp_path, monkeypatch, "segmentation", changed(LANES, report={"claims": [claim]}))
     (row,) = table("lanes", "claims")
     assert (row["Claimed"], row["Measured"]) == ("0.14", "–")
-    assert row["Status"].startswith("not comparable (retrace predict times reading and writing too")
+    assert row["Status"].startswith("not comparable (retrace predict")
 
 
 def test_no_study_compares_a_video_with_images_in_memory():
