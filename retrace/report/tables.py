@@ -32,6 +32,7 @@ TONES = {
 POINT = ("confidence", "iou_threshold")  # of precision, recall and F1
 METHOD = "Notes on method"  # the section that explains intervals, verdicts and marks once
 BRACKETS = f"Brackets: 95 % interval (see {METHOD})."
+INTERVALS = "Brackets: 95 % bootstrap interval over images."  # where there are no notes on method
 
 
 def label(inputs: Inputs, metric: str) -> str:
