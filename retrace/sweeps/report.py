@@ -97,8 +97,8 @@ class _Pages:
             " and scored on the ",
             self._num("images", "count"),
             f" images of {self.found['split']}. Effects are in percentage points. Brackets are 95 % intervals that "
-            "account for variation between seeds and between images (paired bootstrap). One interval in twenty excludes "
-            "zero by chance.",
+            "account for variation between seeds and between images (paired bootstrap). One interval in twenty "
+            "excludes zero by chance.",
         )
 
     def _sentences(self) -> Bullets:
