@@ -161,7 +161,7 @@ def phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str)
         rows.append((name, *scores, cell(origin), difference, word, *note))
     counts: list[Any] = []
     for split in splits:
-        counts += ["; " if counts else "", f"{split} n = "]
+        counts += ["; " if counts else "Scored on ", f"{split}, n = "]
         counts += [ledger.num(inputs.file_metrics(inputs.params.phase), f"splits.{split}.images", "count")]
     return Table(
         f"phases_{metric}",
