@@ -1,4 +1,4 @@
-"""`retrace ablate`: the changes of one phase switched off and on as DVC experiments, and what each is worth."""
+"""`retrace ablate`: measure the effect of each change in a phase with DVC experiments."""
 
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -20,7 +20,7 @@ Run = Callable[[Workspace, Params, list[Experiment], int], dict[str, str]]
 def main(
     design: str, jobs: int | None, engine: str, address: str, gpus: float, dry_run: bool, say: Callable[[str], None]
 ) -> None:
-    """The command line's words checked; raises `UserError` for one that does not exist."""
+    """Check the options, then run `ablate`. Raises `UserError` for an unknown design or engine."""
     if design not in get_args(Design):
         raise UserError(f"--design {design}: no such design; allowed: {', '.join(get_args(Design))}")
     if engine not in ("dvc", "ray"):
@@ -44,7 +44,9 @@ def ablate(design: Design, run: Run | None, here: bool, jobs: int | None, say: C
     """
     params, values = load(), read_yaml(PARAMS)
     if params.ablation is None:
-        raise UserError("params.yaml: no block `ablation`; it names phase, seeds and factors: see docs/ablations.md")
+        raise UserError(
+            "params.yaml: no block `ablation`; add one with phase, seeds and factors (see docs/ablations.md)"
+        )
     commit = head()
     planned = experiments(design, params, values)
     names = [experiment.name for experiment in planned]
@@ -71,7 +73,7 @@ def ablate(design: Design, run: Run | None, here: bool, jobs: int | None, say: C
         lines = [f"{name}: {why}" for name, why in sorted(failed.items())]
         kept = len(planned) - len(failed)
         raise UserError(
-            "\n       ".join([*lines, f"{kept} of {len(planned)} are done and kept; run the command again"])
+            "\n       ".join([*lines, f"{kept} of {len(planned)} experiments are done and kept; run the command again"])
         )
     from retrace.sweeps.report import write_report
 

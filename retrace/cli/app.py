@@ -1,4 +1,4 @@
-"""The `retrace` command: thin fronts for what the stages already do. Heavy imports happen inside each command."""
+"""The `retrace` command line. Each command imports what it needs when it runs, so that `--help` stays fast."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from retrace.errors import UserError, stage
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Reproducible vision training studies.",
+    help="Reproducible training studies for computer vision.",
 )
 
 
@@ -34,29 +34,29 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Reproducible vision training studies: rerun with `dvc repro`, compare with `dvc exp show`."""
+    """Reproducible training studies for computer vision. Run a study with `dvc repro`."""
     if context.invoked_subcommand not in ANYWHERE and "--help" not in sys.argv:
         _require_project()
 
 
 def _require_project() -> None:
-    """A `UserError` that says where to go, outside a project's folder."""
+    """Raise a `UserError` outside a project's folder."""
     here = Path.cwd()
     if any((here / name).exists() for name in PROJECT):
         return
     above = [folder for folder in here.parents if (folder / "dvc.yaml").is_file()]
     go = f"cd {above[0]}" if above else "cd into a clone of the Retrace repository"
-    raise UserError(f"{here} is not a project's folder (no dvc.yaml, no params.yaml); {go}")
+    raise UserError(f"{here} is not a project folder (no dvc.yaml, no params.yaml); {go}")
 
 
 @app.command()
 @stage
 def use(
-    study: Annotated[str, typer.Argument(help="One of `retrace studies`.")],
-    demo: Annotated[bool, typer.Option("--demo", help="Embedded data, minutes on a CPU.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite hand edits in params.yaml.")] = False,
+    study: Annotated[str, typer.Argument(help="Name of the study; `retrace studies` lists them.")],
+    demo: Annotated[bool, typer.Option("--demo", help="Use generated demo data; takes minutes on a CPU.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite your edits in params.yaml.")] = False,
 ) -> None:
-    """Switch the study: write params.yaml from studies/<study>.yaml."""
+    """Select a study: write params.yaml from studies/<study>.yaml."""
     from retrace.cli import use as command
 
     typer.echo(command.use(study, demo, force))
@@ -65,7 +65,7 @@ def use(
 @app.command()
 @stage
 def studies() -> None:
-    """List the built-in studies: task, title, phases and the data each needs."""
+    """List the built-in studies with their task, phases, title and the data they need."""
     from rich.console import Console
     from rich.table import Table
 
@@ -75,7 +75,7 @@ def studies() -> None:
     grid = Table(box=None, pad_edge=False, show_lines=False, expand=False)
     for name in ("study", "task", "phases"):
         grid.add_column(name, no_wrap=name != "phases")
-    grid.add_column("title, and the data it needs", overflow="fold")
+    grid.add_column("title and required data", overflow="fold")
     for row in rows:
         grid.add_row(row["study"], row["task"], row["phases"], f"{row['title']}: {row['data needed']}")
         grid.add_row()
@@ -85,9 +85,9 @@ def studies() -> None:
 @app.command()
 @stage
 def watch(
-    once: Annotated[bool, typer.Option("--once", help="Print the latest status and stop.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print the latest status and exit.")] = False,
 ) -> None:
-    """Follow a running training from another terminal."""
+    """Show the progress of a running training from another terminal."""
     from retrace.cli.watch import watch as follow
     from retrace.config import load
 
@@ -97,7 +97,7 @@ def watch(
 @app.command()
 @stage
 def doctor() -> None:
-    """Check this machine: Python, lock, torch and GPUs, DVC, Git, memory, disk, codecs - each with its remedy."""
+    """Check whether this machine is ready: Python, packages, GPUs, DVC, Git, memory, disk and video codecs."""
     from retrace.cli.doctor import examine, line_width
     from retrace.cli.findings import ERROR
 
@@ -106,7 +106,7 @@ def doctor() -> None:
         errors += finding.level == ERROR
         typer.echo(finding.lines(line_width()))
     if errors:
-        raise UserError(f"{errors} of these must be put right before `dvc repro` can work")
+        raise UserError(f"{errors} of these checks failed; fix them before you run `dvc repro`")
 
 
 @app.command()
@@ -114,20 +114,22 @@ def doctor() -> None:
 def predict(
     source: Annotated[Path, typer.Argument(help="An image, a folder of images or a video.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
-    phase: Annotated[str | None, typer.Option("--phase", help="Whose weights; default: the active phase.")] = None,
-    every: Annotated[int, typer.Option("--every", help="Take every k-th image or frame.")] = 1,
-    max_frames: Annotated[int | None, typer.Option("--max-frames", help="Stop after this many.")] = None,
+    phase: Annotated[
+        str | None, typer.Option("--phase", help="Phase whose weights are used; default: the active phase.")
+    ] = None,
+    every: Annotated[int, typer.Option("--every", help="Predict only every k-th image or frame.")] = 1,
+    max_frames: Annotated[
+        int | None, typer.Option("--max-frames", help="Stop after this many images or frames.")
+    ] = None,
 ) -> None:
-    """Run a phase's weights on new images or a video: four files per frame and an annotated clip."""
+    """Predict on new images or a video with the weights of a phase; writes four files per frame."""
     from retrace.cli.predict import predict as run
     from retrace.config import load
 
     result = run(load(), source, phase, every, max_frames, out)
     typer.echo(f"{out}: {result.summary()}")
     if result.problems:
-        raise UserError(
-            "\n       ".join([*result.problems, f"the {result.frames} frames before and after are kept in {out}"])
-        )
+        raise UserError("\n       ".join([*result.problems, f"the other {result.frames} frames are in {out}"]))
 
 
 @app.command()
@@ -141,38 +143,49 @@ def compare(
         ),
     ] = None,
     out: Annotated[
-        list[Path] | None, typer.Option("-o", "--out", help="Also write to this .md, .html or .csv; repeatable.")
+        list[Path] | None,
+        typer.Option("-o", "--out", help="Also write the table to this .md, .html or .csv file; repeatable."),
     ] = None,
-    metric: Annotated[str | None, typer.Option("--metric", help="Default: the study's headline metric.")] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Default: test where it was scored.")] = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="Metric to compare; default: the headline metric of the study.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Split to compare; default: test if it was scored.")
+    ] = None,
     write: Annotated[
-        bool, typer.Option("--write", help="Bring the generated tables of README.md, docs/ and reports/ up to date.")
+        bool, typer.Option("--write", help="Update the generated tables in README.md, docs/ and reports/.")
     ] = False,
 ) -> None:
-    """Results side by side, with intervals; paired tests where the same images were scored."""
+    """Compare results side by side, with intervals, and with paired tests where the images are the same."""
     from retrace.cli.compare import compare as run
     from retrace.cli.compare import write_documents
 
     if not write:
         return run(what or [], out or [], metric, split)
-    for path in write_documents(what or [], out or [], metric, split) or ["every generated table is up to date"]:
+    for path in write_documents(what or [], out or [], metric, split) or ["all generated tables are up to date"]:
         typer.echo(path)
 
 
 @app.command()
 @stage
 def ablate(
-    design: Annotated[str, typer.Option("--design", help="full | one-at-a-time | leave-one-out")] = "full",
+    design: Annotated[
+        str, typer.Option("--design", help="Combinations to run: full | one-at-a-time | leave-one-out")
+    ] = "full",
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, help="At a time, through DVC's queue; default: in turn, on Ray all."),
+        typer.Option("--jobs", "-j", min=1, help="Experiments that run at the same time; default: one, on Ray all."),
     ] = None,
-    engine: Annotated[str, typer.Option("--engine", help="dvc (this machine) | ray (a cluster)")] = "dvc",
-    address: Annotated[str, typer.Option("--address", help="Of the Ray cluster.")] = "auto",
-    gpus: Annotated[float, typer.Option("--gpus", min=0, help="Ray: GPUs of one experiment.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the experiments and what they cost.")] = False,
+    engine: Annotated[
+        str, typer.Option("--engine", help="Where experiments run: dvc (this machine) | ray (a cluster)")
+    ] = "dvc",
+    address: Annotated[str, typer.Option("--address", help="Address of the Ray cluster.")] = "auto",
+    gpus: Annotated[float, typer.Option("--gpus", min=0, help="GPUs per experiment on Ray.")] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the experiments and their estimated time without running them.")
+    ] = False,
 ) -> None:
-    """Which change did it: switch the changes of a phase off and on, and attribute the result to each."""
+    """Measure the effect of each change in a phase by switching the changes on and off."""
     from retrace.cli import ablate as command
 
     command.main(design, jobs, engine, address, gpus, dry_run, typer.echo)
@@ -181,28 +194,30 @@ def ablate(
 @app.command()
 @stage
 def verify(
-    study: Annotated[str | None, typer.Option("--study", help="Default: the study in params.yaml.")] = None,
-    rev: Annotated[str, typer.Option("--rev", help="The commit to check.")] = "HEAD",
+    study: Annotated[
+        str | None, typer.Option("--study", help="Study to verify; default: the study in params.yaml.")
+    ] = None,
+    rev: Annotated[str, typer.Option("--rev", help="Commit to verify.")] = "HEAD",
     data_from_cache: Annotated[
-        bool, typer.Option("--data-from-cache", help="Start after collect, with the raw data of your DVC cache.")
+        bool, typer.Option("--data-from-cache", help="Skip collect and use the raw data in your DVC cache.")
     ] = False,
     no_rerun: Annotated[
-        bool, typer.Option("--no-rerun", help="Only the checks that take seconds: record, stored files, report.")
+        bool, typer.Option("--no-rerun", help="Check only hashes, stored files and the report; takes seconds.")
     ] = False,
 ) -> None:
-    """Does the result still come out? Rerun a commit in a temporary clone and compare every file and number."""
+    """Verify a result: rerun a commit in a temporary clone and compare every file and number."""
     from retrace.cli.verify import verify as check
 
     check(study, rev, data_from_cache, no_rerun)
 
 
-@app.command(context_settings={"ignore_unknown_options": True})  # -3.0 is a figure, not an option
+@app.command(context_settings={"ignore_unknown_options": True})  # -3.0 is a number, not an option
 @stage
 def why(
-    query: Annotated[str, typer.Argument(help="0.752 | mIoU | metrics.json:test_mIoU | FILE:KEY")],
-    study: Annotated[str | None, typer.Option("--study", help="Only this study's report.")] = None,
+    query: Annotated[str, typer.Argument(help="A number or key: 0.752 | mIoU | metrics.json:test_mIoU | FILE:KEY")],
+    study: Annotated[str | None, typer.Option("--study", help="Search only the report of this study.")] = None,
 ) -> None:
-    """Where a number comes from: metrics file, weights, parameters, data, code, environment and commit."""
+    """Show where a number comes from: metrics file, weights, parameters, data, code and commit."""
     from retrace.cli.why import why as trace
 
     for line in trace(query, study):

@@ -25,7 +25,7 @@ def write_documents(
     """Bring every generated table up to date; returns the files that changed.
 
     Raises:
-        UserError: something was asked for that these tables leave no choice of.
+        UserError: names, files, a metric or a split were given, which these tables do not support.
     """
     from retrace.files import write_text
     from retrace.report.comparison.documents import generate
@@ -34,7 +34,7 @@ def write_documents(
     given = [*names, *(name for name, value in options.items() if value)]
     if given:
         raise UserError(
-            f"{', '.join(given)}: not allowed with --write, which makes the tables of all studies as they are; leave "
+            f"{', '.join(given)}: not allowed with --write, which always writes the tables of all studies; leave "
             "it out, or leave out --write"
         )
     changed = []

@@ -1,4 +1,4 @@
-"""`retrace doctor`: can this machine run the study in params.yaml? Each check: ok, warning or error, and a remedy."""
+"""`retrace doctor`: check whether this machine can run the study in params.yaml; each problem comes with a remedy."""
 
 import shutil
 import subprocess
@@ -23,7 +23,7 @@ COMMIT = "git add -A && git commit -m start"
 
 
 def line_width() -> int:
-    """Characters a line may take: the terminal's, at most 120; in a pipe 80, as `docker run` and CI show it."""
+    """The width of output lines: that of the terminal, at most 120; 80 in a pipe, as in `docker run` and CI."""
     return min(shutil.get_terminal_size().columns, 120) if sys.stdout.isatty() else 80
 
 
@@ -47,7 +47,7 @@ def examine() -> Iterator[Finding]:
     for name, check in checks:
         try:
             yield from check()
-        except Exception as error:  # a broken machine must not hide the other findings
+        except Exception as error:  # one failing check must not hide the others
             yield Finding(
                 name, ERROR, f"{type(error).__name__}: {error}", "see the message; `make venv` rebuilds the environment"
             )
@@ -79,13 +79,13 @@ def _lock() -> list[Finding]:
     lines = environment.differences()
     image = environment.describe_image()
     if image and image["unpinned"]:
-        found = f"{image['name']} was built from another {environment.LOCK}, and --allow-unpinned goes on all the same"
-        remedy = f"every result will say that it is not of the locked environment ({len(lines)} packages differ)"
+        found = f"{image['name']} was built from another {environment.LOCK}, which --allow-unpinned permits"
+        remedy = f"every result is marked as not from the locked environment ({len(lines)} packages differ)"
         return [Finding("lock", WARNING, found, f"{remedy}; or: make image-cpu | make image-cuda")]
     if lines:
         more = f" (+{len(lines) - 3} more)" if len(lines) > 3 else ""
         return [Finding("lock", ERROR, "; ".join(lines[:3]) + more, "rm -rf .venv && make venv")]
-    return [Finding("lock", OK, f"every package as in {environment.LOCK} ({(environment.lock_hash() or '')[:12]})")]
+    return [Finding("lock", OK, f"all packages match {environment.LOCK} ({(environment.lock_hash() or '')[:12]})")]
 
 
 def _params() -> list[Finding]:
@@ -97,7 +97,7 @@ def _params() -> list[Finding]:
         return [Finding("params", ERROR, str(error).splitlines()[0], "edit params.yaml, or: retrace use <study>")]
     findings = [Finding("params", OK, f"study {params.study}, phase {params.phase}")]
     if params.runtime.threads > hardware.cores():
-        remedy = "slower, same results; or set runtime.threads and rerun everything"
+        remedy = "the results are the same but slower; or lower runtime.threads and rerun everything"
         found = f"runtime.threads = {params.runtime.threads}, {hardware.cores()} cores here"
         findings.append(Finding("threads", WARNING, found, remedy))
     root = Path(params.data.root)
@@ -126,11 +126,11 @@ def _git() -> list[Finding]:
         remedy = 'git config --global --add safe.directory "$PWD"' if unsafe else f"git init && {COMMIT}"
         return [Finding("git", ERROR, (inside.stderr.strip().splitlines() or ["no repository"])[0], remedy)]
     if head.returncode:
-        return [Finding("git", ERROR, "a repository without a commit, and DVC needs a history", COMMIT)]
+        return [Finding("git", ERROR, "the repository has no commit, which DVC needs", COMMIT)]
     for role in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
         if _run_git("var", role).returncode:  # asks as `git commit` does: configuration, variables, the system's own
             remedy = 'git config user.name "You"; git config user.email you@example.org'
-            found = f"revision {head.stdout[:12]}, no identity: `git commit` fails"
+            found = f"revision {head.stdout[:12]}, but no identity is set, so `git commit` fails"
             return [Finding("git", WARNING, found, remedy)]
     return [Finding("git", OK, f"revision {head.stdout[:12]}, identity set")]
 
@@ -140,7 +140,7 @@ def _run_git(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _folder() -> list[Finding]:
-    """Tried, not asked for: a read-only mount and a network share refuse what the permissions allow."""
+    """Try to write: read-only mounts and network shares may refuse what the permissions allow."""
     refused = []
     for name in WRITTEN:
         if Path(name).is_dir():

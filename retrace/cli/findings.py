@@ -1,4 +1,4 @@
-"""What `retrace doctor` reports: one finding per check."""
+"""The findings of `retrace doctor`, one per check."""
 
 import textwrap
 from dataclasses import dataclass

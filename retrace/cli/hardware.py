@@ -1,4 +1,4 @@
-"""The machine's part of `retrace doctor`: processor, GPU and driver, devices, memory, disk, shared memory, codecs."""
+"""The hardware checks of `retrace doctor`: processor, GPU, devices, memory, disk, shared memory and codecs."""
 
 import os
 import platform
@@ -48,7 +48,7 @@ def check_torch() -> list[Finding]:
         return findings + [_card(index, driver, wanted) for index in range(torch.cuda.device_count())]
     found = nvidia.hindrance()
     if found:
-        remedies = " | ".join([*found.remedies, "set machine.device: cpu, and this is no problem"])
+        remedies = " | ".join([*found.remedies, "or set machine.device: cpu to train without a GPU"])
         meant = wanted == "cpu" or (wanted == "auto" and found.deliberate)
         findings.append(Finding("gpu", WARNING if meant else ERROR, f"torch cannot use it: {found.cause}", remedies))
     elif torch.backends.mps.is_available():
@@ -57,7 +57,7 @@ def check_torch() -> list[Finding]:
         remedy = "set machine.device: auto; in Docker with the CUDA image: add --gpus all"
         findings.append(Finding("gpu", ERROR, f"machine.device = {wanted}, but there is no such GPU", remedy))
     else:
-        findings.append(Finding("gpu", OK, "none: training runs on the CPU (the demos need nothing else)"))
+        findings.append(Finding("gpu", OK, "no GPU: training runs on the CPU, which is enough for the demos"))
     return findings
 
 
@@ -69,9 +69,7 @@ def _card(index: int, driver: str, wanted: str) -> Finding:
     found = f"{card.name}, {card.total_memory / GIB:.1f} GiB, sm_{card.major}{card.minor}, driver {driver or '?'}"
     useless = nvidia.unfit(index) if torch.version.cuda else None
     if useless:
-        remedies = " | ".join(
-            [*useless.remedies, "take another card (CUDA_VISIBLE_DEVICES)", "set machine.device: cpu"]
-        )
+        remedies = " | ".join([*useless.remedies, "use another GPU (CUDA_VISIBLE_DEVICES)", "set machine.device: cpu"])
         return Finding(name, WARNING if wanted == "cpu" else ERROR, f"{found}: {useless.cause}", remedies)
     free = torch.cuda.mem_get_info(index)[0] / GIB
     if free < card.total_memory / GIB / 2:
@@ -92,11 +90,11 @@ def check_processor() -> list[Finding]:
         text = ""
     flags = re.search(r"^flags\s*:(.*)$", text, re.M)
     if flags is None:
-        return [Finding("processor", OK, f"{kind}: what it can do is not known on this system")]
+        return [Finding("processor", OK, f"{kind}: the instruction sets are not known on this system")]
     missing = [name.upper() for name in ("avx2", "fma") if name not in flags[1].split()]
     if missing:
         found = f"{' and '.join(missing)} not found: results differ in their last bits from those of other processors"
-        remedy = "training works, and is slower; take a machine with AVX2 and FMA to compare results bit for bit"
+        remedy = "training works but is slower; use a machine with AVX2 and FMA to compare results bit for bit"
         return [Finding("processor", WARNING, found, remedy)]
     return [Finding("processor", OK, f"AVX2 and FMA found, {cores()} cores")]
 
@@ -118,7 +116,9 @@ def check_devices() -> list[Finding]:
         findings.append(Finding("devices", ERROR, f"{asked}, GPUs here: {present}", remedy))
     elif present is None and machine.devices * params.runtime.threads > cores():
         found = f"{asked} with {params.runtime.threads} threads each, {cores()} cores here"
-        findings.append(Finding("devices", WARNING, found, "set machine.devices lower: more processes are slower"))
+        findings.append(
+            Finding("devices", WARNING, found, "lower machine.devices: too many processes slow each other down")
+        )
     if machine.nodes > 1:
         remedy = "start each training with torchrun on every machine (docs/scaling.md), or set machine.nodes: 1"
         findings.append(Finding("nodes", WARNING, f"machine.nodes = {machine.nodes}: `dvc repro` refuses", remedy))
@@ -199,6 +199,6 @@ def check_codecs() -> list[Finding]:
         read = sum(1 for _ in range(3) if capture.read()[0])
         capture.release()
     if read != 3:
-        remedy = "videos will not work; images will. Reinstall: rm -rf .venv && make venv"
+        remedy = "only images will work, not videos; to reinstall: rm -rf .venv && make venv"
         return [Finding("codecs", WARNING, "OpenCV cannot write and read an mp4", remedy)]
     return [Finding("codecs", OK, f"OpenCV {cv2.__version__} writes and reads mp4")]

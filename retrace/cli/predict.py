@@ -1,4 +1,4 @@
-"""`retrace predict`: a phase's shipped weights on an image, a folder or a video, four files per frame.
+"""`retrace predict`: run a phase's shipped weights on an image, a folder or a video; four files per frame.
 
 Frame by frame, so that a clip of any length fits in memory and an interruption keeps what is done:
 `<name>_original.jpg`, `<name>_mask.png` (8-bit class index), `<name>_visualization.jpg` (class colors) and
@@ -36,7 +36,7 @@ JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92]
 
 @dataclass
 class Run:
-    """What a prediction run did: seconds spent per part, frames written, what could not be read."""
+    """Result of a prediction run: seconds per part, frames written, and files that could not be read."""
 
     frames: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "model": 0.0, "write": 0.0})
@@ -112,7 +112,7 @@ def _make_ready(out: Path, source: Path) -> None:
             for path in out.glob(pattern):
                 path.unlink()
     except OSError as error:
-        raise UserError(f"-o {out}: cannot be written ({error.strerror}); give a folder that can") from None
+        raise UserError(f"-o {out}: cannot be written ({error.strerror}); give a writable folder") from None
 
 
 def _is_ours(out: Path) -> bool:
@@ -202,7 +202,7 @@ def _video(capture, source: Path, every: int, count: int, run: Run) -> Iterator[
     finally:
         capture.release()
     if index == 0:
-        run.problems.append(f"{source}: the container opens, but not one frame could be decoded")
+        run.problems.append(f"{source}: the file opens, but no frame could be decoded")
     elif count > 0 and index < count - 1:  # containers are known to overstate their length by one
         run.problems.append(
             f"{source}: decoding stopped after frame {index} of {count}; the file is cut off or damaged there"
@@ -214,7 +214,7 @@ def _writer(path: Path, rate: float, frame: np.ndarray) -> cv2.VideoWriter:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), max(rate, 1.0), (width, height))
     if not writer.isOpened():
         raise UserError(
-            f"{path}: OpenCV has no mp4 encoder here; the frames' pictures are kept, only the video is missing"
+            f"{path}: OpenCV has no mp4 encoder here; the pictures of the frames are kept, but there is no video"
         )
     return writer
 

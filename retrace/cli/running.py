@@ -1,6 +1,6 @@
-"""Whether the pipeline is at work: DVC's lock files name its process, each stage's journal that of the stage.
+"""Detect a running pipeline: DVC's lock files name its process, each stage's journal that of the stage.
 
-A process that was killed leaves lock files and journals behind, so every one that is named must also be there.
+A killed process leaves lock files and journals behind, so each named process is checked to exist.
 """
 
 import json

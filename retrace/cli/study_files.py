@@ -1,4 +1,4 @@
-"""params.yaml from a study file: shared defaults and blocks that were left out written out, comments kept."""
+"""Write params.yaml from a study file, with shared defaults and omitted blocks written out and comments kept."""
 
 import copy
 import io

@@ -1,4 +1,4 @@
-"""`retrace use` and `retrace studies`: params.yaml from a study's file, comments kept, hand edits never lost.
+"""`retrace use` and `retrace studies`: write params.yaml from a study file, keeping comments and your own edits.
 
 The first line of a written params.yaml carries a hash of its values. Whoever changes a value afterwards (an editor,
 `dvc exp run -S`) changes that hash, and `use` then refuses to overwrite the file.
@@ -92,7 +92,7 @@ def use(study: str, demo: bool, force: bool) -> str:
     if PARAMS.exists() and not force and edited():
         raise UserError(
             f"{PARAMS} has edits that are neither committed nor in a study file and would be lost; commit them, or "
-            f"lose them with: retrace use {study}{' --demo' if demo else ''} --force"
+            f"discard them with: retrace use {study}{' --demo' if demo else ''} --force"
         )
     write_text(PARAMS, text)
     values = read_yaml(PARAMS)

@@ -1,4 +1,4 @@
-"""`retrace verify`: does a commit's result still come out? Reruns it in a temporary clone and compares everything."""
+"""`retrace verify`: verify a result by rerunning its commit in a temporary clone and comparing every file."""
 
 import tempfile
 from pathlib import Path
@@ -15,20 +15,20 @@ from retrace.provenance.verify.job import Job, prepare, ready
 from retrace.provenance.verify.outs import DIFFERENT, NOT_RUN, SAME, TOLERATED, Row
 from retrace.provenance.verify.standing import standing
 
-SHOWN = 8  # files or keys listed below a row
+LISTED = 8  # files or keys listed below a row
 
 
 def verify(study: str | None, rev: str, data_from_cache: bool, no_rerun: bool) -> None:
-    """Check a commit; prints the table and the verdict.
+    """Verify a commit, and print the table and the verdict.
 
     Raises:
-        UserError: something did not come out. The clone is then kept, and the message says where.
+        UserError: a result differs. The clone is then kept, and the message gives its path.
     """
     project = Path.cwd()
     commit = resolve(project, rev)
     changes = len(git("status", "--porcelain", "--untracked-files=no", folder=project).splitlines())
     if changes:
-        typer.echo(f"note: {changes} uncommitted changes here are not part of what is verified")
+        typer.echo(f"note: only the commit is verified, without the {changes} uncommitted changes here")
     temporary = Path(tempfile.mkdtemp(prefix="retrace-verify-"))
     keep = False
     try:
@@ -36,15 +36,17 @@ def verify(study: str | None, rev: str, data_from_cache: bool, no_rerun: bool) -
         typer.echo(f"study {job.params.study}, commit {commit[:12]}, recorded in {job.record.file}")
         _standing(job)
         if no_rerun:
-            typer.echo("nothing was rerun: whether the results come out was not checked")
+            typer.echo("nothing was rerun, so it was not checked whether the commit reproduces its results")
             return
         ready(job)
-        keep = True  # from here on there is something to look at
+        keep = True  # from here on, the clone helps to find a difference
         _rerun(job)
         keep = False
     except KeyboardInterrupt:
         keep = False
-        raise UserError("interrupted; the temporary clone is removed, and the next run starts anew") from None
+        raise UserError(
+            "interrupted; the temporary clone was removed, so the next run starts from the beginning"
+        ) from None
     except UserError as error:
         if keep:
             raise UserError(f"{error}\n       the clone is kept for a closer look: {temporary}") from None
@@ -55,21 +57,21 @@ def verify(study: str | None, rev: str, data_from_cache: bool, no_rerun: bool) -
 
 
 def without(temporary: Path, message: str) -> str:
-    """A message with the project's own paths: those in the clone are gone when the user reads it."""
+    """The message with paths in the project instead of paths in the clone, which is removed."""
     for folder in ("clone", "committed"):
         message = message.replace(f"{temporary / folder}/", "")
     return message
 
 
 def _standing(job: Job) -> None:
-    start = "not verified, and nothing was rerun: record, report or stored files are damaged:"
+    start = "not verified: the recorded hashes, the report or stored files are damaged, so nothing was rerun:"
     try:
-        found = standing(job)
+        result = standing(job)
     except UserError as error:
         raise UserError(f"{start}\n       {error}") from None
-    if found.wrong:
-        checks.require([start, *found.wrong])
-    for line in found.lines():
+    if result.wrong:
+        checks.require([start, *result.wrong])
+    for line in result.lines():
         typer.echo(line)
 
 
@@ -85,14 +87,14 @@ def _rerun(job: Job) -> None:
     bad = [row for row in rows if row.result == DIFFERENT]
     since = checks.changed_since(job)
     if bad and since:
-        typer.echo(f"changed since the record was made: {', '.join(since)}")
+        typer.echo(f"files that changed since the run was recorded: {', '.join(since)}")
     if bad:
         raise UserError(f"not verified: {len(bad)} of {len(rows)} rows are {DIFFERENT}")
     typer.echo(verdict(rows, job.bits))
 
 
 def show(rows: list[Row]) -> None:
-    """The table, within the width of the terminal (80 columns in a pipe), then the details of rows that differ."""
+    """Print the table, within the width of the terminal (80 columns in a pipe), then the rows that differ in detail."""
     console = Console()
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for name in ("stage", "out"):
@@ -104,14 +106,14 @@ def show(rows: list[Row]) -> None:
         table.add_row(row.stage, out, row.committed, row.rerun, row.result)
     console.print(table, highlight=False, markup=False)
     for row in rows:
-        for line in row.details[:SHOWN]:
+        for line in row.details[:LISTED]:
             typer.echo(f"{row.result}: {line}")
-        if len(row.details) > SHOWN:
-            typer.echo(f"{row.result}: {row.out}: and {len(row.details) - SHOWN} more")
+        if len(row.details) > LISTED:
+            typer.echo(f"{row.result}: {row.out}: and {len(row.details) - LISTED} more")
 
 
 def verdict(rows: list[Row], bits: bool) -> str:
-    """The last line where nothing is DIFFERENT: which of the two was found, and what was left out."""
+    """The last line where nothing is DIFFERENT: bit-identical or within tolerance, and what was not rerun."""
     other = [row for row in rows if row.result not in (SAME, TOLERATED, NOT_RUN)]
     left_out = ", ".join(f"{row.stage}: {row.out}" for row in rows if row.result == NOT_RUN)
     stated = sum(row.stage == "expected" for row in rows)
@@ -120,4 +122,6 @@ def verdict(rows: list[Row], bits: bool) -> str:
     if not other or bits:
         extra = "".join(f"; {row.out}: {row.result}" for row in other)
         return f"verified: bit-identical{extra}{tail}"
-    return f"verified: within tolerance, not bit-identical ({len(other)} rows have other bytes or are unchecked){tail}"
+    return (
+        f"verified: within tolerance, not bit-identical ({len(other)} rows differ in bytes or were not checked){tail}"
+    )

@@ -1,4 +1,4 @@
-"""The live view of a study's trainings, from another terminal: `retrace watch`. Reads what stages leave in logs/."""
+"""`retrace watch`: show the progress of a study's trainings from another terminal, read from logs/."""
 
 import os
 import time
@@ -28,7 +28,7 @@ FOLDED = 18  # columns that a phase's name may take before others are dropped
 
 @dataclass(frozen=True)
 class Work:
-    """What is going on: trainings (also finished ones), stages at work, and processes of DVC."""
+    """Trainings (running and finished), running stages, and running DVC processes."""
 
     trainings: list[dict[str, Any]]
     stages: list[Stage]
@@ -36,13 +36,13 @@ class Work:
 
     @property
     def goes_on(self) -> bool:
-        """Whether there is more to come."""
+        """Whether a training, a stage or DVC is running."""
         running = any(status["state"] == "running" for status in self.trainings)
         return running or bool(self.stages) or bool(self.pipelines)
 
     @property
     def elsewhere(self) -> bool:
-        """Whether another machine or a container is at work, whose DVC cannot be seen."""
+        """Whether another machine or a container is running a stage, whose DVC process is not visible here."""
         running = [status["host"] for status in self.trainings if status["state"] == "running"]
         return any(host != os.uname().nodename for host in [*running, *(stage.host for stage in self.stages)])
 
@@ -101,19 +101,19 @@ def _runs(pid: int) -> bool:
 
 
 def _view(study: str, work: Work, width: int, begun: bool = True) -> list[Any]:
-    """What is shown, from top to bottom, `width` columns wide."""
-    shown: list[Any] = []
+    """The parts of the view from top to bottom, `width` columns wide."""
+    view: list[Any] = []
     if work.trainings:
-        shown.append(_grid([_row(status) for status in work.trainings], COLUMNS, width))
+        view.append(_grid([_row(status) for status in work.trainings], COLUMNS, width))
         latest = work.trainings[-1]
         if latest.get("rows"):
-            shown += ["", f"{latest['phase']}: last epochs", _epochs(latest, width)]
+            view += ["", f"{latest['phase']}: last epochs", _epochs(latest, width)]
     sentences = [Text(sentence) for sentence in _sentences(study, work, begun)]  # no markup: errors may hold brackets
-    return [*shown, *([""] if shown else []), *sentences]
+    return [*view, *([""] if view else []), *sentences]
 
 
 def _sentences(study: str, work: Work, begun: bool) -> list[str]:
-    """What runs or is waited for, or how it ended."""
+    """What is running or expected next, or how the pipeline ended."""
     if work.goes_on:
         training = {status["phase"] for status in work.trainings if status["state"] == "running"}
         others = [stage for stage in work.stages if (stage.phase or stage.name) not in training]
@@ -127,7 +127,7 @@ def _sentences(study: str, work: Work, begun: bool) -> list[str]:
 
 
 def _failure(study: str) -> list[str]:
-    """Why the latest stage failed, if it did."""
+    """The error of the latest stage, if it failed."""
     for entry in journals(study)[-1:]:
         name = _called(entry["stage"], entry["phase"])
         if entry["status"] == "FAILED":

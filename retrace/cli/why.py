@@ -1,4 +1,4 @@
-"""`retrace why 0.752`: from a figure back to metrics file, weights, parameters, data, code, environment and commit."""
+"""`retrace why 0.752`: show the metrics file, weights, parameters, data, code and commit behind a number."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ ABLATION = "-ablation/ablation.json"
 
 
 def why(query: str, study: str | None) -> Iterator[str]:
-    """The lines to print: every match, and for each group of matches (same study, same phases) what it came from."""
+    """The lines to print: every match, and the origin of each group of matches (same study, same phases)."""
     matches = sorted(find(query, study), key=_group)
     groups = [list(rows) for _, rows in groupby(matches, key=_group)]
     for rows in groups:
@@ -29,7 +29,7 @@ def why(query: str, study: str | None) -> Iterator[str]:
             yield from origin(rows)
         yield ""
     if len(groups) > TRACED:
-        yield f"{len(matches)} numbers match; give the file too to see what one came from: retrace why FILE:KEY"
+        yield f"{len(matches)} numbers match; give the file too to see the origin of one of them: retrace why FILE:KEY"
 
 
 def _group(match: Match) -> tuple[str, bool, tuple[str, ...]]:
@@ -49,7 +49,7 @@ def _matches(rows: list[Match]) -> Iterator[str]:
 
 
 def origin(rows: list[Match]) -> Iterator[str]:
-    """What numbers of one study and the same phases came from, as `  name: facts` lines."""
+    """The origin of numbers of one study and the same phases, as `  name: facts` lines."""
     study, phases = rows[0].study, rows[0].phases
     folder = Path("reports", study)
     facts = read(folder / "provenance.json", Origin)
@@ -73,7 +73,7 @@ def origin(rows: list[Match]) -> Iterator[str]:
 
 
 def _experiments(study: str, rows: list[Match]) -> Iterator[str]:
-    """An ablation's numbers come from experiments, each with weights and a provenance of its own."""
+    """The experiments behind the numbers of an ablation, each with its own weights and provenance."""
     found = read(Path(rows[0].file), Runs, ABLATE)
     wanted = {match.key.split(".")[1] for match in rows if match.key.startswith("runs.")}
     single = len(wanted) == 1 and all(match.key.startswith("runs.") for match in rows)
@@ -90,7 +90,7 @@ def _experiments(study: str, rows: list[Match]) -> Iterator[str]:
             else row.get("made") or {weights: "not recorded"}
         )
         listed = ", ".join(f"{path} md5 {md5}" for path, md5 in outs.items())
-        absent = "" if text else " (not in this repository: dvc exp pull, from where it was pushed)"
+        absent = "" if text else " (not in this repository: dvc exp pull from the remote)"
         yield from _line("experiment", f"{row['name']}, commit {row['commit'][:12]}{absent}, {listed}")
     if len(runs) > LISTED:
         yield from _line("experiment", f"and {len(runs) - LISTED} more, see runs in {rows[0].file}")
@@ -100,8 +100,8 @@ def _experiments(study: str, rows: list[Match]) -> Iterator[str]:
         yield from _line("environment", _environment(facts))
     elif found.get("made_from"):  # as ablation.json keeps them: outs by md5, files of the commit by Git's object id
         for name, places in (("code", CODE), ("data", ("data", "models")), ("environment", ("requirements",))):
-            mine = [f"{path}:{sum}" for path, sum in found["made_from"].items() if path.split("/")[0] in places]
-            yield from _line(name, ", ".join(mine))
+            files = [f"{path}:{sum}" for path, sum in found["made_from"].items() if path.split("/")[0] in places]
+            yield from _line(name, ", ".join(files))
 
 
 def _of_commit(text: str, commit: str, file: str) -> dict[str, Any]:

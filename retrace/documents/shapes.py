@@ -1,5 +1,6 @@
-"""What the pipeline's own files must hold for those who read them back: a damaged one ends in one message that names
-the file, the place in it and the remedy. Only what is read is asked for, so that other versions' files still serve.
+"""The shapes of the pipeline's own files. A damaged file gives one message: the file, the place in it and the remedy.
+
+Only the keys that are read are checked, so that files of other versions can still be used.
 """
 
 from pathlib import Path
@@ -31,13 +32,13 @@ class Sums(TypedDict):
 
 
 class Recorded(TypedDict):
-    """provenance.json, for those who compare md5."""
+    """provenance.json, as needed to compare md5."""
 
     stages: dict[str, Sums]
 
 
 class Times(TypedDict):
-    """A stage of this run; null seconds: it came from the cache."""
+    """A stage of this run; seconds are null where it was restored from the cache."""
 
     seconds: float | None
 
@@ -49,7 +50,7 @@ class Timed(TypedDict):
 
 
 class Timetable(Recorded):
-    """provenance.json, for tables of cost."""
+    """provenance.json, as needed for tables of training time."""
 
     run: Timed
     devices: list[str]
@@ -78,7 +79,7 @@ class Data(TypedDict):
 
 
 class Origin(Recorded):
-    """provenance.json, for those who tell where a number comes from."""
+    """provenance.json, as needed by `retrace why`."""
 
     seed: int
     threads: int
@@ -161,7 +162,7 @@ class Run(TypedDict):
 
 
 class Runs(TypedDict):
-    """ablation.json, for those who look for its experiments."""
+    """ablation.json, as needed to find its experiments."""
 
     phase: str
     runs: list[Run]
@@ -182,7 +183,7 @@ class Label(TypedDict):
 
 
 class Effects(TypedDict):
-    """ablation.json, for tables of effects."""
+    """ablation.json, as needed for tables of effects."""
 
     phase: str
     design: str
@@ -200,7 +201,7 @@ def read(path: Path, shape: Any, again: str = AGAIN, name: str | None = None) ->
     """A JSON file, unchanged, when it has the shape.
 
     Args:
-        again: the command that writes the file anew.
+        again: the command that writes the file again.
         name: what the user calls the file, where it is read from a copy.
 
     Raises:

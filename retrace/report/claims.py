@@ -102,7 +102,7 @@ def final(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
     counts: list[Any] = []
     for name in dict.fromkeys(name for _, name in wanted if name in inputs.active["splits"]):
         images = ledger.num(inputs.file_metrics(active), f"splits.{name}.images", "count")
-        counts += ["; " if counts else "", f"{name} n = ", images]
+        counts += ["; " if counts else "Scored on ", f"{name}, n = ", images]
     few = unreliable(inputs, ledger, active, [name for _, name in wanted if name in inputs.active["splits"]])
     if active == first:
         others = [phase for phase in inputs.metrics if phase != active]

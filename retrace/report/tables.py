@@ -32,6 +32,7 @@ TONES = {
 POINT = ("confidence", "iou_threshold")  # of precision, recall and F1
 METHOD = "Notes on method"  # the section that explains intervals, verdicts and marks once
 BRACKETS = f"Brackets: 95 % interval (see {METHOD})."
+INTERVALS = "Brackets: 95 % bootstrap interval over images."  # where there are no notes on method
 
 
 def label(inputs: Inputs, metric: str) -> str:
@@ -160,7 +161,7 @@ def phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str)
         rows.append((name, *scores, cell(origin), difference, word, *note))
     counts: list[Any] = []
     for split in splits:
-        counts += ["; " if counts else "", f"{split} n = "]
+        counts += ["; " if counts else "Scored on ", f"{split}, n = "]
         counts += [ledger.num(inputs.file_metrics(inputs.params.phase), f"splits.{split}.images", "count")]
     return Table(
         f"phases_{metric}",

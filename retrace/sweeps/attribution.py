@@ -1,4 +1,4 @@
-"""What each factor is worth: effects with intervals, and one sentence per factor, as plain data for ablation.json."""
+"""The effect of each factor, with intervals and one sentence per factor, as plain data for ablation.json."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Which experiments an ablation consists of, what each is called, and what its name stands for.
+"""The experiments of an ablation and their names.
 
 A name says study, phase, the factors that are on, the seed's label, and eight digits of a hash of all that the result
 depends on (code, data, starting weights, parameters): the same inputs give the same name, changed inputs a new one.

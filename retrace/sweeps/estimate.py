@@ -1,4 +1,4 @@
-"""What an ablation will cost, from the journals of the last run of the phase's stages."""
+"""Estimated time of an ablation, from the journals of the last run of the phase's stages."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def room(study: str, phase: str, threads: int, device: str, root: Path = Path())
 
 
 def announce(todo: int, existing: int, each: float | None, jobs: int | None, room: int | None = None) -> str:
-    """One or two lines: how many experiments, how many exist, what the rest costs and when it will be done.
+    """One or two lines: the number of experiments, how many exist, the time for the rest and when it will be done.
 
     jobs: at a time; None: not known. room: how many the cores have room for: more of them slow each other down.
     """
@@ -46,7 +46,7 @@ def announce(todo: int, existing: int, each: float | None, jobs: int | None, roo
     if not todo:
         return line
     if each is None:
-        return f"{line}; what they cost is unknown: the last run of this phase left no log here"
+        return f"{line}; their time is unknown, because there is no log of the last run of this phase here"
     whole = each * todo
     start = f"{line}\nabout {_duration(each)} each by the last run of this phase: {_duration(whole)} of computing"
     if jobs is None:

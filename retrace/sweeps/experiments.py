@@ -68,8 +68,8 @@ def check_upstream(workspace: Workspace, params: Params) -> None:
             stale.append(stage)
     if stale:
         raise UserError(
-            f"{', '.join(sorted(stale))}: not up to date at the last commit, and an ablation never repeats "
-            "what the phase starts from; run `dvc repro`, commit dvc.lock and the results, then `retrace ablate`"
+            f"{', '.join(sorted(stale))}: not up to date at the last commit, and an ablation does not run the "
+            "stages before its phase; run `dvc repro`, commit dvc.lock and the results, then `retrace ablate`"
         )
 
 
@@ -83,10 +83,15 @@ def exclusive(workspace: Workspace) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"another `retrace ablate` works in {workspace.folder}; wait for it or stop it") from None
+            raise UserError(
+                f"another `retrace ablate` is running in {workspace.folder}; wait for it or stop it"
+            ) from None
         if running := _left_running(workspace.folder):
             numbers = ", ".join(str(number) for number in running)
-            print(f"an interrupted ablation left processes running ({numbers}); waiting for them", file=sys.stderr)
+            print(
+                f"processes of an interrupted ablation are still running ({numbers}); waiting for them to finish",
+                file=sys.stderr,
+            )
         while _left_running(workspace.folder):
             time.sleep(POLL)
         yield
@@ -208,7 +213,7 @@ def _wait(process: subprocess.Popen) -> None:
     except subprocess.TimeoutExpired:
         return
     except KeyboardInterrupt:
-        process.wait()  # the terminal has interrupted it too; let it put its things in order
+        process.wait()  # the terminal has interrupted it too; let it clean up
         raise
 
 

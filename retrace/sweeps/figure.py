@@ -1,4 +1,4 @@
-"""The drawing of an ablation: every effect on the headline, and every factor's effect on every class."""
+"""The figure of an ablation: every effect on the headline metric, and every factor's effect on every class."""
 
 import io
 from typing import Any
@@ -21,8 +21,8 @@ def draw(found: dict[str, Any]) -> tuple[Figure, bytes]:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=130, metadata={"Software": None})
     caption = (
-        f"Left: effects on {found['headline']} of {found['split']}; right: main effects on each class; "
-        "in percentage points, lines are 95 % intervals from seeds and images."
+        f"Effects on {found['headline']} of {found['split']} (left) and main effects on each class (right), in "
+        "percentage points. Lines are 95 % intervals from seeds and images."
     )
     return Figure("effects", as_svg(figure), caption), stream.getvalue()
 

@@ -17,7 +17,9 @@ def head() -> str:
     changed = git(*tracked).splitlines()
     if changed:
         names = ", ".join(line[3:] for line in changed[:4]) + (" ..." if len(changed) > 4 else "")
-        raise UserError(f"{names}: differs from the last commit, and experiments start from a commit; commit first")
+        raise UserError(
+            f"{names}: differs from the last commit, but experiments start from a commit; commit your changes first"
+        )
     return git("rev-parse", "HEAD").strip()
 
 

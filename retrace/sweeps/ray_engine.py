@@ -131,6 +131,6 @@ def run_in_clone(url: str, base: str, commit: str, settings: str, experiment: Ex
                 [*DVC, *words], cwd=clone, env=environment(), capture_output=True, text=True, check=False
             )
             if done.returncode:
-                said = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
-                raise UserError(f"dvc {words[0]} {words[1]}: {said}")
+                output = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
+                raise UserError(f"dvc {words[0]} {words[1]}: {output}")
     return experiment.name

@@ -36,7 +36,7 @@ def write_files(folder: Path, found: dict[str, Any], params: Params) -> None:
     ledger.add(file, found)
     figure, png = draw(found)
     sections = _Pages(found, ledger, file, params.report.focus_classes).sections(figure)
-    title = f"Ablation of {found['phase']}: which change did it?"
+    title = f"Ablation of {found['phase']}: effect of each change"
     page = {"title": title, "study": params.study, "task": params.task, "demo": not params.report.real_data}
     write_json(folder / "ablation.json", found)
     write_text(folder / "ablation.csv", effects_csv(found))
@@ -73,7 +73,7 @@ class _Pages:
     def sections(self, figure: Any) -> list[Section]:
         """Summary, effects, interactions, classes, runs."""
         parts = (
-            section("summary", "Which change did it", Text(self._setting()), self._sentences(), figure),
+            section("summary", "Effect of each change", Text(self._setting()), self._sentences(), figure),
             section("effects", "Main effects", self._effects()),
             section("interactions", "Two-way interactions", self._interactions()),
             section("classes", "Effect on every class", self._per_class()),
@@ -87,17 +87,18 @@ class _Pages:
     def _setting(self) -> Inline:
         designs = {
             "full": "every combination of the changes",
-            "one-at-a-time": "no change, and each change alone",
-            "leave-one-out": "all changes, and all but each one",
+            "one-at-a-time": "no change, and each change on its own",
+            "leave-one-out": "all changes, and all changes except one",
         }
         return run(
-            f"Phase {self.found['phase']}, {designs[self.found['design']]}; each trained with a seed of its own for "
-            "each of the labels ",
+            f"The runs of phase {self.found['phase']} cover {designs[self.found['design']]}. Each combination was "
+            "trained once for every seed label in ",
             self._num("seeds", "plain"),
-            "; scored on the ",
+            " and scored on the ",
             self._num("images", "count"),
-            f" images of {self.found['split']}. Brackets are 95 % intervals that allow for another seed and for other "
-            "images (paired bootstrap); numbers are percentage points. One interval in twenty excludes zero by chance.",
+            f" images of {self.found['split']}. Effects are in percentage points. Brackets are 95 % intervals that "
+            "account for variation between seeds and between images (paired bootstrap). One interval in twenty "
+            "excludes zero by chance.",
         )
 
     def _sentences(self) -> Bullets:
@@ -123,9 +124,9 @@ class _Pages:
         if self.found["together"]:
             rows.append((cell("all together"), *(self._effect_cell("together", "", m) for m in self.shown)))
         what = {
-            "full": "Mean with the change less mean without it, over all combinations of the others",
-            "one-at-a-time": "The change alone less no change at all",
-            "leave-one-out": "All changes less all but this one",
+            "full": "Mean score with the change minus mean without it, over all combinations of the other changes",
+            "one-at-a-time": "Score with only this change minus score without any change",
+            "leave-one-out": "Score with all changes minus score with all changes except this one",
         }[self.found["design"]]
         return Table("effects", "Each change", ("change", *self.shown), tuple(rows), run(f"{what}; {self._scope()}."))
 
@@ -139,7 +140,7 @@ class _Pages:
         for pair in self.found["interactions"]:
             title = " × ".join(self.label[name] for name in pair.split(" x "))
             rows.append((cell(title), *(self._effect_cell("interactions", pair, metric) for metric in self.shown)))
-        caption = run(f"Half of what one change's effect alters by when the other is made too; {self._scope()}.")
+        caption = run(f"Half of the difference that one change makes to the effect of the other; {self._scope()}.")
         return Table("interactions", "Each pair of changes", ("changes", *self.shown), tuple(rows), caption)
 
     def _per_class(self) -> Table:
@@ -164,9 +165,9 @@ class _Pages:
             rows.append((*levels, *seeds, *numbers, cell(record["name"], tone="code")))
         columns = (*self.label.values(), "seed", "trained with", *self.shown, "experiment")
         caption = run(
-            f"Scores on {self.found['split']}, as each experiment's own files have them. Where the experiments are "
-            "(dvc exp show lists them; dvc exp pull brings those that were pushed), dvc exp apply with a name brings a "
-            "run back with its report, where each score has its own interval. Everywhere, retrace why says which code, "
-            "data, weights and metrics file a score comes from."
+            f"Scores on {self.found['split']} from the files of each experiment. `dvc exp show` lists the experiments, "
+            "`dvc exp pull` downloads those that were pushed, and `dvc exp apply` with a name restores a run and its "
+            "report, which gives every score with its interval. `retrace why` shows the code, data, weights and "
+            "metrics file behind a score."
         )
         return Table("runs", "Each experiment", columns, tuple(rows), caption)

@@ -1,4 +1,4 @@
-"""Read finished experiments back: metrics as `dvc exp show` tells them, results per image from the DVC cache."""
+"""Read finished experiments: metrics from `dvc exp show`, per-image results from the DVC cache."""
 
 import json
 import tempfile
@@ -117,7 +117,7 @@ def _one(params: Params, phase: str, name: str, commit: str) -> _Run:
                     files.get_file(path, str(Path(temporary, Path(path).name)))
         except FileNotFoundError:
             raise UserError(
-                f"{name}: its results per image are no longer in the DVC cache; `dvc exp pull <remote> {name}`, or "
+                f"{name}: its per-image results are no longer in the DVC cache; `dvc exp pull <remote> {name}`, or "
                 f"`dvc exp remove {name}` and run `retrace ablate` again"
             ) from None
         ids = Path(temporary, f"images_{split}.txt").read_text(encoding="utf-8").split()
@@ -148,6 +148,6 @@ def _same_as_shown(name: str, params: Params, found: _Run, shown: dict[str, floa
     value = shown.get(f"{found.split}_{headline}")
     if value is None or abs(value - found.scores[headline]) > 1e-9:
         raise UserError(
-            f"{name}: metrics.json says {found.split}_{headline} = {value}, its results per image give "
+            f"{name}: metrics.json has {found.split}_{headline} = {value}, but its per-image results give "
             f"{found.scores[headline]}; remove the experiment (`dvc exp remove {name}`) and run `retrace ablate` again"
         )

@@ -328,7 +328,7 @@ def test_the_command_ends_with_exit_code_1_and_the_count_of_errors(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run([sys.executable, "-m", "retrace", "doctor"], cwd=tmp_path, env=env, capture_output=True)
     out, err = result.stdout.decode(), result.stderr.decode()
-    assert result.returncode == 1 and "must be put right" in err and "Traceback" not in err
+    assert result.returncode == 1 and "checks failed" in err and "Traceback" not in err
     assert out.count("\nerror") + out.startswith("error") == int(err.split()[1])
     assert "codecs" in out and "writes and reads mp4" in out
     assert all(len(line) <= 80 or len(line.split()) == 1 for line in out.splitlines())  # a path stays whole

@@ -1,4 +1,4 @@
-"""reports/<study>-ablation/ against itself: effects against the runs' scores, all else against ablation.json.
+"""Check reports/<study>-ablation/: effects against the scores of the runs, everything else against ablation.json.
 
 The experiments are in few clones. Where they are, the scores are those of their metrics files. The intervals come from
 results per image of every experiment and are not computed again.
@@ -75,7 +75,7 @@ def check(root: Path, results: Path, project: Path, params: Params) -> Checked |
     total = len(found["runs"])
     notes = [f"ablation: effects compared with the scores of {total} runs; their intervals are not computed again"]
     if seen < total:
-        notes.append(f"ablation: {total - seen} of {total} experiments are not here (`dvc exp pull`), their scores "
+        notes.append(f"ablation: {total - seen} of {total} experiments are not here (`dvc exp pull`), so their scores "
                      "were not compared with their metrics files")  # fmt: skip
     same = _same_code(root, f"reports/{name}")
     try:
@@ -85,7 +85,7 @@ def check(root: Path, results: Path, project: Path, params: Params) -> Checked |
             raise
         again = [str(error)]  # this code cannot read what other code wrote
     if again and not same:
-        notes.append("ablation: written by other report code than the commit's: of words and figures, only the numbers "
+        notes.append("ablation: written by other report code than that of the commit, so only the numbers "
                      "were compared")  # fmt: skip
         again = _known_numbers(folder, found)
     return Checked(numbers, wrong + again, notes)

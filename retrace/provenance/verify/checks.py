@@ -1,4 +1,4 @@
-"""The checks that need a rerun: its results against the record, then other seeds against the expected values."""
+"""The checks that need a rerun: compare its results with the record, then other seeds with the expected values."""
 
 import shutil
 import subprocess
@@ -35,22 +35,22 @@ def run_again(job: Job) -> list[Row]:
 
 
 def _deps(job: Job) -> Row:
-    """Every recorded dep again: the outs that some of them name are there only now."""
-    found = deps.check(job.root, job.root, job.record, job.cache)
-    lost = len(found.unchecked)
-    result = DIFFERENT if found.wrong else "not all checked" if lost else SAME
-    details = [*found.wrong, *(f"{path}: not compared: {why}" for path, why in found.unchecked.items())]
-    told = found.compared + len(found.wrong) + len(found.since) + lost
-    text = f"{len(found.wrong)} wrong" if found.wrong else f"{found.compared} same"
-    return Row("record", "deps", f"{told}", text, result, tuple(details))
+    """Check every recorded dependency again, now that the outputs that some of them name exist."""
+    checked = deps.check(job.root, job.root, job.record, job.cache)
+    lost = len(checked.unchecked)
+    result = DIFFERENT if checked.wrong else "not all checked" if lost else SAME
+    details = [*checked.wrong, *(f"{path}: not compared: {why}" for path, why in checked.unchecked.items())]
+    total = checked.compared + len(checked.wrong) + len(checked.since) + lost
+    text = f"{len(checked.wrong)} wrong" if checked.wrong else f"{checked.compared} same"
+    return Row("record", "deps", f"{total}", text, result, tuple(details))
 
 
 def numbers_row(job: Job) -> Row:
-    """Every printed number of the committed report against the committed files, as far as their bytes are here."""
+    """Compare every printed number of the committed report with its source file, where that file is available."""
     found = pages.check(job.before, job.params.study)
     lost = sum(found.unchecked.values())
     details = found.wrong + [
-        f"{file}: its recorded bytes are nowhere here, so {count} numbers read from it were not checked"
+        f"{file}: the recorded file is not available here, so {count} numbers from it were not checked"
         for file, count in sorted(found.unchecked.items())
     ]
     result = DIFFERENT if found.wrong or (lost and job.bits) else SAME if not lost else "not all checked"
@@ -64,7 +64,7 @@ def _numbers(job: Job) -> Row:
 
 
 def _report(job: Job) -> Row:
-    """The report written again with the committed provenance: from the same metrics it must be the same bytes."""
+    """Write the report again with the committed provenance; the same metrics must give the same bytes."""
     committed = job.before / "reports" / job.params.study
     again = job.before.parent / "rerendered"
     done = subprocess.run(
@@ -86,9 +86,9 @@ def _report(job: Job) -> Row:
 
 
 def run_seeds(job: Job) -> list[tuple[Row, str]]:
-    """The stages of the active phase once for each stated seed, and each expected value tested against the scores.
+    """Run the stages of the active phase once per stated seed and test each expected value against the scores.
 
-    Splits stay those of the study's own seed. Returns a row and a sentence for each expected value.
+    The splits stay those of the study's own seed. Returns a row and a sentence for each expected value.
     """
     if not job.params.expected:
         return []
@@ -120,7 +120,7 @@ def run_seeds(job: Job) -> list[tuple[Row, str]]:
 
 
 def changed_since(job: Job) -> list[str]:
-    """Deps (code, lock, raw data) that are not what they were when the record was made; after a rerun."""
+    """Dependencies (code, lock file, raw data) that changed since the run was recorded; call it after a rerun."""
     now = from_lock(job.root, job.params)
     names = set()
     made = set(job.record.paths())
@@ -136,7 +136,7 @@ def discard(folder: Path) -> None:
 
 
 def require(wrong: list[str]) -> None:
-    """Raise a `UserError` that lists what is wrong."""
+    """Raise a `UserError` that lists the problems, if there are any."""
     if wrong:
         more = f"\n       and {len(wrong) - 30} more" if len(wrong) > 30 else ""
         raise UserError("\n       ".join(wrong[:30]) + more)

@@ -1,4 +1,4 @@
-"""A commit in a folder of its own, with an empty cache: what a stranger on a fresh machine would have."""
+"""Clone a commit into a folder of its own with an empty cache, as on a new machine."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ def clone(project: Path, commit: str, target: Path) -> Path:
     git("checkout", "--quiet", "--detach", commit, folder=target)
     root = target / prefix
     if not (root / "dvc.yaml").is_file():
-        raise UserError(f"commit {commit[:12]} has no dvc.yaml here; give a commit of this project")
+        raise UserError(f"commit {commit[:12]} has no dvc.yaml; give a commit of this project")
     return root
 
 
@@ -68,7 +68,7 @@ def bring_inputs(project: Path, root: Path, params: Params, data_from_cache: boo
     """Hard links (or copies) of the inputs that Git does not carry: the raw data and local starting weights.
 
     Raises:
-        UserError: one of them is nowhere.
+        UserError: one of them is missing.
     """
     wanted = [] if data_from_cache else [params.data.root]
     wanted += [block.path for block in (params.pretrain.weights or {}).values() if block.path]
@@ -78,8 +78,8 @@ def bring_inputs(project: Path, root: Path, params: Params, data_from_cache: boo
         if (project / name).exists():
             _link(project / name, root / name)
         elif name != params.data.root or params.data.url is None:
-            hint = "" if name != params.data.root else ", or start after collect with --data-from-cache"
-            raise UserError(f"{name}: not here, and Git does not carry it; put it there{hint}")
+            hint = "" if name != params.data.root else ", or use --data-from-cache to start after collect"
+            raise UserError(f"{name}: not here, and not in Git; put the files there{hint}")
 
 
 def _link(source: Path, target: Path) -> None:

@@ -1,7 +1,7 @@
-"""Every recorded dep against what it names: an out of an earlier stage, or files of the commit (code, lock).
+"""Check every recorded dependency: an output of an earlier stage, or files of the commit (code, lock file).
 
-A dep that Git holds may be older than the commit: code changes after a run, and whether that matters is what a rerun
-finds out. It is then told, not refused. An md5 that no commit up to this one ever had is nobody's code: it is refused.
+Files in Git may have changed after the run. Such a change is reported, not refused, because only a rerun shows whether
+it matters. An md5 that matches neither this commit nor an earlier one is an error.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from retrace.provenance.verify.records import Record
 
 @dataclass(frozen=True)
 class Checked:
-    """How many md5 were compared, what is wrong (one line each), paths changed since, and paths not compared: why."""
+    """Number of md5 compared, problems (one line each), paths changed since, and paths not compared with the reason."""
 
     compared: int
     wrong: list[str]
@@ -55,9 +55,11 @@ def check(root: Path, project: Path, record: Record, cache: Cache) -> Checked:
             if found:
                 since.append(path)
             elif found is None:
-                unchecked[path] = "the commit has other bytes, and the history of this clone is cut off (shallow)"
+                unchecked[path] = (
+                    "the file in the commit differs, and this clone has no full history (git fetch --unshallow)"
+                )
             else:
-                wrong.append(f"{start}{what} {expected}, and no earlier commit has the recorded one")
+                wrong.append(f"{start}{what} {expected}, and no earlier commit matches the record")
         elif what != TOGETHER or outs.digest_here(path) != md5:
             wrong.append(f"{start}{what} {expected}")
     return Checked(compared, wrong, sorted(set(since)), unchecked)
@@ -174,6 +176,6 @@ class _Tracked:
         if blob not in self._blobs:
             content = git_bytes("cat-file", "blob", blob, folder=self._root)
             if content is None:
-                raise UserError(f"git has lost object {blob}; `git fsck` tells more")
+                raise UserError(f"Git object {blob} is missing; run `git fsck`")
             self._blobs[blob] = hashlib.md5(content).hexdigest()
         return self._blobs[blob]

@@ -1,4 +1,4 @@
-"""`expected:` values: is a rerun, over several seeds, no worse than the stated value minus its tolerance?
+"""`expected:` values: test that a rerun over several seeds is no worse than the stated value minus its tolerance.
 
 One-sided one-sample t-test of non-inferiority, in the spirit of MLPerf's reference convergence points
 (mlcommons/training_policies, "Reference Convergence Points": a submission's runs against the reference's, one-sided).
@@ -31,13 +31,13 @@ class Verdict:
     def describe(self, wanted: Expected) -> str:
         """One line for the user."""
         bound = wanted.value - wanted.tolerance
-        text = f"{wanted.metric}, {wanted.split}: mean {self.mean:.4f}, at least {bound:.4f} wanted"
+        text = f"{wanted.metric}, {wanted.split}: mean {self.mean:.4f}, required at least {bound:.4f}"
         if self.p is None:
             return f"{text}; one seed, so no test: {'reached' if self.passed else 'not reached'}"
         share = f"{100 * (self.power or 0):.0f} %"
         return (
             f"{text}; one-sided t-test p = {self.p:.3f}: {'no worse' if self.passed else 'not shown to be no worse'} "
-            f"(true mean {wanted.value:g}: passes in {share} of reruns at this spread)"
+            f"(with a true mean of {wanted.value:g}, {share} of reruns pass at this spread)"
         )
 
 
@@ -102,12 +102,12 @@ def demands_bits(params: Params, origin: dict[str, Any], here: Processor) -> tup
     """
     recorded = origin.get("devices") or []
     if not params.expected:
-        return True, "the study states no expected: values, so only the bytes can be compared"
+        return True, "the study states no `expected` values, so the bytes must be the same"
     if recorded not in ([], ["cpu"]) or here.device != "cpu":
         return False, f"recorded on {', '.join(recorded) or 'an unknown device'}, rerun on {here.device}"
     made_on = origin.get("architecture", here.architecture)
     if made_on != here.architecture:
-        return False, f"recorded on an {made_on} processor, rerun on {here.architecture}"
+        return False, f"recorded on {made_on}, rerun on {here.architecture}"
     if origin.get("numerics") == "portable" and here.architecture == "x86_64":
         return True, "portable numerics give the same bits on every x86-64 processor with AVX2"
     if origin.get("cpu") not in (None, here.cpu):

@@ -1,4 +1,4 @@
-"""What one verification works on: the commit in a temporary clone, its parameters and its record."""
+"""The inputs of one verification: the commit in a temporary clone, its parameters and its recorded hashes."""
 
 import shutil
 from dataclasses import dataclass
@@ -52,8 +52,8 @@ def prepare(project: Path, commit: str, study: str | None, data_from_cache: bool
     if wrong:
         listed = "\n       ".join(wrong)
         raise UserError(
-            f"the environment is not what {environment.LOCK} of commit {commit[:12]} locks:\n       {listed}\n"
-            "       nothing was rerun; rebuild it first: rm -rf .venv && make venv"
+            f"the installed packages differ from {environment.LOCK} of commit {commit[:12]}:\n       {listed}\n"
+            "       nothing was rerun; rebuild the environment first: rm -rf .venv && make venv"
         )
     use_empty_cache(root, temporary / "cache")
     origin = _origin(root, study)

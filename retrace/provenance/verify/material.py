@@ -1,6 +1,6 @@
-"""The bytes that a commit recorded, wherever they still are: Git, the DVC cache, the working folder or the rerun.
+"""Find the files that a commit recorded in Git, the DVC cache, the working folder or the rerun.
 
-Nothing is believed by its name: a file counts only when its md5 is the recorded one.
+A file is used only when its md5 is the recorded one.
 """
 
 import shutil
@@ -76,7 +76,7 @@ def check_out(cache: Cache, out: str, md5: str, root: Path) -> None:
             raise UserError(f"{out}/{name}: {sum} is not in the cache {cache.folder}; run `dvc pull {out}`")
         shutil.copyfile(cache.path(sum), place)
         if md5_of(place) != sum:
-            raise UserError(f"{cache.path(sum)}: its bytes are not what its name says ({out}/{name}); delete it, "
+            raise UserError(f"{cache.path(sum)}: damaged: its md5 is not its name ({out}/{name}); delete it, then "
                             f"`dvc pull {out}`")  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Rows of the verdict: every out and every metric of the rerun against the committed one."""
+"""Rows of the table: every output and every metric of the rerun compared with the committed one."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +57,7 @@ def _compare(root: Path, before: Path, row: Row, cache: Cache, bits: bool) -> Ro
     names = changed(recorded, found) if recorded else []
     details = tuple(f"{row.out}/{name}" if name else row.out for name in names)
     if not details:
-        details = (f"{row.out}: which files differ is not known: the recorded folder is not in the cache here",)
+        details = (f"{row.out}: the recorded folder is not in the cache, so the differing files are not known",)
     if names == [GUIDE]:  # a page of the report; what it quotes of its run may differ
         return Row(row.stage, row.out, md5[:SHORT], digest(found)[:SHORT], SAME, ())
     strict = bits or row.stage in ALWAYS_EQUAL
@@ -81,11 +81,11 @@ def compare_metrics(root: Path, before: Path, params: Params, bits: bool) -> lis
         file = f"metrics/{params.study}/{phase}.json"
         old, new = (read(folder / file, Metrics, f"`dvc repro evaluate@{phase}`", file) for folder in (before, root))
         rows += _headlines(params, phase, old, new, bits)
-        mine, theirs = dict(_leaves(old)), dict(_leaves(new))
-        names = sorted(key for key in {*mine, *theirs} if mine.get(key) != theirs.get(key))
+        recorded, again = dict(_leaves(old)), dict(_leaves(new))
+        names = sorted(key for key in {*recorded, *again} if recorded.get(key) != again.get(key))
         result = SAME if not names else DIFFERENT if bits else "other bytes"
-        details = tuple(f"{file}: {key}: {_show(mine.get(key))}, rerun {_show(theirs.get(key))}" for key in names)
-        texts = (f"{len(mine)}", f"{len(mine) - len(names)} same")
+        details = tuple(f"{file}: {key}: {_show(recorded.get(key))}, rerun {_show(again.get(key))}" for key in names)
+        texts = (f"{len(recorded)}", f"{len(recorded) - len(names)} same")
         rows.append(Row(f"evaluate@{phase}", "all numbers", *texts, result, details))
     return rows
 

@@ -1,4 +1,4 @@
-"""Every number printed in report.md, report.html and tables/*.csv is derived again from the files it was read from.
+"""Check every number printed in report.md, report.html and tables/*.csv against the file it was read from.
 
 report.html names file, key and format of each number, so those are derived again one by one. report.md and the tables
 must then show the numbers of report.html in the same order, and numbers.json must list exactly these. The reproduction
@@ -193,7 +193,7 @@ def _repeated(guide: Path, page: Page, folder: Path, listed: dict[Where, str]) -
     sources += [_read(folder / name, AGAIN) for name in (*DOCUMENTS, "derived.json")]
     known = {token for text in sources for token in NUMBER.findall(text)}
     return [
-        f"{guide.name} line {number}: {token} stands neither in {page.name} nor in the documents beside it"
+        f"{guide.name} line {number}: {token} is neither in {page.name} nor in the JSON files of the report"
         for number, line in enumerate(_bare(_read(guide, AGAIN)).splitlines(), start=1)
         for token in NUMBER.findall(line)
         if token not in known and len(token) > 2  # one and two digits number steps and lists

@@ -1,4 +1,4 @@
-"""Which numerical operations give other bits on this machine: `python -m retrace.provenance.verify.probe [--check]`.
+"""Find numerical operations with other bits on this machine: `python -m retrace.provenance.verify.probe [--check]`.
 
 Prints one line per operation, its name and the first 16 digits of a sha256 over its outputs: forward and gradients of
 what the studies' networks, losses, optimizers, data preparation and statistics are made of, at `runtime.threads` 2.
@@ -55,7 +55,7 @@ def main(check: bool, show: Callable[[str], None] = print) -> None:
         names = differing(found, recorded())
         if names:
             raise UserError(
-                f"{len(names)} of {len(found)} operations give other bits on this processor"
+                f"{len(names)} of {len(found)} operations give different bits on this processor"
                 f" ({cpu_model() or 'unnamed'}): {', '.join(names)}"
             )
         show(f"all {len(found)} operations give the recorded bits")

@@ -1,4 +1,4 @@
-"""What a commit says came out: md5 of every dep and out, from dvc.lock or from the study's provenance.json."""
+"""The recorded md5 of every dependency and output of a commit, from dvc.lock or the study's provenance.json."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,13 +85,13 @@ def committed(root: Path, params: Params) -> Record:
     missing = [name for name in stage_names(params) if name != "report" and name not in record.outs]
     if missing:
         raise UserError(
-            f"{record.file}: records nothing of {', '.join(missing)}; run `dvc repro` and commit what it writes"
+            f"{record.file}: has no record of {', '.join(missing)}; run `dvc repro` and commit what it writes"
         )
     return record
 
 
 def contradictions(root: Path, params: Params, record: Record) -> list[str]:
-    """Where the commit disagrees with itself, one line each.
+    """Contradictions within the commit, one line each.
 
     dvc.lock against provenance.json (outs and deps), and every recorded out that Git holds against the bytes in Git.
     What the deps themselves name is compared in `deps.check`.

@@ -1,4 +1,4 @@
-"""Really run stages in a clone: nothing is taken from a cache, every line they print goes to a log file."""
+"""Run stages in a clone without any cache, and write their output to a log file."""
 
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ def rerun(root: Path, log: Path, title: str, stages: int, arguments: Sequence[Se
                         running = line.split("'")[1]
                         progress.update(task, info=running)
             if process.returncode:
-                raise UserError(f"the rerun failed at {running or 'its start'}; what it printed is in {log}")
+                raise UserError(f"the rerun failed at {running or 'its start'}; see its output in {log}")
 
 
 @contextmanager

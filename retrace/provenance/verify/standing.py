@@ -1,4 +1,4 @@
-"""What can be said of a commit without running anything: what is wrong with it, and what could not be looked at."""
+"""The checks of a commit that need no rerun: recorded hashes, stored files and printed numbers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from retrace.provenance.verify.records import contradictions, from_lock, from_pr
 
 @dataclass
 class Standing:
-    """`wrong`: one line each; the rest is what was looked at."""
+    """`wrong` has one line per problem; the other fields describe what was checked."""
 
     wrong: list[str]
     deps: deps.Checked
@@ -22,13 +22,13 @@ class Standing:
     ablated: ablation.Checked | None
 
     def lines(self) -> Iterator[str]:
-        """For the user, where nothing is wrong: what was compared, and what was not and why."""
-        found, stored, report = self.deps, self.stored, self.report
-        told = found.compared + len(found.since) + len(found.unchecked)
-        yield "environment: as locked"
-        yield f"record: agrees with itself and the committed files; {found.compared} of {told} md5 of deps compared"
-        if found.since:
-            yield f"changed since the record was made, a rerun shows whether it matters: {', '.join(found.since)}"
+        """The lines to print where nothing is wrong: what was compared, and what could not be compared and why."""
+        deps, stored, report = self.deps, self.stored, self.report
+        total = deps.compared + len(deps.since) + len(deps.unchecked)
+        yield "environment: the installed packages are those of the lock file"
+        yield f"record: consistent with the committed files; {deps.compared} of {total} md5 of deps compared"
+        if deps.since:
+            yield f"files that changed since the run was recorded (a rerun shows the effect): {', '.join(deps.since)}"
         if stored.here:
             yield f"results stored here: {len(stored.here)} of {stored.outs} outs that DVC keeps, undamaged"
         else:
@@ -38,7 +38,7 @@ class Standing:
             yield from self._numbers("ablation", self.ablated.numbers)
             yield from self.ablated.notes
         by_reason: dict[str, list[str]] = {}
-        for path, why in found.unchecked.items():
+        for path, why in deps.unchecked.items():
             by_reason.setdefault(why, []).append(path)
         for why, paths in by_reason.items():
             yield f"deps not compared: {', '.join(paths)}: {why}"
@@ -46,20 +46,20 @@ class Standing:
     def _numbers(self, name: str, found: pages.Checked) -> Iterator[str]:
         lost = sum(found.unchecked.values())
         yield (
-            f"{name}: {found.numbers} of {found.numbers + lost} printed numbers compared with the files they were read "
-            "from, none differs"
+            f"{name}: {found.numbers} of {found.numbers + lost} printed numbers compared with their source files; none "
+            "differs"
         )
         if lost:
             files = ", ".join(f"{file} ({count})" for file, count in sorted(found.unchecked.items()))
-            yield f"{lost} printed numbers not compared, their files are not here (`dvc pull`): {files}"
+            yield f"{lost} printed numbers not compared, their files are not here (run `dvc pull`): {files}"
 
 
 def standing(job: Job) -> Standing:
-    """The commit against itself, the results stored here against the record, and every printed number against the
-    file it was read from.
+    """Compare the recorded hashes with the committed files, the stored results with the recorded hashes, and every
+    printed number with its source file.
 
     Raises:
-        UserError: what is to be compared cannot be read at all.
+        UserError: a file that is needed for these checks cannot be read.
     """
     here = from_lock(job.project, job.params) or from_provenance(job.project, job.params)
     wrong = contradictions(job.root, job.params, job.record)
@@ -79,6 +79,6 @@ def standing(job: Job) -> Standing:
 
 
 def sources(job: Job) -> list[str]:
-    """The files that the committed report quotes numbers from."""
+    """The source files of the numbers in the committed report."""
     name = f"reports/{job.params.study}/numbers.json"
     return [row["file"] for row in read(job.before / name, list[Number], name=name)]

@@ -1,4 +1,4 @@
-"""From a printed figure, or a metrics key, back to what it was made from."""
+"""Find the source of a printed number or of a metrics key."""
 
 import contextlib
 import re
@@ -34,7 +34,7 @@ class Match:
         try:
             value = Ledger().value(self.file, self.key)
         except (KeyError, UserError):
-            return None, "the file is not here: dvc pull"
+            return None, "the file is not here (run dvc pull)"
         try:
             return value, show(value, self.format)
         except (KeyError, TypeError, ValueError):  # an edited format or value
@@ -49,7 +49,7 @@ def find(query: str, study: str | None) -> list[Match]:
         UserError: no report here, or no number matches.
     """
     if query.startswith("-") and not re.fullmatch(r"-[\d.,]+\D*", query):
-        raise UserError(f"{query}: no such option, and no figure; allowed: --study")
+        raise UserError(f"{query}: no such option, and not a number; allowed: --study")
     studies = sorted(path.parent.name for path in Path("reports").glob("*/parameters.json"))
     if not studies:
         raise UserError("reports/: no report here; run `dvc repro` first, in the project's folder")
@@ -69,8 +69,8 @@ def find(query: str, study: str | None) -> list[Match]:
     found = found or _unprinted(query)
     if not found:
         raise UserError(
-            f"{query!r}: no report prints this number, and no metrics key is called so; give a figure as it is printed "
-            f"(0.752), a key (mIoU, splits.test.mIoU.value) or file:key. Looked in: {', '.join(studies)}"
+            f"{query!r}: no report prints this number, and there is no such metrics key; give a number as printed "
+            f"(0.752), a key (mIoU, splits.test.mIoU.value) or file:key. Studies searched: {', '.join(studies)}"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""Outputs of other commits, read out of the DVC cache by the md5 that dvc.lock or a report's provenance keeps."""
+"""Outputs of other commits, read from the DVC cache by the md5 in dvc.lock or in a report's provenance."""
 
 import functools
 import hashlib

@@ -1,4 +1,4 @@
-"""The results that the project keeps (metrics/<study>/*.json and reports/<study>/), as tables for its documents."""
+"""Tables of the committed results (metrics/<study>/*.json and reports/<study>/) for the project's documents."""
 
 import hashlib
 import os
@@ -37,9 +37,9 @@ class Kept:
         path = Path("metrics", study, f"{phase}.json")
         document = read(path, Metrics, f"`dvc repro evaluate@{phase}`")
         stage = self.documents["provenance.json"]["stages"].get(f"evaluate@{phase}", {})
-        told = stage.get("outs", {}).get(path.as_posix())
-        if told is not None and told != hashlib.md5(path.read_bytes()).hexdigest():
-            raise UserError(f"reports/{study}: made from another {path}; run `dvc repro` for a report of this one")
+        recorded = stage.get("outs", {}).get(path.as_posix())
+        if recorded is not None and recorded != hashlib.md5(path.read_bytes()).hexdigest():
+            raise UserError(f"reports/{study}: the report was made from another {path}; run `dvc repro` to update it")
         return document
 
     @property
@@ -64,7 +64,7 @@ def _complete(study: str) -> bool:
 
 
 def results(found: dict[str, Kept | None], beside: Path, cost: bool) -> Table:
-    """One row a study: headline, difference to the first phase, target, link; with `cost` what it took.
+    """One row per study: headline, difference to the first phase, target and link; with `cost` also training time.
 
     `beside` is the folder of the document, to which links are relative.
     """
@@ -88,15 +88,18 @@ def results(found: dict[str, Kept | None], beside: Path, cost: bool) -> Table:
 
 
 def _results_caption(found: dict[str, Kept | None], cost: bool) -> str:
-    told = [tables.BRACKETS, "Against the first phase: paired, both on the same resampled images."]
+    sentences = [
+        tables.INTERVALS,
+        "Differences to the first phase are paired: both phases on the same resampled images.",
+    ]
     if cost:
-        told.append("Training: all phases and pre-training together, on the machine of the run.")
+        sentences.append("Training is the time of pre-training and all phases on the machine of the run.")
     demos = [name for name, result in found.items() if result is not None and not result.inputs.params.report.real_data]
     if demos:
-        told.append(f"Drawn demo data, not comparable with published figures: {', '.join(demos)}.")
+        sentences.append(f"Generated demo data, not comparable with published figures: {', '.join(demos)}.")
     if None in found.values():
-        told.append(f"{NOT_RUN.capitalize()}: no results are committed; the command makes them.")
-    return " ".join(told)
+        sentences.append("Studies that were not run have no committed results; the command produces them.")
+    return " ".join(sentences)
 
 
 def _results_row(study: str, result: Kept, beside: Path, cost: bool) -> tuple[Cell, ...]:
@@ -124,17 +127,17 @@ def _against_first(result: Kept) -> Cell:
         return cell(ABSENT)
     row = (result.derived["final"].get(split) or {}).get(metric)
     if row is None or row["value"] is None:
-        return cell(f"{first}: not compared, other images")
+        return cell(f"{first}: not compared, different images")
     difference = result.ledger.interval(inputs.file_own("derived.json"), f"final.{split}.{metric}", "signed")
     return cell(f"{first}: ", difference, f", {row['verdict']}")
 
 
 def _targets(result: Kept) -> tuple[list[Inline], list[str]]:
-    """The active phase's targets; without any, the figures published for it. And how each was judged."""
+    """The active phase's targets (or, without any, the published figures) and the verdict on each."""
     inputs, params = result.inputs, result.inputs.params
-    mine = [i for i, claim in enumerate(params.report.claims) if (claim.phase or params.phase) == params.phase]
-    targets = [i for i in mine if params.report.claims[i].kind == "target"]
-    headline = [i for i in mine if params.report.claims[i].metric == params.report.headline]
+    claimed = [i for i, claim in enumerate(params.report.claims) if (claim.phase or params.phase) == params.phase]
+    targets = [i for i in claimed if params.report.claims[i].kind == "target"]
+    headline = [i for i in claimed if params.report.claims[i].metric == params.report.headline]
     parts: list[Inline] = []
     words: list[str] = []
     for index in targets or headline:
@@ -150,7 +153,7 @@ def _targets(result: Kept) -> tuple[list[Inline], list[str]]:
 
 
 def _training(result: Kept) -> str:
-    """Seconds of pre-training and of every phase; a stage that came from the cache was not timed."""
+    """Duration of pre-training and of every phase; a stage restored from the cache was not timed."""
     names = [name for name in result.run if name == "pretrain" or name.startswith("finetune@")]
     seconds = [result.run[name]["seconds"] for name in names]
     if any(one is None for one in seconds):
@@ -170,7 +173,7 @@ def phases(found: dict[str, Kept | None], study: str) -> Table | str:
 
 
 def ablation(study: str, beside: Path) -> Table | str:
-    """What each change of the ablated phase is worth, from reports/<study>-ablation/; a sentence without it."""
+    """The effect of each change of the ablated phase, from reports/<study>-ablation/; a sentence if it is missing."""
     folder = Path("reports", f"{study}-ablation")
     path = folder / "ablation.json"
     if not path.is_file():
@@ -201,12 +204,12 @@ def ablation(study: str, beside: Path) -> Table | str:
 
 
 def _worst(found: dict[str, Any]) -> str:
-    """The sentence of the factor that costs most, if one measurably costs something."""
+    """The sentence on the factor with the largest measurable loss, if there is one."""
     effects = {name: found["effects"][name][found["headline"]] for name in found["factors"]}
     costly = [name for name, effect in effects.items() if verdict(effect["low"], effect["high"]) == "worse"]
     if not costly:
         return ""
-    return f"Worst of them, {found['sentences'][min(costly, key=lambda name: effects[name]['value'])]}. "
+    return f"Largest loss, {found['sentences'][min(costly, key=lambda name: effects[name]['value'])]}. "
 
 
 def _effect_row(

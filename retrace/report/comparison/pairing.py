@@ -1,4 +1,4 @@
-"""The difference of two runs, by paired bootstrap where the same images with the same truth were scored, else not."""
+"""The difference of two runs by paired bootstrap, only where both scored the same images with the same labels."""
 
 import json
 from dataclasses import dataclass
@@ -14,41 +14,44 @@ from retrace.report.comparison.selection import Run, how_to_run
 from retrace.report.comparisons import per_image
 from retrace.statistics.bootstrap import Statistic, paired_difference
 
-EXACT = 1e-6  # how far a score that is computed again may lie from the one in the metrics file
+EXACT = 1e-6  # largest difference between a recomputed score and the one in the metrics file
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much a run exceeds another: `{"value", "low", "high", "verdict"}`, or None and why."""
+    """The difference of a run to another, `{"value", "low", "high", "verdict"}`, or None and the reason."""
 
     found: dict[str, Any] | None
-    why: str = ""  # in a few words, for the table
-    remedy: str = ""  # the whole story, and what to do, for the notes
+    why: str = ""  # short reason, for the table
+    remedy: str = ""  # full reason and what to do, for the notes
 
 
 class Unpaired(Exception):
-    """Why two runs cannot be paired: (in a few words, the whole story)."""
+    """Two runs cannot be paired: (short reason, full reason)."""
 
 
 def difference(run: Run, base: Run, metric: str, split: str) -> Difference:
-    """How much `run` exceeds `base` in `metric` on the same images of `split`.
+    """The difference in `metric` of `run` minus `base` on the same images of `split`.
 
-    Seed and number of resamples are those of `base`, so two phases of one study give what their report says. Paired is
-    only what can be shown to be so: the same list of images, and the same bytes of image and mask (or boxes).
+    Seed and number of resamples are those of `base`, so two phases of one study give the difference in their report.
+    Runs are paired only where both have the same list of images, and the same bytes of image and mask (or boxes).
     """
     try:
         _alike(run, base, metric, split)
-        with cache.folder(run, _names(run, split)) as mine, cache.folder(base, _names(base, split)) as theirs:
-            ids = _ids(run, mine, split)
-            other = _ids(base, theirs, split)
+        with (
+            cache.folder(run, _names(run, split)) as run_folder,
+            cache.folder(base, _names(base, split)) as base_folder,
+        ):
+            ids = _ids(run, run_folder, split)
+            other = _ids(base, base_folder, split)
             if ids != other:
                 shared = len(set(ids) & set(other))
                 raise Unpaired(
                     "other images", f"{split}: {shared} of the {len(ids)} images of {run.name} are in {base.name}"
                 )
             _same_truth(run, base, ids)
-            assert mine is not None and theirs is not None  # _ids read them
-            scores, reference = _statistic(run, mine, split, metric), _statistic(base, theirs, split, metric)
+            assert run_folder is not None and base_folder is not None  # _ids read them
+            scores, reference = _statistic(run, run_folder, split, metric), _statistic(base, base_folder, split, metric)
             seed = seeds.derive(base.seed, "bootstrap", split)
             row = paired_difference(scores, reference, len(ids), base.resamples, seed)[metric]
     except Unpaired as reason:
@@ -73,7 +76,7 @@ def _names(run: Run, split: str) -> tuple[str, ...]:
 
 
 def _how_to_get(run: Run, folder: str) -> str:
-    again = f"`dvc pull {folder}` where a remote has them, else `dvc repro evaluate@{run.phase}`"
+    again = f"`dvc pull {folder}` if a remote has them, else `dvc repro evaluate@{run.phase}`"
     if run.place.commit is not None:
         there = f"dvc exp apply {run.place.name}" if run.place.experiment else f"git checkout {run.place.name}"
         return f"`{there}`, then {again}"
@@ -87,7 +90,7 @@ def _ids(run: Run, folder: Path | None, split: str) -> list[str]:
     if path is None or not path.is_file():
         raise Unpaired(
             "results per image missing",
-            f"the results per image of {run.name} are not in the DVC cache; to get them: "
+            f"the per-image results of {run.name} are not in the DVC cache; to get them: "
             f"{_how_to_get(run, f'metrics/{run.study}/{run.phase}')}",
         )
     return path.read_text(encoding="utf-8").split()
@@ -127,7 +130,7 @@ def _same_truth(run: Run, base: Run, ids: list[str]) -> None:
         if manifest is None:
             raise Unpaired(
                 "truth unknown",
-                f"{one.name}: neither dvc.lock nor the report says on which data this metrics file was made; "
+                f"{one.name}: neither dvc.lock nor the report records the data of this metrics file; "
                 f"`dvc repro` (or `dvc commit evaluate@{one.phase}`)",
             )
         sums.append(manifest)
@@ -149,8 +152,8 @@ def _truth(run: Run, manifest: str, ids: list[str]) -> dict[str, tuple[Any, ...]
     if rows is None:
         raise Unpaired(
             "truth unknown",
-            f"the data of {run.name} (data/{run.study}/raw) are other files than the other's and not in the DVC cache, "
-            f"so nothing shows that the truth is the same; to get them: "
+            f"the data of {run.name} (data/{run.study}/raw) differ between the runs and are not in the DVC cache, so "
+            f"the labels cannot be compared; to get them: "
             f"{_how_to_get(run, f'data/{run.study}/raw')}",
         )
     wanted, found = set(ids), {}

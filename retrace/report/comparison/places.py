@@ -1,4 +1,4 @@
-"""Where results lie: the working folder, or any Git revision, which includes every DVC experiment."""
+"""Places with results: the working folder, or any Git revision, including DVC experiments."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

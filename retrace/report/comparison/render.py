@@ -11,7 +11,7 @@ from retrace.files import write_text
 from retrace.report.blocks import Cell, Table, cell
 from retrace.report.comparison.rows import Comparison, Group, Row
 from retrace.report.numbers import ABSENT, show
-from retrace.report.tables import BRACKETS, LABELS, TONES
+from retrace.report.tables import INTERVALS, LABELS, TONES
 
 NARROW = 110  # columns of a terminal below which an interval goes on a line of its own
 COLORS = {"good": "green", "bad": "red", "warn": "yellow", "quiet": "dim"}
@@ -50,18 +50,18 @@ def title(group: Group) -> str:
 
 
 def caption(group: Group) -> str:
-    """What brackets, focus and difference are."""
+    """What brackets, focus and difference mean."""
     focus = _focus(group)
-    told = [BRACKETS]
+    sentences = [INTERVALS]
     if focus:
-        told.append(f"Focus: mean IoU of {' + '.join(focus)}.")
+        sentences.append(f"Focus is the mean IoU of {' + '.join(focus)}.")
     if any(row.difference is not None and row.difference.found is not None for row in group.rows):
-        told.append(f"Difference to {group.base.name}: paired, both on the same resampled images.")
-    return " ".join(told)
+        sentences.append(f"Differences to {group.base.name} are paired: both runs on the same resampled images.")
+    return " ".join(sentences)
 
 
 def table(group: Group) -> Table:
-    """One row a run."""
+    """One row per run."""
     columns = ["Run", _label(group.metric), "Focus", "Images", "Parameters", "Difference", "Verdict"]
     rows = []
     for row in group.rows:
@@ -115,7 +115,7 @@ def to_terminal(comparison: Comparison) -> None:
 
 
 def _grid(drawn: Table, narrow: bool) -> Any:
-    """The table for a terminal; a narrow one has the intervals, and the verdict, on lines of their own."""
+    """The table for a terminal; in a narrow one, intervals and verdicts are on lines of their own."""
     from rich.table import Table as Grid
     from rich.text import Text
 
@@ -180,7 +180,7 @@ CSV_COLUMNS = (
 
 
 def to_csv(comparison: Comparison) -> str:
-    """One line a run, every number in a cell of its own at full precision; an unknown one is empty."""
+    """One line per run, with every number in its own cell at full precision; unknown values are empty."""
     stream = io.StringIO()
     lines = csv.DictWriter(stream, CSV_COLUMNS, lineterminator="\n")
     lines.writeheader()

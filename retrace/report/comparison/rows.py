@@ -42,7 +42,7 @@ class Group:
 
     @property
     def notes(self) -> list[str]:
-        """Why rows could not be compared, and what was changed: one line each."""
+        """The reasons why rows could not be compared, and the changed parameters, one line each."""
         lines: dict[str, None] = {f"{self.base.name} not compared with: {self.lacking}.": None} if self.lacking else {}
         for row in self.rows[1:]:
             if row.difference is not None and row.difference.remedy:
@@ -60,10 +60,10 @@ class Comparison:
     def notes(self) -> list[str]:
         lines = [line for group in self.groups for line in group.notes]
         if len(self.groups) > 1:
-            lines.append("Studies are scored on different images: nothing is compared from one to another.")
+            lines.append("Studies are scored on different images, so nothing is compared from one to another.")
         demos = sorted({group.study for group in self.groups if any(row.run.demo for row in group.rows)})
         if demos:
-            lines.append(f"Drawn demo data, not comparable with published figures: {', '.join(demos)}.")
+            lines.append(f"Generated demo data, not comparable with published figures: {', '.join(demos)}.")
         return lines
 
 
@@ -103,7 +103,7 @@ def _group(runs: list[Run], metric: str | None, split: str | None) -> Group:
         )
     lacking = ""
     if any(row.difference is not None and row.difference.why == MISSING for row in rows):
-        lacking = difference(base, base, metric, split).remedy  # a row's own lack is told before that of the first
+        lacking = difference(base, base, metric, split).remedy  # each row reports its own missing files first
     return Group(base.study, metric, split, tuple(rows), lacking)
 
 
@@ -115,14 +115,13 @@ def _interval(node: Any) -> dict[str, Any] | None:
 
 def changes(run: Run, base: Run, limit: int = 6) -> str:
     """`exp-1 differs from lanes:baseline in loss.name: cross_entropy → ohem`; empty where nothing differs."""
-    mine, theirs = run.params, base.params
-    if mine is None or theirs is None:
-        return f"{run.name}: parameters written by another version of the kit; what differs cannot be listed"
-    ours = flat(mine.model_dump(mode="json", include=set(SHARED)) | mine.phases[run.phase].model_dump(mode="json"))
-    others = flat(
-        theirs.model_dump(mode="json", include=set(SHARED)) | theirs.phases[base.phase].model_dump(mode="json")
+    if run.params is None or base.params is None:
+        return f"{run.name}: parameters written by another version of Retrace, so the differences cannot be listed"
+    after, before = (
+        flat(params.model_dump(mode="json", include=set(SHARED)) | params.phases[phase].model_dump(mode="json"))
+        for params, phase in ((run.params, run.phase), (base.params, base.phase))
     )
-    names = [name for name in sorted({*ours, *others}) if ours.get(name) != others.get(name) and name != "note"]
-    told = [f"{name} {show(others.get(name), 'plain')} → {show(ours.get(name), 'plain')}" for name in names[:limit]]
+    names = [name for name in sorted({*after, *before}) if after.get(name) != before.get(name) and name != "note"]
+    listed = [f"{name} {show(before.get(name), 'plain')} → {show(after.get(name), 'plain')}" for name in names[:limit]]
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return f"{run.name} differs from {base.name} in {', '.join(told)}{more}." if told else ""
+    return f"{run.name} differs from {base.name} in {', '.join(listed)}{more}." if listed else ""

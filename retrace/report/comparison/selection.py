@@ -1,4 +1,4 @@
-"""What is compared: the names given on the command line, turned into metrics files."""
+"""Find the metrics files for the names given on the command line."""
 
 import hashlib
 import json
@@ -179,8 +179,8 @@ def _run(place: Place, study: str, phase: str) -> Run:
     if content is None:
         where = "" if place.commit is None else f" at {place.name}"
         measured = ", ".join(_measured(place, study)) or "none"
-        told = f"{path}: no such file{where}; measured phases of {study}: {measured}"
-        raise UserError(told + _remedy(place, study, phase))
+        problem = f"{path}: no such file{where}; measured phases of {study}: {measured}"
+        raise UserError(problem + _remedy(place, study, phase))
     try:
         document = json.loads(content)
         splits = {name: row["images"] for name, row in document["splits"].items()}
@@ -219,7 +219,7 @@ def _settings(place: Place, study: str, phase: str | None = None) -> dict[str, A
     kept = place.mapping(f"reports/{study}/parameters.json")
     if "seed" not in kept:
         raise UserError(
-            f"reports/{study}/parameters.json: missing or incomplete at {place.name}, so nothing tells how {study} "
-            f"was made; run: {how_to_run(study)}"
+            f"reports/{study}/parameters.json: missing or incomplete at {place.name}, so the parameters of {study} "
+            f"are not known; run: {how_to_run(study)}"
         )
     return kept
