@@ -28,9 +28,7 @@ def test_every_path_it_names_exists():
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
 
-@pytest.mark.parametrize(
-    "start", ["**From the README to the loss**", "**From a metrics file to a cell"]
-)
+@pytest.mark.parametrize("start", ["**From the README to the loss**", "**From a metrics file to a cell"])
 def test_the_walks_have_at_most_five_files(start):
     steps = re.findall(r"^(\d)\. `([^`]+)`", TEXT[TEXT.index(start) :].split("\n\n")[1], re.M)
     assert [int(number) for number, _ in steps] == [1, 2, 3, 4, 5]
