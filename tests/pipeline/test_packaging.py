@@ -134,5 +134,5 @@ def test_without_ultralytics_only_yolo_phases_miss_it():
     missed, message = done.stdout.splitlines()
     # modules that a phase with `engine: ultralytics` imports when it runs, and no other phase does
     network, training = ["retrace.models.yolo_network"], ["data", "trainer", "validator"]
-    assert missed == str(sorted(network + [f"retrace.training.yolo_{name}" for name in training]))
+    assert missed == str(sorted(network + [f"retrace.training.engines.ultralytics.{name}" for name in training]))
     assert "retrace[yolo]" in message and "make venv" in message
