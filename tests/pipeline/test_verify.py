@@ -9,7 +9,7 @@ import yaml
 
 from retrace.errors import UserError
 from retrace.provenance.md5 import Cache, listing
-from tests.support.projects import commit, committed_run, copy_of, run, tiny_params
+from tests.support.projects import commit, committed_run, copy_of, run, tiny_params, write_params
 from tests.support.verified import STATED, as_process, edit, flip, smallest
 
 pytestmark = pytest.mark.slow
@@ -54,7 +54,7 @@ def test_an_md5_that_was_edited_everywhere_is_found_by_the_rerun(tampered, tmp_p
     (tampered / "dvc.lock").unlink()
     shutil.rmtree(tampered / "models")  # the trained weights would contradict the record at once
     other = tiny_params("slopes")
-    (tampered / "params.yaml").write_text(yaml.safe_dump(other, sort_keys=False))
+    write_params(tampered, other)
     commit(tampered, "another study is active, and an md5 is not what it was")
     quick = as_process(tampered, "verify", "--study", "lanes", "--no-rerun", temporary=tmp_path)
     assert quick.returncode == 0, quick.stdout + quick.stderr
