@@ -173,6 +173,18 @@ def test_a_damaged_lock_is_one_message(tmp_path, text):
         from_lock(tmp_path, parse(smallest()))
 
 
+def test_what_another_study_left_in_the_lock_is_no_record_of_this_one(tmp_path):
+    def entry(*paths):
+        return {"outs": [{"path": path, "md5": "a" * 32} for path in paths]}
+
+    params = parse(smallest())
+    left = {"evaluate@baseline": entry("metrics/lanes/baseline"), "finetune@baseline": entry("models/lanes/baseline")}
+    for collected, found in (("data/offroad/raw", False), ("data/lanes/raw", True)):
+        lock = {"schema": "2.0", "stages": left | {"collect": entry(collected)}}
+        (tmp_path / "dvc.lock").write_text(yaml.safe_dump(lock))
+        assert (from_lock(tmp_path, params) is not None) == found
+
+
 @pytest.mark.parametrize("text", ["{}", "[1]", "nonsense", '{"stages": {"collect": {"outs": 3}}}'])
 def test_a_damaged_provenance_is_one_message(tmp_path, text):
     path = tmp_path / "reports/lanes/provenance.json"

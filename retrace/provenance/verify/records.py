@@ -43,13 +43,20 @@ def chain(params: Params, phase: str) -> list[str]:
 
 
 def from_lock(root: Path, params: Params) -> Record | None:
-    """The study's stages in dvc.lock; None where it holds another study (it holds one at a time)."""
+    """The study's stages in dvc.lock; None where it holds another study.
+
+    dvc.lock holds one study at a time, the one that `collect` made last. Entries of phases that only another study has
+    stay in it, because DVC never removes them, and say nothing about the present.
+    """
     path = root / "dvc.lock"
     try:
         listed = (read_yaml(path).get("stages") or {}) if path.is_file() else {}
     except UserError as error:
         raise UserError(f"dvc.lock: {str(error).removeprefix(f'{path}: ')}; {LOCK_AGAIN}") from None
     checked(listed, dict[str, dict[str, Any]], "dvc.lock", LOCK_AGAIN)
+    collected = checked(listed.get("collect") or {}, Entry, "dvc.lock", LOCK_AGAIN).get("outs") or ()
+    if collected and all(row["path"].split("/")[1:2] != [params.study] for row in collected):
+        return None
     record = Record("dvc.lock", {}, {})
     for name in stage_names(params):
         entry = checked(listed.get(name) or {}, Entry, "dvc.lock", LOCK_AGAIN)
