@@ -38,9 +38,9 @@ def environment(side: numerics.Numerics) -> dict[str, str]:
 @contextlib.contextmanager
 def variables(side: numerics.Numerics) -> Iterator[None]:
     """Processes started within it have these numerics."""
-    before = dict(os.environ)
+    before, during = dict(os.environ), environment(side)
     os.environ.clear()
-    os.environ.update(environment(side))
+    os.environ.update(during)
     try:
         yield
     finally:
