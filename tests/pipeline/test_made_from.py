@@ -86,4 +86,4 @@ def test_the_report_reads_the_mark_from_the_outs(project):
     document, text = made_from()
     steps = ["collect", "evaluate@baseline", "finetune@baseline", "pretrain", "rebalance"]
     assert document["image"]["unpinned_steps"] == steps
-    assert f"built from another lock: {', '.join(steps)}" in text
+    assert f"in these steps: {', '.join(steps)}" in text
