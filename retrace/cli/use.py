@@ -1,7 +1,8 @@
 """`retrace use` and `retrace studies`: write params.yaml from a study file, keeping comments and your own edits.
 
 The first line of a written params.yaml carries a hash of its values. Whoever changes a value afterwards (an editor,
-`dvc exp run -S`) changes that hash, and `use` then refuses to overwrite the file.
+`dvc exp run -S`) changes that hash, and `use` then refuses to overwrite the file, unless its values are committed or
+are those of a study file.
 """
 
 import hashlib

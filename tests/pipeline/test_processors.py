@@ -36,7 +36,8 @@ def outs(folder, study, *emulator):
 
 @pytest.mark.slow
 @pytest.mark.timeout(4 * 3600)
-@pytest.mark.skipif(QEMU is None, reason="qemu-x86_64 not found (Debian's package qemu-user); emulation takes an hour")
+@pytest.mark.skipif(QEMU is None, reason="qemu-x86_64 not found (Debian's package qemu-user)")
+@pytest.mark.skipif("RETRACE_EMULATE" not in os.environ, reason="emulation takes hours; RETRACE_EMULATE=1 runs it")
 @pytest.mark.parametrize("study", STUDIES)
 def test_emulated_processors_give_the_same_bytes(tmp_path, study):
     here = outs(tmp_path / "here", study)
