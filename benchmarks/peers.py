@@ -43,7 +43,7 @@ class SegmentationFolder(Dataset):
     """Image and mask from disk, resized and normalized every time."""
 
     def __init__(self, manifest: Manifest, ids: list[str], size: tuple[int, int]):
-        self._files = [(manifest.image(id), manifest.mask(id)) for id in ids]
+        self._files = [(manifest.image(image_id), manifest.mask(image_id)) for image_id in ids]
         self._change = v2.Compose(
             [
                 v2.ToImage(),
@@ -67,8 +67,8 @@ class DetectionFolder(Dataset):
     """Image from disk and its boxes; resizing and normalizing is the network's own business."""
 
     def __init__(self, manifest: Manifest, ids: list[str]):
-        self._records = [manifest.records[id] for id in ids]
-        self._files = [manifest.image(id) for id in ids]
+        self._records = [manifest.records[image_id] for image_id in ids]
+        self._files = [manifest.image(image_id) for image_id in ids]
         self._change = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
 
     def __len__(self) -> int:
@@ -166,8 +166,8 @@ def yolo_command(folder: Path, params: Params, name: str) -> Callable[[], None]:
     for split in ("train", "val"):
         (target / "images" / split).mkdir(parents=True)
         (target / "labels" / split).mkdir(parents=True)
-        for id in read_list(folder / "data" / params.study / "splits", split):
-            record, image = manifest.records[id], manifest.image(id)
+        for image_id in read_list(folder / "data" / params.study / "splits", split):
+            record, image = manifest.records[image_id], manifest.image(image_id)
             shutil.copyfile(image, target / "images" / split / image.name)
             rows = []
             for box in record.boxes:

@@ -111,8 +111,8 @@ def _jobs(items: Sequence[Item], params: Params, folder: Path) -> list[Job]:
         else {}
     )
     return [
-        Job(item, id, group, item.split or dealt[group], folder, params.classes)
-        for item, id, group in zip(items, names, groups, strict=True)
+        Job(item, image_id, group, item.split or dealt[group], folder, params.classes)
+        for item, image_id, group in zip(items, names, groups, strict=True)
     ]
 
 
@@ -120,10 +120,10 @@ def _groups(items: Sequence[Item], names: Sequence[str], data: Data) -> list[str
     """The source's own group, else what `data.group` captures, else the image alone."""
     pattern = re.compile(data.group) if data.group is not None else None
     groups, matched = [], 0
-    for item, id in zip(items, names, strict=True):
+    for item, image_id in zip(items, names, strict=True):
         match = pattern.search(item.name) if pattern and item.group is None else None
         matched += match is not None and item.split != "unlabeled"
-        groups.append(item.group or (match.group(1) if match else None) or id)
+        groups.append(item.group or (match.group(1) if match else None) or image_id)
     labelled = [item for item in items if item.split != "unlabeled"]
     if pattern and labelled and not matched:
         raise UserError(

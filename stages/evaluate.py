@@ -61,7 +61,7 @@ def main(*arguments: str) -> None:
 def _score(work: Work, lists: dict[str, list[str]]) -> dict[str, Any]:
     splits, samples = {}, []
     for split, ids in lists.items():
-        write_text(work.folder / f"images_{split}.txt", "".join(f"{id}\n" for id in ids))
+        write_text(work.folder / f"images_{split}.txt", "".join(f"{image_id}\n" for image_id in ids))
         splits[split], chosen = SCORE[work.params.task](work, split, ids)
         samples += chosen
     write_json(work.folder / "samples.json", samples)
@@ -81,7 +81,7 @@ def _labeled(manifest: Manifest, params: Params, split: str) -> list[str]:
     ids = read_list(Path("data", params.study, "splits"), split)
     if params.task == "detection":
         return ids
-    labeled = [id for id in ids if manifest.records[id].mask is not None]
+    labeled = [image_id for image_id in ids if manifest.records[image_id].mask is not None]
     if len(labeled) < len(ids):
         print(f"{split}: {len(ids) - len(labeled)} of {len(ids)} images have no mask and are not scored")
     return labeled
@@ -108,7 +108,7 @@ def _time(params: Params, manifest: Manifest, predictor: Predictor, lists: dict[
     if not ids:
         return {}
     size = params.evaluate.batch_size
-    images = [read_image(manifest, id) for id in ids[:size]]
+    images = [read_image(manifest, image_id) for image_id in ids[:size]]
     found = speed.measure(predictor.predict, images, size)
     return found | {"input_size": list(predictor.config["input_size"]), "threads": params.runtime.threads}
 

@@ -52,11 +52,11 @@ def rebalance(params: Params, raw: Path, splits: Path) -> dict[str, Any]:
         raise UserError(_infeasible(error, params, before, tied)) from None
 
     final = {split: [r.id for r, t in zip(records, target, strict=True) if SPLITS[t] == split] for split in SPLITS}
-    held_out = [manifest.records[id] for split in ("val", "test") for id in final[split]]
+    held_out = [manifest.records[image_id] for split in ("val", "test") for image_id in final[split]]
     twins = unlabeled_twins(manifest.records.values(), held_out, options.duplicate_distance)
     summary = {
         "moves": explain(records, problem, target, params.classes, options.duplicate_distance),
-        "left_out": [{"id": id, "reason": _left_out(*twin)} for id, twin in twins.items()],
+        "left_out": [{"id": image_id, "reason": _left_out(*twin)} for image_id, twin in twins.items()],
         "counts": {"before": before, "after": split_counts(manifest.records, final, params.classes, min_pixels)},
         "leaks": find_leaks(list(manifest.records.values()), options.duplicate_distance),
         "duplicates": {name: int((np.bincount(labels) > 1).sum()) for name, labels in parts.items()},

@@ -30,7 +30,7 @@ def split_counts(
     """
     table = {}
     for split, ids in splits.items():
-        chosen = [records[id] for id in ids]
+        chosen = [records[image_id] for image_id in ids]
         per_image = np.array([instances(record, classes, min_pixels) for record in chosen], dtype=np.int64)
         per_image = per_image.reshape(len(chosen), len(classes))
         rows = {}
@@ -97,11 +97,11 @@ def find_leaks(records: Sequence[Record], distance: int) -> list[dict[str, Any]]
     leaks += [_leak("group", rows, None) for rows in _sets(labeled, [r.group or r.id for r in labeled])]
     held_out = [r for r in labeled if r.split != "train"]
     by_twin = defaultdict(list)
-    for id, (twin, bits) in unlabeled_twins(records, held_out, distance).items():
-        by_twin[twin].append((id, bits))
+    for image_id, (twin, bits) in unlabeled_twins(records, held_out, distance).items():
+        by_twin[twin].append((image_id, bits))
     known = {r.id: r for r in records}
     for twin, found in by_twin.items():
-        rows = [known[twin], *(known[id] for id, _ in found)]
+        rows = [known[twin], *(known[image_id] for image_id, _ in found)]
         kind = "exact" if len({r.sha256 for r in rows}) == 1 else "near"
         leaks.append(_leak(kind, rows, min(bits for _, bits in found)))
     return sorted(leaks, key=lambda leak: (("exact", "near", "group").index(leak["kind"]), leak["ids"]))

@@ -83,12 +83,12 @@ class DetectionTraining(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Target, str]:
         epoch, index = key
-        id = self._ids[index]
+        image_id = self._ids[index]
         image = torch.tensor(self._pictures.get(index)).permute(2, 0, 1)
-        target = target_of(self._manifest.records[id], (image.shape[1], image.shape[2]))
+        target = target_of(self._manifest.records[image_id], (image.shape[1], image.shape[2]))
         with single_thread(), drawn_from(derive(self._seed, "augment", epoch, index)):
             changed, target = self._pipeline(tv_tensors.Image(image), wrap(target, image))
-        return changed.as_subclass(Tensor).contiguous(), unwrap(target), id
+        return changed.as_subclass(Tensor).contiguous(), unwrap(target), image_id
 
 
 class DetectionValidation(Dataset):

@@ -26,15 +26,15 @@ from retrace.seeds import derive
 CACHE_BYTES = 2 * 1024**3  # of decoded images; what does not fit is decoded again each time
 
 
-def read_image(manifest: Manifest, id: str, size: tuple[int, int] | None = None) -> np.ndarray:
+def read_image(manifest: Manifest, image_id: str, size: tuple[int, int] | None = None) -> np.ndarray:
     """An image as RGB uint8 [H, W, 3], resized to `size` = (height, width) if given (bilinear, antialiased).
 
     What may be read is `dataset.hashing`'s policy, so pixels lie here as they did in `collect`. Raises `UserError`,
     also where the file's bytes are not those the manifest names.
     """
-    path = manifest.image(id)
+    path = manifest.image(image_id)
     try:
-        pixels = decode_rgb(_recorded(path, manifest.records[id].sha256))
+        pixels = decode_rgb(_recorded(path, manifest.records[image_id].sha256))
     except BadImage as error:
         raise _unusable(path, error.detail) from None
     if size is None or pixels.shape[:2] == tuple(size):
@@ -42,14 +42,14 @@ def read_image(manifest: Manifest, id: str, size: tuple[int, int] | None = None)
     return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
-def read_mask(manifest: Manifest, id: str, size: tuple[int, int] | None = None) -> np.ndarray:
+def read_mask(manifest: Manifest, image_id: str, size: tuple[int, int] | None = None) -> np.ndarray:
     """An index mask as uint8 [H, W], 255 = not scored; nearest neighbour when resized to (height, width).
 
     Raises `UserError`, also where the file's bytes are not those the manifest names.
     """
-    path = manifest.mask(id)
+    path = manifest.mask(image_id)
     try:
-        mask = open_image(_recorded(path, manifest.records[id].mask_sha256))
+        mask = open_image(_recorded(path, manifest.records[image_id].mask_sha256))
         decode(mask)
     except BadImage as error:
         raise _unusable(path, error.detail) from None
@@ -128,13 +128,13 @@ class SegmentationEvaluation(Dataset):
         return len(self._ids)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str]:
-        id = self._ids[index]
+        image_id = self._ids[index]
         image = self._cache.get(index)
         if image is None:
-            image = read_image(self._manifest, id, self._size).copy()
+            image = read_image(self._manifest, image_id, self._size).copy()
             self._cache.put(index, image)
-        mask = read_mask(self._manifest, id)
-        return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(mask.copy()), id
+        mask = read_mask(self._manifest, image_id)
+        return torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(mask.copy()), image_id
 
 
 def collate_training(samples: list[tuple[Tensor, Tensor, str]]) -> tuple[Tensor, Tensor, list[str]]:

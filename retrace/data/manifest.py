@@ -53,14 +53,14 @@ class Manifest:
     folder: Path
     records: dict[str, Record]  # by id, sorted
 
-    def image(self, id: str) -> Path:
+    def image(self, image_id: str) -> Path:
         """Path of an image file."""
-        return self.folder / self.records[id].path
+        return self.folder / self.records[image_id].path
 
-    def mask(self, id: str) -> Path:
+    def mask(self, image_id: str) -> Path:
         """Path of an index mask; only for labelled segmentation images."""
-        mask = self.records[id].mask
-        assert mask is not None, f"{id} has no mask"
+        mask = self.records[image_id].mask
+        assert mask is not None, f"{image_id} has no mask"
         return self.folder / mask
 
 

@@ -11,7 +11,7 @@ LISTS = ("train", "val", "test", "unlabeled", "train_as_given", "val_as_given", 
 
 def write_list(folder: Path, name: str, ids: list[str]) -> None:
     """Write `<name>.txt`, sorted."""
-    write_text(folder / f"{name}.txt", "".join(f"{id}\n" for id in sorted(ids)))
+    write_text(folder / f"{name}.txt", "".join(f"{image_id}\n" for image_id in sorted(ids)))
 
 
 def read_list(folder: Path, name: str) -> list[str]:

@@ -18,9 +18,9 @@ def score_boxes(work: Work, split: str, ids: list[str]) -> Scored:
     What is scored is what predictions_<split>.jsonl holds: boxes to 0.01 pixel, confidences to 0.000001.
     """
     params, options = work.params, work.params.evaluate
-    truths = [truth_of(work.manifest.records[id]) for id in ids]
+    truths = [truth_of(work.manifest.records[image_id]) for image_id in ids]
     founds = [rounded(prediction) for _, prediction in work.predictions(ids, f"evaluate {split}")]
-    rows = ({"id": id, **_listed(found)} for id, found in zip(ids, founds, strict=True))
+    rows = ({"id": image_id, **_listed(found)} for image_id, found in zip(ids, founds, strict=True))
     write_jsonl(work.folder / f"predictions_{split}.jsonl", rows)
     matches = match(truths, founds, len(params.classes), options.iou_threshold)
     matches.save(work.folder, split)

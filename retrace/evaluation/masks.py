@@ -84,9 +84,9 @@ def _draw(work: Work, split: str, ids: list[str], per_image: np.ndarray) -> list
     samples = []
     for kind, rows in pictures.choose(per_image, ids, work.params.evaluate.samples).items():
         for rank, row in enumerate(rows, start=1):
-            image, truth, id = images[row]
+            image, truth, image_id = images[row]
             assert truth is not None
             file = f"samples/{split}_{kind}_{rank}.jpg"
             pictures.save_masks(work.folder / file, image, truth, work.predict([image])[0], colors)
-            samples.append({"file": file, "id": id, "split": split, "kind": kind, "score": float(per_image[row])})
+            samples.append({"file": file, "id": image_id, "split": split, "kind": kind, "score": float(per_image[row])})
     return samples

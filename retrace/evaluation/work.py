@@ -28,10 +28,10 @@ class Images(Dataset):
         return len(self._ids)
 
     def __getitem__(self, index: int) -> Item:
-        id = self._ids[index]
-        masked = self._manifest.records[id].mask is not None
-        mask = read_mask(self._manifest, id) if masked else None
-        return read_image(self._manifest, id), mask, id
+        image_id = self._ids[index]
+        masked = self._manifest.records[image_id].mask is not None
+        mask = read_mask(self._manifest, image_id) if masked else None
+        return read_image(self._manifest, image_id), mask, image_id
 
 
 @dataclass(frozen=True)

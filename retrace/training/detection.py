@@ -42,7 +42,7 @@ def detection(
     loader = training_loader(samples, phase.batch_size, params.seed, workers, collate, **share)
     held_out = DetectionValidation(manifest, lists["val"], size)
     validation = evaluation_loader(held_out, phase.batch_size, workers, collate, **share)
-    truths = [truth_of(manifest.records[id]) for id in lists["val"]]
+    truths = [truth_of(manifest.records[image_id]) for image_id in lists["val"]]
     validate = Validation(fabric, validation, truths, params.classes)
     return Job(loader, Task(compute_loss, _files, validate, phase.monitor, _images), MEAN, STD)
 
@@ -82,7 +82,7 @@ def _check(params: Params, phase: FabricPhase, manifest: Manifest, lists: dict[s
     unused = [key for key in ("crop", "scale") if getattr(phase.augment, key) != Augment.model_fields[key].default]
     if unused:
         raise UserError(f"augment.{unused[0]}: not for detection, which has flip, color and resize_range; leave it out")
-    if not any(not box.crowd for id in lists["train"] for box in manifest.records[id].boxes):
+    if not any(not box.crowd for image_id in lists["train"] for box in manifest.records[image_id].boxes):
         raise UserError(f"data/{params.study}/splits/train.txt: no image has an object to learn from")
 
 

@@ -84,7 +84,7 @@ def _images(params: Params) -> tuple[Manifest, list[str], list[Path]]:
     """The pool to train on, and the files that say what it is (the manifest holds every image's sha256)."""
     raw, splits = Path("data", params.study, "raw"), Path("data", params.study, "splits")
     manifest = read_manifest(raw)
-    ids = sorted({id for name in LISTS for id in read_list(splits, name)})
+    ids = sorted({image_id for name in LISTS for image_id in read_list(splits, name)})
     if not ids:
         raise UserError(
             f"{splits}: no unlabeled and no training image to pre-train on; set data.unlabeled or method: none"

@@ -83,10 +83,11 @@ def test_aquarium(tmp_path, real_data):
     # starfish gets its minimum, in the lists themselves
     rows = records(project, "aquarium")
     starfish = {
-        s: sum(rows[id]["counts"].get("starfish", 0) for id in ids) for s, ids in lists(project, "aquarium").items()
+        s: sum(rows[image_id]["counts"].get("starfish", 0) for image_id in ids)
+        for s, ids in lists(project, "aquarium").items()
     }
     given = {
-        s: sum(rows[id]["counts"].get("starfish", 0) for id in ids)
+        s: sum(rows[image_id]["counts"].get("starfish", 0) for image_id in ids)
         for s, ids in lists(project, "aquarium", "_as_given").items()
     }
     assert given == {"train": 38, "val": 15, "test": 11}
@@ -124,13 +125,15 @@ def test_plates_coco(tmp_path, real_data, changes):
     assert len(found) == 13
     assert sum(leak["kind"] == "group" for leak in leaks) == 33
     assert all(leak["ids"][0] in report for leak in leaks)  # by name
-    assert all(id in report for ids in found for id in ids)
+    assert all(image_id in report for ids in found for image_id in ids)
 
-    where = {id: split for split, ids in lists(project, "plates_coco").items() for id in ids}
+    where = {image_id: split for split, ids in lists(project, "plates_coco").items() for image_id in ids}
     together = [leak["ids"] for leak in leaks] + [
         [a["id"], b["id"]] for a in rows.values() for b in rows.values() if hash_distance(a["phash"], b["phash"]) <= 3
     ]
-    assert all(len({where[id] for id in ids}) == 1 for ids in together)  # no leak in the lists that are used
+    assert all(
+        len({where[image_id] for image_id in ids}) == 1 for ids in together
+    )  # no leak in the lists that are used
 
 
 def test_plates_alone_without_the_images_that_have_none(tmp_path, real_data):

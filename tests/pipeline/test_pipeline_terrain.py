@@ -43,11 +43,11 @@ def history(project, study, phase):
         return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(stream)]
 
 
-def interval(node, format="fraction"):
+def interval(node, style="fraction"):
     """An interval as the report prints it; of few images, most resamples of which lack a class, there may be none."""
     if node["low"] is None:
-        return show(node["value"], format)
-    return f"{show(node['value'], format)} [{show(node['low'], format)}, {show(node['high'], format)}]"
+        return show(node["value"], style)
+    return f"{show(node['value'], style)} [{show(node['low'], style)}, {show(node['high'], style)}]"
 
 
 # first what needs nothing that another file's tests make at the same time

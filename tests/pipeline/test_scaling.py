@@ -92,7 +92,7 @@ def test_detection_by_two(tmp_path, monkeypatch):
     monkeypatch.chdir(project)
     manifest, ids = read_manifest(Path("data/shapes/raw")), read_list(Path("data/shapes/splits"), "val")
     loader = evaluation_loader(DetectionValidation(manifest, ids, (64, 96)), 3, 0, collate_detection)
-    truths = [truth_of(manifest.records[id]) for id in ids]
+    truths = [truth_of(manifest.records[image_id]) for image_id in ids]
     model, _ = load_model(Path("models/shapes/light"))
     one = Fabric(accelerator="cpu", devices=1)
     scores = detection.Validation(one, loader, truths, load().classes)(model.eval())

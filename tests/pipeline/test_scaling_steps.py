@@ -83,7 +83,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path, monkeypatch, loss, accumu
     assert {len(a) - len(b) for a, b in zip(seen0, seen1, strict=True)} == {0, 1}  # of 13 in batches of 5, 4 and 4
     every = sorted(read_list(project / "data/boxes/splits", "train"))
     per_epoch = len(seen) // 2
-    assert sorted(id for part in (seen0, seen1) for batch in part[:per_epoch] for id in batch) == every
+    assert sorted(image_id for part in (seen0, seen1) for batch in part[:per_epoch] for image_id in batch) == every
 
 
 def test_without_weights_the_steps_would_differ(tmp_path, monkeypatch):

@@ -93,7 +93,7 @@ def test_every_image_once_an_epoch_and_the_scores_of_one_process(pair, tmp_path,
     ids = (project / "data/shapes/splits/train.txt").read_text().split()
     for epoch in range(4):
         learned = [(share, files) for end in ends for at, share, files in end.value if at == epoch]
-        assert sorted(id for _, files in learned for id in files) == ids
+        assert sorted(image_id for _, files in learned for image_id in files) == ids
         assert all(share == len(files) for share, files in learned)
         assert [share for share, _ in learned] == [1, 1, 1, 1, 1, 1, 1, 0]
     # validation of the same weights by one process
@@ -183,10 +183,10 @@ def alike(project):
     first = manifest.records["img00"]
     boxes = tuple(box for box in first.boxes if not box.crowd)
     records = []
-    for id, record in manifest.records.items():
-        if id in ("img00", "img01", "img02"):
+    for image_id, record in manifest.records.items():
+        if image_id in ("img00", "img01", "img02"):
             (raw / record.path).write_bytes((raw / first.path).read_bytes())
-            record = replace(first, id=id, path=record.path, boxes=boxes, group=id)
+            record = replace(first, id=image_id, path=record.path, boxes=boxes, group=image_id)
         records.append(record)
     write_manifest(raw, {"study": "shapes", "task": "detection", "classes": CLASSES}, records)
     (project / "data/shapes/splits/train.txt").write_text("img00\nimg01\nimg02\n")

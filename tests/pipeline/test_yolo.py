@@ -213,8 +213,8 @@ def test_it_learns_and_the_log_says_what_the_shipped_file_scores(here, tmp_path)
     manifest = read_manifest(project / "data/shapes/raw")
     ids = (project / "data/shapes/splits/val.txt").read_text().split()
     predictor = load_predictor(project / "models/shapes/yolo", torch.device("cpu"))
-    found = [rounded(predictor.predict([read_image(manifest, id)])[0]) for id in ids]
-    shipped = coco_scores([truth_of(manifest.records[id]) for id in ids], found, CLASSES)
+    found = [rounded(predictor.predict([read_image(manifest, image_id)])[0]) for image_id in ids]
+    shipped = coco_scores([truth_of(manifest.records[image_id]) for image_id in ids], found, CLASSES)
     assert shipped["AP50"] == pytest.approx(train["best_value"], abs=0.1)  # float16, and padding by batch
 
 

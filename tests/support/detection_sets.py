@@ -93,8 +93,8 @@ def coco(root: Path, boxes: Mapping[str, Sequence[Sequence[float]]], split: str 
         picture(root / SPLITS[split] / name, len(images) + 100 * list(SPLITS).index(split))
         images.append({"id": len(images), "file_name": name, "width": SIZE[0], "height": SIZE[1]})
         for bbox in rows:
-            id, image = len(annotations), images[-1]["id"]
-            annotations.append({"id": id, "image_id": image, "category_id": 1, "bbox": list(bbox), "iscrowd": 0})
+            image_id, image = len(annotations), images[-1]["id"]
+            annotations.append({"id": image_id, "image_id": image, "category_id": 1, "bbox": list(bbox), "iscrowd": 0})
     categories = [{"id": 0, "name": "things"}, {"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
     return {"categories": categories, "images": images, "annotations": annotations}
 

@@ -124,9 +124,9 @@ def make_shapes(project: Path, changes: dict[str, Any] | None = None, train: int
     random = np.random.default_rng(3)
     ids = [f"img{index:02d}" for index in range(train + val)]
     records = []
-    for index, id in enumerate(ids):
+    for index, image_id in enumerate(ids):
         boxes = [] if index == train - 1 else shapes(random, int(random.integers(1, 4)))
-        records.append(draw(raw, id, "train" if index < train else "val", boxes, random))
+        records.append(draw(raw, image_id, "train" if index < train else "val", boxes, random))
     first = records[0]
     records[0] = Record(**{**vars(first), "boxes": (*first.boxes, Box(1, (1.0, 1.0, 20.0, 20.0), crowd=True))})
     write_manifest(raw, {"study": "shapes", "task": "detection", "classes": CLASSES}, records)
@@ -147,16 +147,27 @@ def shapes(random: np.random.Generator, count: int) -> list[Box]:
     return boxes
 
 
-def draw(raw: Path, id: str, split: str, boxes: list[Box], random: np.random.Generator) -> Record:
+def draw(raw: Path, image_id: str, split: str, boxes: list[Box], random: np.random.Generator) -> Record:
     """Write one picture, later boxes over earlier ones, and return its manifest row."""
     height, width = ((64, 96), (60, 60))[int(random.integers(2))]
     pixels = np.full((height, width, 3), 90) + random.integers(-20, 20, (height, width, 3))
     for box in boxes:
         left, top, across, down = (int(value) for value in box.xywh)
         pixels[top : top + down, left : left + across] = COLORS[box.label]
-    Image.fromarray(pixels.astype(np.uint8)).save(raw / f"images/{id}.png")
-    seen = inspect((raw / f"images/{id}.png").read_bytes())
+    Image.fromarray(pixels.astype(np.uint8)).save(raw / f"images/{image_id}.png")
+    seen = inspect((raw / f"images/{image_id}.png").read_bytes())
     counts = {name: sum(box.label == label for box in boxes) for label, name in enumerate(CLASSES)}
     return Record(
-        id, f"images/{id}.png", None, seen.sha256, seen.phash, width, height, id, split, id, counts, tuple(boxes)
+        image_id,
+        f"images/{image_id}.png",
+        None,
+        seen.sha256,
+        seen.phash,
+        width,
+        height,
+        image_id,
+        split,
+        image_id,
+        counts,
+        tuple(boxes),
     )

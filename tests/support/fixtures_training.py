@@ -82,7 +82,7 @@ def make_boxes(project: Path, changes: dict[str, Any] | None = None, train: int 
     splits.mkdir()
     random = np.random.default_rng(3)
     ids = [f"img{index:02d}" for index in range(train + val)]
-    records = [_draw(raw, id, "train" if index < train else "val", random) for index, id in enumerate(ids)]
+    records = [_draw(raw, image_id, "train" if index < train else "val", random) for index, image_id in enumerate(ids)]
     write_manifest(raw, {"study": "boxes", "task": "segmentation", "classes": CLASSES}, records)
     write_list(splits, "train", ids[:train])
     write_list(splits, "val", ids[train:])
@@ -91,7 +91,7 @@ def make_boxes(project: Path, changes: dict[str, Any] | None = None, train: int 
     return project
 
 
-def _draw(raw: Path, id: str, split: str, random: np.random.Generator) -> Record:
+def _draw(raw: Path, image_id: str, split: str, random: np.random.Generator) -> Record:
     height, width = ((48, 72), (40, 60))[int(random.integers(2))]
     mask = np.zeros((height, width), np.uint8)
     for label in (1, 2):
@@ -100,11 +100,12 @@ def _draw(raw: Path, id: str, split: str, random: np.random.Generator) -> Record
     noise = random.integers(-20, 20, (height, width, 3))
     image = np.clip(COLORS[mask] + noise, 0, 255).astype(np.uint8)
     mask[:2] = 255
-    Image.fromarray(image).save(raw / f"images/{id}.png")
-    Image.fromarray(mask).save(raw / f"masks/{id}.png")
-    seen = inspect((raw / f"images/{id}.png").read_bytes())
+    Image.fromarray(image).save(raw / f"images/{image_id}.png")
+    Image.fromarray(mask).save(raw / f"masks/{image_id}.png")
+    seen = inspect((raw / f"images/{image_id}.png").read_bytes())
     counts = {name: int((mask == index).sum()) for index, name in enumerate(CLASSES)}
     return Record(
-        id, f"images/{id}.png", f"masks/{id}.png", seen.sha256, seen.phash, width, height, id, split, id, counts,
-        mask_sha256=hashlib.sha256((raw / f"masks/{id}.png").read_bytes()).hexdigest(),
+        image_id, f"images/{image_id}.png", f"masks/{image_id}.png", seen.sha256, seen.phash,
+        width, height, image_id, split, image_id, counts,
+        mask_sha256=hashlib.sha256((raw / f"masks/{image_id}.png").read_bytes()).hexdigest(),
     )  # fmt: skip

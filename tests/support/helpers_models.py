@@ -63,13 +63,15 @@ def write_images(folder: Path, lists: dict[str, int], seed: int = 0) -> None:
     raw, splits, records = folder / "data/toy/raw", folder / "data/toy/splits", []
     for split, count in lists.items():
         ids = [f"{split}_{index}" for index in range(count)]
-        for id in ids:
+        for image_id in ids:
             coarse = random.integers(0, 255, (4, 6, 3), dtype=np.uint8)
             picture = Image.fromarray(coarse).resize((120, 80), Image.Resampling.BICUBIC)
             stream = io.BytesIO()
             picture.save(stream, "PNG")
-            write_bytes(raw / f"images/{id}.png", stream.getvalue())
+            write_bytes(raw / f"images/{image_id}.png", stream.getvalue())
             sha256 = hashlib.sha256(stream.getvalue()).hexdigest()
-            records.append(Record(id, f"images/{id}.png", None, sha256, "0" * 16, 120, 80, id, split, id))
+            records.append(
+                Record(image_id, f"images/{image_id}.png", None, sha256, "0" * 16, 120, 80, image_id, split, image_id)
+            )
         write_list(splits, split, ids)
     write_manifest(raw, {"study": "toy"}, records)

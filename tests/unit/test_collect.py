@@ -314,9 +314,10 @@ def test_names_of_every_alphabet_get_their_own_plain_id(dataset):
     for stem in stems:
         dataset.pair(stem)
     manifest = collected(dataset)
-    assert len({id.lower() for id in manifest.records}) == len(stems)
+    assert len({image_id.lower() for image_id in manifest.records}) == len(stems)
     assert all(
-        set(id) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") for id in manifest.records
+        set(image_id) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+        for image_id in manifest.records
     )
     assert {r.source for r in manifest.records.values()} == {f"images/{stem}.jpg" for stem in stems}
     assert max(map(len, manifest.records)) <= 140

@@ -234,9 +234,9 @@ def test_memory_of_a_container_is_its_limit(tmp_path, monkeypatch):
 def test_a_folder_that_cannot_be_written_is_an_error(project, monkeypatch):
     assert found("folder").level == OK
 
-    def refuse(dir):
-        if dir == ".dvc":
-            raise OSError(30, "Read-only file system", dir)
+    def refuse(**options):
+        if options["dir"] == ".dvc":
+            raise OSError(30, "Read-only file system", ".dvc")
         return (project / "probe").open("w")
 
     monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)

@@ -72,7 +72,7 @@ def make_data(root: Path) -> None:
     raw = root / "data/lanes/raw"
     records = []
     for index, (height, width) in enumerate(SIZES):
-        id = f"a{index}"
+        image_id = f"a{index}"
         mask = np.zeros((height, width), np.uint8)
         mask[height // 2 :, : width // 3] = 1  # class 2 is in no truth
         mask[:4] = 255
@@ -80,10 +80,22 @@ def make_data(root: Path) -> None:
         image[mask == 1] //= 4
         for folder, array in (("images", image), ("masks", mask)):
             (raw / folder).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(array).save(raw / folder / f"{id}.png")
-        sums = [hashlib.sha256((raw / folder / f"{id}.png").read_bytes()).hexdigest() for folder in ("images", "masks")]
-        row = {"sha256": sums[0], "mask_sha256": sums[1], "phash": "0" * 16, "group": id, "split": "val", "source": id}
-        records.append(Record(id, f"images/{id}.png", f"masks/{id}.png", width=width, height=height, **row))
+            Image.fromarray(array).save(raw / folder / f"{image_id}.png")
+        sums = [
+            hashlib.sha256((raw / folder / f"{image_id}.png").read_bytes()).hexdigest()
+            for folder in ("images", "masks")
+        ]
+        row = {
+            "sha256": sums[0],
+            "mask_sha256": sums[1],
+            "phash": "0" * 16,
+            "group": image_id,
+            "split": "val",
+            "source": image_id,
+        }
+        records.append(
+            Record(image_id, f"images/{image_id}.png", f"masks/{image_id}.png", width=width, height=height, **row)
+        )
     write_manifest(raw, {"study": "lanes"}, records)
     for split, ids in SPLITS.items():
         write_list(root / "data/lanes/splits", split, ids)
@@ -127,9 +139,9 @@ def test_scores_are_those_of_the_shipped_file(project):
     # again, by other means: PIL, the network straight from its tensors, scikit-learn
     predictor = load_predictor(project / "models/lanes/baseline", torch.device("cpu"))
     matrices = []
-    for id in SPLITS["val"]:
-        image = Image.open(project / f"data/lanes/raw/images/{id}.png")
-        truth = np.asarray(Image.open(project / f"data/lanes/raw/masks/{id}.png"))
+    for image_id in SPLITS["val"]:
+        image = Image.open(project / f"data/lanes/raw/images/{image_id}.png")
+        truth = np.asarray(Image.open(project / f"data/lanes/raw/masks/{image_id}.png"))
         small = torch.from_numpy(np.asarray(image.resize((48, 32), Image.Resampling.BILINEAR)).copy())
         pixels = small.permute(2, 0, 1)[None] / 255
         pixels = (pixels - torch.tensor([0.4, 0.5, 0.5]).view(1, 3, 1, 1)) / torch.tensor([0.2, 0.2, 0.3]).view(
@@ -164,10 +176,10 @@ def test_what_a_predicted_mask_weighs_and_which_classes_it_uses(project):
     evaluate.main("baseline")
     splits = json.loads((project / "metrics/lanes/baseline.json").read_text())["splits"]
     sizes, used = [], set()
-    for id in SPLITS["val"]:
-        image = project / f"data/lanes/raw/images/{id}.png"
+    for image_id in SPLITS["val"]:
+        image = project / f"data/lanes/raw/images/{image_id}.png"
         predict(load(project / "params.yaml"), image, "baseline", 1, None, project / "out")
-        mask = project / f"out/{id}_mask.png"
+        mask = project / f"out/{image_id}_mask.png"
         sizes.append(mask.stat().st_size)
         used |= set(np.unique(np.asarray(Image.open(mask))))
     found = splits["val"]["masks"]

@@ -59,14 +59,14 @@ def make_data(root: Path) -> None:
     folder.mkdir(parents=True)
     records = []
     for index, (height, width) in enumerate(SIZES):
-        id = f"p{index}"
+        image_id = f"p{index}"
         image = random.integers(0, 255, (height, width, 3), dtype=np.uint8)
         image[10:50, 10:55] = (250, 20, 20)
-        Image.fromarray(image).save(folder / f"{id}.png")
+        Image.fromarray(image).save(folder / f"{image_id}.png")
         boxes = (Box(0, (10.0, 10.0, 45.0, 40.0)), Box(1, (0.0, 0.0, 8.0, 8.0), crowd=index == 0)) if index < 3 else ()
-        sha256 = hashlib.sha256((folder / f"{id}.png").read_bytes()).hexdigest()
-        row = {"sha256": sha256, "phash": "0" * 16, "group": id, "split": "val", "source": id}
-        records.append(Record(id, f"images/{id}.png", None, width=width, height=height, boxes=boxes, **row))
+        sha256 = hashlib.sha256((folder / f"{image_id}.png").read_bytes()).hexdigest()
+        row = {"sha256": sha256, "phash": "0" * 16, "group": image_id, "split": "val", "source": image_id}
+        records.append(Record(image_id, f"images/{image_id}.png", None, width=width, height=height, boxes=boxes, **row))
     write_manifest(root / "data/plates/raw", {"study": "plates"}, records)
     write_list(root / "data/plates/splits", "val", [record.id for record in records])
 

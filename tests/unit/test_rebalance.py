@@ -21,23 +21,23 @@ from tests.support.projects import ROOT, tiny_params, write_params
 CLASSES = ("Background", "White Solid", "White Dashed")
 
 
-def image(id, split, counts=None, phash=None, group=None, sha256=None, boxes=()):
+def image(image_id, split, counts=None, phash=None, group=None, sha256=None, boxes=()):
     """A record whose perceptual hash is far from all others unless one is given."""
-    far = sha256_of_text(id)
+    far = sha256_of_text(image_id)
     digest = sha256 or far
     labeled = split != "unlabeled"
     counts = counts if counts is not None else {"Background": 900}
     return Record(
-        id=id,
-        path=f"images/{id}.png",
-        mask=f"masks/{id}.png" if labeled else None,
+        id=image_id,
+        path=f"images/{image_id}.png",
+        mask=f"masks/{image_id}.png" if labeled else None,
         sha256=digest,
         phash=phash or far[:16],
         width=64,
         height=64,
-        group=group or id,
+        group=group or image_id,
         split=split,
-        source=f"images/{id}.png",
+        source=f"images/{image_id}.png",
         counts=counts if labeled else {},
         boxes=boxes,
     )
@@ -77,7 +77,7 @@ def test_rare_class_reaches_its_minimum_and_every_move_says_why(tmp_path):
     found = lists(tmp_path / "splits")
     moved = [move["id"] for move in summary["moves"]]
     assert len(moved) == 2
-    assert all(id.startswith("dashed") for id in moved)
+    assert all(image_id.startswith("dashed") for image_id in moved)
     assert {(m["from"], m["to"]) for m in summary["moves"]} == {("train", "val")}
     assert summary["moves"][0]["reason"] == "val needs 3 instances of 'White Dashed' and had 1"
     assert found["val"] == sorted([*found["val_as_given"], *moved])
@@ -300,7 +300,7 @@ def test_real_leaks_of_a_published_export_are_found(real_data):
     order = ["train", "val", "test"]
     assert exact == sorted(sorted(splits, key=order.index) for splits in names.values() if len(splits) > 1)
     assert len(exact) == 13
-    assert any("youtube-44" in id for leak in leaks if leak["kind"] == "near" for id in leak["ids"])
+    assert any("youtube-44" in image_id for leak in leaks if leak["kind"] == "near" for image_id in leak["ids"])
 
 
 def test_manifest_round_trip_feeds_the_stage(tmp_path):

@@ -145,9 +145,9 @@ def page(study):
 def test_every_number_on_the_page_is_what_its_file_says(project):
     found = page(project["study"]).numbers
     assert len(found) > 100
-    for file, key, format, text in found:
+    for file, key, style, text in found:
         assert Path(file).is_file(), f"{file} does not exist"
-        assert show(Ledger().value(file, key), format) == text, f"{file}: {key}"
+        assert show(Ledger().value(file, key), style) == text, f"{file}: {key}"
 
 
 def test_no_score_is_printed_without_a_source(project):

@@ -72,8 +72,8 @@ def test_a_truncated_png_and_one_whose_orientation_stands_behind_the_pixels():
 )
 def test_ids_are_plain_unique_and_independent_of_order(names):
     made = ids(names)
-    assert len({id.lower() for id in made}) == len(names)
-    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", id) and len(id) < 140 for id in made)
+    assert len({image_id.lower() for image_id in made}) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", image_id) and len(image_id) < 140 for image_id in made)
     assert dict(zip(reversed(names), ids(names[::-1]), strict=True)) == dict(zip(names, made, strict=True))
 
 

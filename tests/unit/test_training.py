@@ -412,10 +412,10 @@ def test_evaluation_keeps_the_native_mask(tmp_path):
     ids = sorted(manifest.records)
     dataset = SegmentationEvaluation(manifest, ids, (32, 48))
     for _ in range(2):  # decoded, then from the cache
-        for index, id in enumerate(ids):
+        for index, image_id in enumerate(ids):
             image, mask, name = dataset[index]
-            record = manifest.records[id]
-            assert image.shape == (3, 32, 48) and mask.shape == (record.height, record.width) and name == id
+            record = manifest.records[image_id]
+            assert image.shape == (3, 32, 48) and mask.shape == (record.height, record.width) and name == image_id
     assert normalize(image[None]).shape == (1, 3, 32, 48)
 
 

@@ -116,11 +116,11 @@ def test_images_are_fitted_but_never_enlarged(limit, expected):
 def test_validation_sees_native_pixels_whatever_the_cache_holds(raw):
     for size in ((64, 96), (20, 20)):
         samples = DetectionValidation(raw, ids("val"), size)
-        for index, id in enumerate(ids("val")):
+        for index, image_id in enumerate(ids("val")):
             for _ in range(2):
                 image, position = samples[index]
                 assert position == index
-                assert np.array_equal(image.numpy(), read_image(raw, id))
+                assert np.array_equal(image.numpy(), read_image(raw, image_id))
 
 
 def test_the_loss_is_the_sum_and_the_network_does_not_resize_again(raw):
@@ -212,8 +212,8 @@ def test_the_stage_writes_what_it_scored_and_resumes_exactly(tmp_path, monkeypat
     manifest = read_manifest(project / "data/shapes/raw")
     predictor = load_predictor(folder, torch.device("cpu"))
     predictor.network.to(memory_format=torch.channels_last)  # as in training: other kernels, other last bits
-    predictions = predictor.predict([read_image(manifest, id) for id in ids("val")])
-    truths = [truth_of(manifest.records[id]) for id in ids("val")]
+    predictions = predictor.predict([read_image(manifest, image_id) for image_id in ids("val")])
+    truths = [truth_of(manifest.records[image_id]) for image_id in ids("val")]
     shipped = coco_scores(truths, [rounded(prediction) for prediction in predictions], CLASSES)
     row = table[train["best_epoch"] - 1]
     assert float(row["AP50"]) == pytest.approx(shipped["AP50"], abs=1e-7)

@@ -85,11 +85,11 @@ def test_an_untouched_record_is_right(project):
 def test_one_digit_of_any_dep_is_found(project):
     record = project[1]
     for stage, deps in record.deps.items():
-        for path, sum in deps.items():
-            other = ("1" if sum[0] != "1" else "2") + sum[1:]
+        for path, md5 in deps.items():
+            other = ("1" if md5[0] != "1" else "2") + md5[1:]
             edited = Record("dvc.lock", record.outs, record.deps | {stage: deps | {path: other}})
             (line,) = checked(project, edited).wrong
-            assert line.startswith(f"{stage}: {path}: dvc.lock says {other}, ") and sum in line
+            assert line.startswith(f"{stage}: {path}: dvc.lock says {other}, ") and md5 in line
 
 
 def test_a_dep_that_names_a_file_the_out_does_not_hold_is_found(project):
@@ -146,7 +146,7 @@ def test_lock_and_provenance_must_name_the_same_deps(tmp_path, monkeypatch):
     sums = {stage: {"deps": {"retrace/files.py": "1" * 32}, "outs": {RAW: "2" * 32}} for stage in ("collect",)}
     write_json(tmp_path / "reports/lanes/provenance.json", {"stages": sums})
     rows = {
-        kind: [{"path": path, "md5": sum} for path, sum in sums["collect"][kind].items()] for kind in sums["collect"]
+        kind: [{"path": path, "md5": md5} for path, md5 in sums["collect"][kind].items()] for kind in sums["collect"]
     }
     rows["deps"][0]["md5"] = "3" * 32
     write_json(tmp_path / "dvc.lock", {"stages": {"collect": rows}})

@@ -95,16 +95,18 @@ def _open(root: Path, source: CocoSource, split: Split, problems: Problems) -> _
 def _categories(file: _File, problems: Problems) -> dict[int | str, str]:
     names: dict[int | str, str] = {}
     for number, row in enumerate(file.content["categories"]):
-        id, name = row.get("id"), row.get("name")
-        if not _is_id(id) or not isinstance(name, str):
+        category_id, name = row.get("id"), row.get("name")
+        if not _is_id(category_id) or not isinstance(name, str):
             problems.stop(
                 "missing_id", file.shown, f"categories[{number}]: needs an id (a whole number or text) and a name"
             )
-        elif id in names:
-            detail = f"categories[{number}]: id {id!r} is also {names[id]!r}; every category needs its own"
+        elif category_id in names:
+            detail = (
+                f"categories[{number}]: id {category_id!r} is also {names[category_id]!r}; every category needs its own"
+            )
             problems.stop("repeated_id", file.shown, detail)
         else:
-            names[id] = name
+            names[category_id] = name
     return names
 
 
@@ -115,14 +117,14 @@ def _items(
     paths = _image_paths(file, root, found, problems)
     annotations, damaged = _by_image(file, paths, root, problems)
     items = []
-    for id, (row, path) in paths.items():
+    for image_id, (row, path) in paths.items():
         name = shown(path, root)
         size, stated = _size(row, path, name, file, problems)
-        if size is None or id in damaged:
+        if size is None or image_id in damaged:
             continue
         before = len(problems.serious)
         raw = []
-        for number, annotation in annotations.get(id, []):
+        for number, annotation in annotations.get(image_id, []):
             box = _raw_box(annotation, f"{file.shown} annotations[{number}]", name, file, table, found, problems)
             if box is not None and box.crowd and source.crowd == "drop":
                 found.crowds += 1
@@ -145,7 +147,7 @@ def _image_paths(
     counts = Counter(row["id"] for row in file.content["images"] if _is_id(row.get("id")))
     paths: dict[int | str, tuple[dict[str, Any], Path]] = {}
     for number, row in enumerate(file.content["images"]):
-        id, file_name, where = row.get("id"), row.get("file_name"), f"{file.shown} images[{number}]"
+        image_id, file_name, where = row.get("id"), row.get("file_name"), f"{file.shown} images[{number}]"
         path = _inside(file.folder, file_name)
         if path is None:
             detail = f"file_name {file_name!r:.120} must be a path that stays in {shown(file.folder, root)}"
@@ -157,14 +159,16 @@ def _image_paths(
             problems.add("label_without_image", name, f"{where}: no such image file; add it or delete the entry")
         elif first != where:
             problems.add("listed_twice", name, f"{where}: already listed by {first}; keep one")
-        elif not _is_id(id):
-            problems.add("missing_id", name, f"{where}: id {id!r:.80}; must be a whole number or text")
-        elif counts[id] > 1:
+        elif not _is_id(image_id):
+            problems.add("missing_id", name, f"{where}: id {image_id!r:.80}; must be a whole number or text")
+        elif counts[image_id] > 1:
             problems.add(
-                "repeated_id", name, f"{where}: id {id!r} belongs to {counts[id]} images; which boxes are whose?"
+                "repeated_id",
+                name,
+                f"{where}: id {image_id!r} belongs to {counts[image_id]} images; which boxes are whose?",
             )
         elif usable(path, root, problems):
-            paths[id] = (row, path)
+            paths[image_id] = (row, path)
     return paths
 
 
@@ -178,19 +182,22 @@ def _by_image(
     by_image: dict[int | str, list[tuple[int, dict[str, Any]]]] = {}
     damaged: set[int | str] = set()
     for number, row in enumerate(rows):
-        id, image = row.get("id"), row.get("image_id")
+        annotation_id, image = row.get("id"), row.get("image_id")
         if not _is_id(image) or image not in known:
             detail = f"annotations[{number}]: image_id {image!r:.80} is no image of this file"
             problems.add("label_without_image", file.shown, detail)
             continue
         name = shown(paths[image][1], root) if image in paths else file.shown
-        if not _is_id(id):
+        if not _is_id(annotation_id):
             problems.add(
-                "missing_id", name, f"{file.shown} annotations[{number}]: id {id!r:.80}; must be a whole number or text"
+                "missing_id",
+                name,
+                f"{file.shown} annotations[{number}]: id {annotation_id!r:.80}; must be a whole number or text",
             )
             damaged.add(image)
-        elif counts[id] > 1:
-            detail = f"{file.shown} annotations[{number}]: id {id!r} belongs to {counts[id]} annotations"
+        elif counts[annotation_id] > 1:
+            where = f"{file.shown} annotations[{number}]"
+            detail = f"{where}: id {annotation_id!r} belongs to {counts[annotation_id]} annotations"
             problems.add("repeated_id", name, detail)
             damaged.add(image)
         by_image.setdefault(image, []).append((number, row))

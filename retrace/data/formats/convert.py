@@ -47,12 +47,12 @@ def ids(names: Sequence[str]) -> list[str]:
     or nothing readable is left, 8 hex digits of the path's sha256 are appended.
     """
     plain = [_plain(name) for name in names]
-    taken = Counter(id.lower() for id in plain)
+    taken = Counter(image_id.lower() for image_id in plain)
     return [
-        f"{id[:LONGEST]}-{_digest(name)}".lstrip("-")
-        if taken[id.lower()] > 1 or len(id) > LONGEST or not id.strip("_-.")
-        else id
-        for id, name in zip(plain, names, strict=True)
+        f"{image_id[:LONGEST]}-{_digest(name)}".lstrip("-")
+        if taken[image_id.lower()] > 1 or len(image_id) > LONGEST or not image_id.strip("_-.")
+        else image_id
+        for image_id, name in zip(plain, names, strict=True)
     ]
 
 

@@ -166,7 +166,7 @@ def _dump(params: Params, phase: UltralyticsPhase, state: dict[str, Tensor], his
 
 
 def _check(params: Params, manifest: Manifest, lists: dict[str, list[str]]) -> None:
-    if not any(not box.crowd for id in lists["train"] for box in manifest.records[id].boxes):
+    if not any(not box.crowd for image_id in lists["train"] for box in manifest.records[image_id].boxes):
         raise UserError(f"data/{params.study}/splits/train.txt: no image has an object to learn from")
 
 
