@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness import alternate, arguments, rates, save
+from retrace.compat.timm import with_positions
 from retrace.config.phases import Mae, Optimizer
 from retrace.models.mae import FCMAE, ViTMAE, build_mae, random_mask, reconstruction_loss
 from retrace.seeds import seed_everything
@@ -41,7 +42,7 @@ class AllTokens(ViTMAE):
         encoder = self.encoder
         patches = encoder.patch_embed(images)  # [N, L, D], or [N, h, w, D] where sizes may vary
         patches = torch.where(masked.reshape(*patches.shape[:-1], 1), self.hidden, patches)
-        tokens = encoder.norm(encoder.blocks(encoder.norm_pre(encoder._pos_embed(patches))))
+        tokens = encoder.norm(encoder.blocks(encoder.norm_pre(with_positions(encoder, patches))))
         return self.predict(self.norm(self.decoder(self.project(tokens))[:, encoder.num_prefix_tokens :]))
 
 

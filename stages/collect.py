@@ -63,7 +63,7 @@ def collect(params: Params) -> dict[str, Any]:
             records = _convert(_jobs(items, params, folder), problems)
             problems.settle(params.data.on_error, LOGS / params.study / "problems.csv")
             _not_empty(records, params)
-            header = _header(params, items, records, problems)
+            header = header_of(params, items, records, problems)
             write_manifest(folder, header, records)
             problems.write(folder / "problems.csv")
     return header
@@ -158,7 +158,7 @@ def _not_empty(records: Sequence[Record], params: Params) -> None:
         )
 
 
-def _header(params: Params, items: Sequence[Item], records: Sequence[Record], problems: Problems) -> dict[str, Any]:
+def header_of(params: Params, items: Sequence[Item], records: Sequence[Record], problems: Problems) -> dict[str, Any]:
     """dataset.json: what was taken from where, and what was not."""
     origin = {item.name: item.source for item in items}
     annotated = {item.name for item in items if item.labelled and item.split != "unlabeled"}

@@ -55,7 +55,7 @@ def _train(params: Params, name: str, phase: FabricPhase, note: dict[str, Any], 
     start = Path("models", params.study, phase.init)
 
     job = TASKS[params.task](params, phase, manifest, lists, fabric)
-    model, optimizer = _network(params, phase, start, name, note, fabric)
+    model, optimizer = build_network(params, phase, start, name, note, fabric)
     schedule = Schedule(phase.schedule, phase.epochs, len(job.loader), phase.accumulate)
     plan = Plan(
         params.seed,
@@ -107,7 +107,7 @@ def _lists(splits: Path) -> dict[str, list[str]]:
     return lists
 
 
-def _network(
+def build_network(
     params: Params, phase: FabricPhase, start: Path, name: str, note: dict[str, Any], fabric: Fabric
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
     """The network with its starting weights, and its optimizer. Phases that start from nothing start alike."""

@@ -107,14 +107,13 @@ def _params() -> list[Finding]:
 
 
 def _dvc() -> list[Finding]:
-    import dvc
-
+    version = metadata.version("dvc")
     if not Path(".dvc").is_dir():
         return [Finding("dvc", ERROR, "no .dvc folder here", "run this in the project's folder")]
     on_path = shutil.which("dvc")
     if on_path is None:
-        return [Finding("dvc", WARNING, f"DVC {dvc.__version__}, not on PATH", "source .venv/bin/activate")]
-    return [Finding("dvc", OK, f"DVC {dvc.__version__}")]
+        return [Finding("dvc", WARNING, f"DVC {version}, not on PATH", "source .venv/bin/activate")]
+    return [Finding("dvc", OK, f"DVC {version}")]
 
 
 def _git() -> list[Finding]:

@@ -7,7 +7,7 @@ from torch import nn
 
 from retrace.config.phases import Model
 from retrace.errors import UserError
-from retrace.models.layers import depthwise
+from retrace.models.layers import BATCH_NORMS, depthwise
 
 # task, then the module in this room and its function: timm and what stands on it are only loaded where they are used
 ARCHITECTURES: dict[str, tuple[str, str, str]] = {
@@ -33,6 +33,6 @@ def build(model: Model, task: str, classes: Sequence[str]) -> nn.Module:
     network = depthwise.replace(network)
     if model.batchnorm_momentum is not None:
         for part in network.modules():
-            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            if isinstance(part, BATCH_NORMS):
                 part.momentum = model.batchnorm_momentum
     return network

@@ -1,14 +1,10 @@
 """Segmentation networks of segmentation-models-pytorch: a decoder on an encoder of its own or of timm."""
 
-from typing import Any
-
 import segmentation_models_pytorch as smp
 import timm
 import torch
-from segmentation_models_pytorch.base import SegmentationHead
-from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
-from torch import nn
 
+from retrace.compat.segmentation_models import SegmentationHead, UnetDecoder, drop_empty_skips
 from retrace.config.phases import Model
 from retrace.errors import UserError
 from retrace.models.encoders import TIMM, VIT_OPTIONS, check_timm, fix_positions
@@ -36,21 +32,11 @@ def unet(model: Model, classes: int) -> Segmenter:
             f"({str(error).splitlines()[0]}); use one such as tu-convnextv2_atto, resnet34, vgg11 or efficientnet-b0"
         ) from None
     network.decoder = UnetDecoder(network.encoder.out_channels, widths, n_blocks=len(widths))
-    for block in network.decoder.blocks:
-        block.register_forward_pre_hook(_without_empty_skip, with_kwargs=True)
+    drop_empty_skips(network.decoder)
     upsampling = 2 ** (UNET_DEPTH - len(widths))
     network.segmentation_head = SegmentationHead(widths[-1], classes, kernel_size=3, upsampling=upsampling)
     network.initialize()
     return Segmenter(replace(network), 2**UNET_DEPTH)
-
-
-def _without_empty_skip(block: nn.Module, given: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """A ConvNeXt has no feature map at stride 2, for which the library puts in one of no channels: leave that out.
-
-    Joining it changes no number but undoes the channels-last layout: two copies of the largest map every step.
-    """
-    skip = named["skip_connection"]
-    return given, named | {"skip_connection": skip if skip is not None and skip.shape[1] else None}
 
 
 def dpt(model: Model, classes: int) -> Segmenter:
@@ -92,7 +78,7 @@ def _smp_name(model: Model) -> str:
     name = model.encoder or ""
     if name.startswith(TIMM):
         check_timm(name.removeprefix(TIMM), "model.encoder")
-    elif name not in smp.encoders.encoders:
+    elif name not in smp.encoders.get_encoder_names():
         raise UserError(
             f"model.encoder = {name!r}: not an encoder of segmentation-models-pytorch; "
             f"write a timm model as {TIMM}<name>, e.g. {TIMM}convnextv2_atto"

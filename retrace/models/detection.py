@@ -14,6 +14,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FrozenBatchNorm2d
 
+from retrace.compat.torchvision import resolution_changes
 from retrace.config.phases import Model
 from retrace.errors import UserError
 from retrace.models.layers.roi_align import replace
@@ -118,7 +119,7 @@ def freeze_blocks(module: Any, model: Model) -> None:
     else:
         layers = list(body.children())
         # a block begins where the resolution halves (torchvision's `_mobilenet_extractor`)
-        starts = [0] + [i for i, layer in enumerate(layers) if getattr(layer, "_is_cn", False)] + [len(layers) - 1]
+        starts = [0, *resolution_changes(layers), len(layers) - 1]
         first = starts[blocks - model.trainable_layers] if model.trainable_layers else len(layers)
         frozen = [parameter for layer in layers[:first] for parameter in layer.parameters()]
     for parameter in frozen:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from timm.layers.grn import GlobalResponseNorm
 from timm.models.convnext import ConvNeXt, ConvNeXtBlock
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
+from retrace.compat.timm import GlobalResponseNorm, with_positions
 from retrace.config.phases import Mae
 from retrace.errors import UserError
 from retrace.models.encoders import bare_convnext, bare_vit, check_timm, fix_positions, sincos_positions
@@ -153,7 +153,7 @@ class ViTMAE(nn.Module):
     def encode(self, images: Tensor, visible: Tensor) -> Tensor:
         """Tokens [N, prefix + V, D] of the patches numbered `visible` (int64 [N, V]) after the last block and norm."""
         encoder = self.encoder
-        tokens = encoder._pos_embed(encoder.patch_embed(images))  # [N, prefix + L, D]
+        tokens = with_positions(encoder, encoder.patch_embed(images))  # [N, prefix + L, D]
         prefix = encoder.num_prefix_tokens
         patches = _take(tokens[:, prefix:], visible)
         tokens = torch.cat([tokens[:, :prefix], patches], dim=1)

@@ -23,7 +23,6 @@ from retrace.data.transforms import normalize
 from retrace.errors import UserError
 from retrace.files import read_json
 from retrace.models.weights import load_model
-from retrace.models.yolo import ultralytics
 
 SCORE_FLOOR = 0.001  # every engine keeps detections down to this confidence, as COCO scoring of the whole curve needs
 WEIGHTS = {"fabric": "weights.safetensors", "ultralytics": "best.pt"}  # the shipped file of each engine
@@ -151,6 +150,8 @@ class YoloPredictor:
     """`best.pt` through Ultralytics, with every option that changes a result given and nothing written or fetched."""
 
     def __init__(self, path: Path, device: torch.device, config: dict[str, Any]):
+        from retrace.compat.ultralytics import ultralytics
+
         self.device, self.config = device, config
         self._yolo = ultralytics().YOLO(str(path), task="detect", verbose=False)
         self.parameters = count_parameters(self._yolo.model)

@@ -107,13 +107,11 @@ def _ultralytics(name: str) -> str | None:
 
 
 def _smp(name: str) -> str | None:
-    from segmentation_models_pytorch.encoders import encoders
+    from retrace.compat.segmentation_models import checkpoint
 
     encoder, _, weights = name.partition(".")
-    settings = encoders.get(encoder, {}).get("pretrained_settings", {}).get(weights)
-    if not settings or "repo_id" not in settings:
-        return None
-    return HUB.format(repo=settings["repo_id"], revision=settings["revision"])
+    found = checkpoint(encoder, weights)
+    return HUB.format(repo=found[0], revision=found[1]) if found else None
 
 
 def _timm(name: str) -> str | None:

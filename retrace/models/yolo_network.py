@@ -13,17 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from retrace.compat.ultralytics import DetectionModel, package, torch_safe_load
 from retrace.config.phases import YOLO_NAMES
 from retrace.errors import UserError
 from retrace.files import read_json
 from retrace.models.initial import START
 from retrace.models.weights import CONFIG, start_file
-from retrace.models.yolo import ultralytics
-
-ultralytics()
-
-from ultralytics import __version__  # noqa: E402
-from ultralytics.nn.tasks import DetectionModel, torch_safe_load  # noqa: E402
 
 BEST = "best.pt"
 
@@ -129,7 +124,7 @@ def dump_yolo(
         "optimizer": None,
         "train_args": plain["options"],
         "train_results": plain["results"],
-        "version": __version__,
+        "version": package.__version__,
         "license": "AGPL-3.0 (https://ultralytics.com/license)",
         "docs": "https://docs.ultralytics.com",
     }

@@ -10,6 +10,8 @@ import functools
 import torch
 from torch import Tensor
 
+from retrace.compat.pytorch import linear_by_onednn
+
 
 @functools.cache
 def replace() -> torch.library.Library:
@@ -47,7 +49,7 @@ def _fits(a: Tensor, b: Tensor) -> bool:
 
 
 def _linear(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(a, b.t(), bias, "none", [], "")
+    return linear_by_onednn(a, b.t(), bias)
 
 
 def _fill(out: Tensor, result: Tensor) -> Tensor:

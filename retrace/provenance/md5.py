@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+from retrace.compat.dvc import cache_folder
 from retrace.errors import UserError
 
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")  # `.dir`: of the listing of a folder
@@ -79,11 +80,4 @@ class Cache:
 
 def cache_of(project: Path) -> Cache:
     """The DVC cache that a project uses. Raises `UserError` where there is no DVC project."""
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        with Repo(str(project)) as repo:
-            return Cache(Path(repo.cache.local_cache_dir))
-    except DvcException as error:
-        raise UserError(f"{project}: its DVC cache is not known ({error}); see `retrace doctor`") from None
+    return Cache(cache_folder(project))

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
+from retrace.compat.dvc import queue_states
 from retrace.config import Params
 from retrace.errors import UserError
 from retrace.files import LOGS
@@ -86,18 +87,18 @@ def exclusive(workspace: Workspace) -> Iterator[None]:
             raise UserError(
                 f"another `retrace ablate` is running in {workspace.folder}; wait for it or stop it"
             ) from None
-        if running := _left_running(workspace.folder):
+        if running := left_running(workspace.folder):
             numbers = ", ".join(str(number) for number in running)
             print(
                 f"processes of an interrupted ablation are still running ({numbers}); waiting for them to finish",
                 file=sys.stderr,
             )
-        while _left_running(workspace.folder):
+        while left_running(workspace.folder):
             time.sleep(POLL)
         yield
 
 
-def _left_running(folder: Path) -> list[int]:
+def left_running(folder: Path) -> list[int]:
     """DVC and stage processes whose working folder lies in the clone."""
     import psutil
 
@@ -163,15 +164,12 @@ def run_in_queue(workspace: Workspace, phase: str, todo: Sequence[Experiment], t
 
 def _follow_queue(workspace: Workspace, names: Sequence[str], total: int) -> set[str]:
     """Collect what finishes until nothing is queued or running; the names of those that finished."""
-    from dvc.repo import Repo
-
     done: set[str] = set()
     states: dict[str, str] = {}
     with bars() as progress:
         task = progress.add_task("experiments", total=total, completed=total - len(names), info="")
         while True:
-            with Repo(str(workspace.folder)) as repo:
-                states = {row["name"]: row["status"] for row in repo.experiments.celery_queue.status()}
+            states = queue_states(workspace.folder)
             done |= set(collect_finished(workspace, names))
             running = [name for name in names if states.get(name) == "Running"]
             progress.update(task, completed=total - len(names) + len(done), info=", ".join(running))
@@ -185,7 +183,7 @@ def stop_queue(workspace: Workspace) -> None:
     import psutil
 
     workspace.dvc("queue", "stop", "--kill", check=False)
-    for number in _left_running(workspace.folder):  # DVC kills its own processes, not the training they started
+    for number in left_running(workspace.folder):  # DVC kills its own processes, not the training they started
         with suppress(psutil.NoSuchProcess):
             psutil.Process(number).terminate()
 

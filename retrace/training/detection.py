@@ -8,6 +8,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from retrace.compat.torchvision import skip_resize
 from retrace.config import Params
 from retrace.config.phases import Augment, FabricPhase
 from retrace.config.phases import Loss as LossParams
@@ -51,7 +52,7 @@ def compute_loss(model: Any, batch: Batch) -> dict[str, Tensor]:
     """compute_loss of the loop: the sum of torchvision's four losses, and each of them."""
     images, targets, _ = batch
     network = getattr(model, "module", model)
-    network.transform._skip_resize = True  # the loader has resized the images; torchvision would undo it
+    skip_resize(network)  # the loader has resized the images; torchvision would undo it
     exact = dict(enumerate(targets)).values()  # not a list: inside one, Fabric would round the boxes to half precision
     losses = model([image.float() / 255 for image in images], exact)
     parts = {name.removeprefix("loss_"): value for name, value in losses.items()}

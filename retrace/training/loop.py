@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
+from retrace.compat.fabric import scales_loss
 from retrace.errors import UserError
+from retrace.models.layers import BATCH_NORMS
 from retrace.seeds import derive, seed_everything
 from retrace.training.checkpoints import Scratch
 from retrace.training.epoch_metrics import Ledger
@@ -105,7 +107,7 @@ def fit(
             break
         seed_everything(derive(plan.seed, "epoch", epoch, fabric.global_rank))
         loader.batch_sampler.start_epoch(epoch)  # type: ignore[union-attr]
-        scaled = getattr(fabric.strategy.precision, "scaler", None) is not None
+        scaled = scales_loss(fabric)
         several = fabric if fabric.world_size > 1 else None
         ledger = Ledger(monitor, epoch, (epoch - 1) * len(loader), fabric.device, scaled, several)
         train_one_epoch(fabric, wrapped, stepper, schedule, batches, task, plan, ledger, average)
@@ -184,7 +186,7 @@ def set_training(model: nn.Module) -> None:
     """Training mode, except BatchNorm layers whose parameters are frozen: their statistics must not move either."""
     model.train()
     for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, BATCH_NORMS):
             parameters = list(module.parameters(recurse=False))
             if parameters and not any(parameter.requires_grad for parameter in parameters):
                 module.eval()

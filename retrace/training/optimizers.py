@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
+from retrace.compat.fabric import scales_loss
 from retrace.config.phases import Optimizer as OptimizerParams
 from retrace.config.phases import Precision
 from retrace.config.phases import Schedule as ScheduleParams
@@ -46,7 +47,7 @@ def clip(fabric: Fabric, model: nn.Module, optimizer: torch.optim.Optimizer, lim
 
     None measures only. A loss scaler unscales first; under it an overflow is its own business, not an error.
     """
-    if limit is None and getattr(fabric.strategy.precision, "scaler", None) is None:
+    if limit is None and not scales_loss(fabric):
         # clipping at infinity would write every gradient once more, times one
         return get_total_norm([parameter.grad for parameter in model.parameters() if parameter.grad is not None])
     norm = fabric.clip_gradients(model, optimizer, max_norm=limit or float("inf"), error_if_nonfinite=False)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 
 import pytest
 from packaging.requirements import Requirement
@@ -290,5 +291,11 @@ def test_packages_of_other_systems_and_pythons_are_not_missed(tmp_path):
 def test_another_build_of_torch_brings_other_cuda_packages(tmp_path, monkeypatch, torch, missed):
     path = tmp_path / "lock.txt"
     path.write_text("torch==2.14.1 \\\n    --hash=sha256:00\nnvidia-nowhere==1.0 ; sys_platform == 'linux'\n")
-    monkeypatch.setattr(environment, "_installed", {"torch": torch}.get)
+
+    def version(name):
+        if name != "torch":
+            raise metadata.PackageNotFoundError(name)
+        return torch
+
+    monkeypatch.setattr(metadata, "version", version)
     assert [line.split(":")[0] for line in environment.differences(path)] == missed

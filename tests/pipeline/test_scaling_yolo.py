@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import nn
 
+from retrace.compat.ultralytics import ultralytics
 from retrace.data.manifest import read_manifest, write_manifest
-from retrace.models.yolo import ultralytics
 from retrace.training.checkpoints import Scratch
 from retrace.training.engines.ultralytics.share import Shares, share_of
 from stages import finetune
@@ -69,18 +69,20 @@ def test_what_two_processes_leave(pair):
 
 def note_shares(rank, notes):
     """Writes down which images this process learned from and what it scored them with."""
-    add, scores = Trainer._end_batch, Trainer._scores
+    call, validate = Trainer.run_callbacks, Trainer.validate
     seen = []
 
-    def end_batch(trainer):
-        seen.append((trainer.epoch, trainer._share, list(trainer._files)))
-        add(trainer)
+    def run_callbacks(trainer, event):
+        if event == "on_train_batch_end":
+            seen.append((trainer.epoch, trainer.share, list(trainer.files)))
+        call(trainer, event)
 
-    def score(trainer, own):
-        torch.save(trainer.ema.ema.state_dict(), notes / f"ema{trainer.epoch}.pt")
-        return scores(trainer, own)
+    def keep_and_validate(trainer):
+        if trainer.run.fabric.is_global_zero:
+            torch.save(trainer.ema.ema.state_dict(), notes / f"ema{trainer.epoch}.pt")
+        return validate(trainer)
 
-    Trainer._end_batch, Trainer._scores = end_batch, score
+    Trainer.run_callbacks, Trainer.validate = run_callbacks, keep_and_validate
     finetune.main("yolo")
     return seen
 
@@ -117,23 +119,23 @@ def test_every_image_once_an_epoch_and_the_scores_of_one_process(pair, tmp_path,
 
 def steps(_rank):
     """A training whose BatchNorm keeps its statistics, as each process normalizes by its own share; its weights."""
-    mode, save, states = Trainer._model_train, Scratch.save, []
+    prepare, save, states = Trainer.preprocess_batch, Scratch.save, []
 
-    def still(trainer):
-        mode(trainer)
+    def still(trainer, batch):
         for part in trainer.model.modules():
             if isinstance(part, nn.BatchNorm2d):
                 part.eval()
+        return prepare(trainer, batch)
 
     def keep(scratch, epoch, state):
         states.append({name: value.clone() for name, value in state["model"].items()})
         save(scratch, epoch, state)
 
-    Trainer._model_train, Scratch.save = still, keep
+    Trainer.preprocess_batch, Scratch.save = still, keep
     try:
         finetune.main("yolo")
     finally:
-        Trainer._model_train, Scratch.save = mode, save
+        Trainer.preprocess_batch, Scratch.save = prepare, save
     return states[-1] if states else None
 
 

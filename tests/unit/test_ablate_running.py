@@ -63,10 +63,10 @@ def test_an_interrupt_stops_the_queue_and_says_how_to_go_on(tmp_path, monkeypatc
         def dvc(self, *words, check=True):
             called.append(words[:3])
 
-    def follow(*_):
+    def interrupt(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, "_follow_queue", follow)
+    monkeypatch.setattr(running, "queue_states", interrupt)
     monkeypatch.setattr(running, "collect_finished", lambda *_: called.append("collected"))
     with pytest.raises(SystemExit, match="130"):
         running.run_in_queue(Queue(), "p", [], 0, 2)
@@ -86,7 +86,7 @@ stages:
 INTERRUPTED = """
 import os, signal, threading, time
 from retrace.sweeps.design import Experiment
-from retrace.sweeps.experiments import _left_running, run_in_queue
+from retrace.sweeps.experiments import run_in_queue
 from retrace.sweeps.workspace import Workspace
 workspace = Workspace("s", "HEAD", __import__("pathlib").Path.cwd())
 workspace.folder = workspace.root
@@ -113,7 +113,7 @@ def test_after_an_interrupt_nothing_of_the_queue_runs_on(tmp_path_factory):
     done = run(tmp_path, sys.executable, str(script), env=environment())
     assert done.returncode == 130 and "the queue was stopped" in done.stderr, done.stderr
     for _ in range(100):
-        if not (left := running._left_running(tmp_path)):
+        if not (left := running.left_running(tmp_path)):
             break
         time.sleep(0.2)
     assert not left

@@ -302,7 +302,7 @@ def _counts(items, split, classes):
 
 def _ultralytics(image, classes):
     """Rows (class, center x, center y, width, height) float32, shares of the image, by Ultralytics' own reader."""
-    from retrace.models.yolo import ultralytics
+    from retrace.compat.ultralytics import ultralytics
 
     ultralytics()
     from ultralytics.data.utils import verify_image_label

@@ -310,7 +310,7 @@ def test_small_shared_memory_matters_only_to_workers(project, values, monkeypatc
 
 
 def test_a_check_that_breaks_is_a_finding_and_hides_no_other(project, monkeypatch):
-    monkeypatch.setattr(doctor, "_dvc", lambda: 1 / 0)
+    monkeypatch.setattr(doctor, "metadata", SimpleNamespace(version=lambda name: 1 / 0))
     assert found("dvc").level == ERROR and "ZeroDivisionError" in found("dvc").found
     assert found("git").level == OK
 

@@ -79,7 +79,7 @@ def make_fasterrcnn(folder: Path) -> None:
 
 
 def make_yolo(folder: Path) -> None:
-    from retrace.models.yolo import ultralytics
+    from retrace.compat.ultralytics import ultralytics
 
     torch.manual_seed(1)
     yolo = ultralytics().YOLO("yolo11n.yaml", task="detect", verbose=False)

@@ -3,8 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from torchvision.models import mobilenet_v3_large, resnet50
-from torchvision.models.detection.backbone_utils import _mobilenet_extractor, _resnet_fpn_extractor
+from torchvision.models.detection.backbone_utils import mobilenet_backbone, resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
 from retrace.config.phases import Model
@@ -152,16 +151,21 @@ def test_detectors_train_and_detect(encoder, no_network):
     assert all(parameter.requires_grad for parameter in module.parameters())
 
 
+def _proposals(module):
+    """How many the region proposal network keeps in training and in evaluation."""
+    return module.rpn.train().post_nms_top_n(), module.rpn.eval().post_nms_top_n()
+
+
 @pytest.mark.parametrize(("encoder", "proposals"), zip(ENCODERS, (1000, 150, 1000, 1000), strict=True))
 def test_proposals_and_anchors_are_torchvisions_unless_given(encoder, proposals):
     block = {"architecture": "fasterrcnn", "encoder": encoder, "min_size": 64, "max_size": 96}
     usual = made("detection", **block)
-    assert usual.rpn._post_nms_top_n == {"training": 2000, "testing": proposals}
+    assert _proposals(usual) == (2000, proposals)
     assert usual.roi_heads.fg_bg_sampler.batch_size_per_image == 512
     sizes = (8, 16, 32, 64, 128) if "resnet" in encoder else (8, 24)
     chosen = {"anchor_sizes": sizes, "rpn_post_nms_top_n_train": 30, "rpn_post_nms_top_n_test": 20}
     module = made("detection", **block, **chosen, box_batch_size_per_image=16)
-    assert module.rpn._post_nms_top_n == {"training": 30, "testing": 20}
+    assert _proposals(module) == (30, 20)
     assert module.roi_heads.fg_bg_sampler.batch_size_per_image == 16
     given = [sorted({size for level in one.rpn.anchor_generator.sizes for size in level}) for one in (usual, module)]
     assert given == [[32, 64, 128, 256, 512], sorted(sizes)]
@@ -175,20 +179,28 @@ def test_proposals_and_anchors_are_torchvisions_unless_given(encoder, proposals)
 def test_trainable_blocks_of_mobilenet_are_torchvisions(layers):
     module = made("detection", architecture="fasterrcnn", encoder="mobilenet_v3_large_fpn")
     with NO_VALUES:
-        theirs = _mobilenet_extractor(mobilenet_v3_large(weights=None), True, layers)
+        theirs = mobilenet_backbone(
+            backbone_name="mobilenet_v3_large",
+            weights=None,
+            fpn=True,
+            norm_layer=nn.BatchNorm2d,
+            trainable_layers=layers,
+        )
     model = Model(architecture="fasterrcnn", encoder="mobilenet_v3_large_fpn", trainable_layers=layers)
     detection.freeze_blocks(module, model)
-    assert _trained(module.backbone) == _trained(theirs)
+    assert _trained(module.backbone.body) == _trained(theirs.body)
 
 
 @pytest.mark.parametrize("layers", range(6))
 def test_trainable_blocks_of_resnet_are_torchvisions(layers):
     module = made("detection", architecture="fasterrcnn", encoder="resnet50_fpn_v2")
     with NO_VALUES:
-        theirs = _resnet_fpn_extractor(resnet50(weights=None), layers, norm_layer=nn.BatchNorm2d)
+        theirs = resnet_fpn_backbone(
+            backbone_name="resnet50", weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=layers
+        )
     model = Model(architecture="fasterrcnn", encoder="resnet50_fpn_v2", trainable_layers=layers)
     detection.freeze_blocks(module, model)
-    assert _trained(module.backbone) == _trained(theirs)
+    assert _trained(module.backbone.body) == _trained(theirs.body)
 
 
 def test_a_resnet_takes_one_anchor_size_per_level():

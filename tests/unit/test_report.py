@@ -17,7 +17,7 @@ from PIL import Image
 
 from retrace.config import load, parse, read_yaml
 from retrace.errors import UserError
-from retrace.report.checks import _counts, _device
+from retrace.report.checks import run_checks
 from retrace.report.comparisons import judge
 from retrace.report.inputs import read_inputs
 from retrace.report.numbers import Ledger, Num, recheck, show
@@ -69,6 +69,12 @@ def test_a_report_of_results_from_a_cpu_loads_no_torch(lanes):
     assert run.stdout.splitlines()[-1] == "False"
 
 
+def checked(inputs, what):
+    """The row of the checklist that is called `what`."""
+    (row,) = [row for row in run_checks(inputs, {"hardware": hardware(inputs)}) if row["what"] == what]
+    return row
+
+
 @pytest.mark.parametrize(("there", "found"), [(False, "cpu"), (True, "cpu, cuda")])
 def test_a_device_that_is_asked_for_is_looked_for(lanes, monkeypatch, there, found):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
@@ -76,8 +82,8 @@ def test_a_device_that_is_asked_for_is_looked_for(lanes, monkeypatch, there, fou
     inputs = read_inputs(params.model_copy(update={"machine": params.machine.model_copy(update={"device": "cuda"})}))
     for name in inputs.journals:  # that a GPU trained says nothing of whether there is one now
         inputs.journals[name]["device"] = "cuda:0"
-    check = _device(inputs, {"hardware": hardware(inputs)})
-    assert (check.found, check.passed) == (found, there)
+    check = checked(inputs, "device available")
+    assert (check["found"], check["passed"]) == (found, there)
 
 
 def made(folder, monkeypatch, task, params):
@@ -528,13 +534,12 @@ def test_given_images_without_masks_are_counted_where_they_went(lanes):
     del counts["counts"]["before"]["test"]
     write(dataset, document)
     write(splits, counts)
-    box = _counts(read_inputs(load()))
-    assert box.what == "images as given: val / test (without masks: unlabeled)"
-    assert (box.wanted, box.found, box.passed) == ("10 / 64", "10 / 64", True)
+    box = checked(read_inputs(load()), "images as given: val / test (without masks: unlabeled)")
+    assert (box["wanted"], box["found"], box["passed"]) == ("10 / 64", "10 / 64", True)
     document["sources"][-1]["images"] = 63
     write(dataset, document)
-    box = _counts(read_inputs(load()))
-    assert (box.found, box.passed) == ("10 / 63", False)
+    box = checked(read_inputs(load()), "images as given: val / test (without masks: unlabeled)")
+    assert (box["found"], box["passed"]) == ("10 / 63", False)
 
 
 def test_published_values_are_printed_as_they_were_given(tmp_path, monkeypatch):

@@ -7,10 +7,10 @@ to. Values agree to rounding; parameters, their names and their start are timm's
 from typing import Any
 
 import torch
-from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from retrace.compat.timm import GlobalResponseNorm
 from retrace.models.layers.swap import swap
 
 

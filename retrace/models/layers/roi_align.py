@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torchvision.ops import MultiScaleRoIAlign
 
+from retrace.compat.torchvision import roi_align_backward
 from retrace.models.layers.swap import swap
 
 AT_ONCE = 2**24  # numbers held between the two products, 64 MiB
@@ -70,8 +71,7 @@ def _of_map(grad: Tensor, rois: Tensor, scale: float, samples: int, shape: torch
     count, channels, height, width = shape
     rows, columns = grad.shape[2:]
     if height * width > LARGE:
-        sizes = (rows, columns, *shape)
-        return torch.ops.torchvision._roi_align_backward(grad, rois, scale, *sizes, samples, False)
+        return roi_align_backward(grad, rois, scale, samples, shape)
     x1, y1, x2, y2 = (rois[:, 1:] * scale).unbind(1)
     along_x = _shares(x1, (x2 - x1).clamp(min=1), columns, samples, width)  # [K, w, W]
     along_y = _shares(y1, (y2 - y1).clamp(min=1), rows, samples, height)  # [K, h, H]

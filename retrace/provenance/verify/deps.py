@@ -5,10 +5,12 @@ it matters. An md5 that matches neither this commit nor an earlier one is an err
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from retrace.compat.dvc import is_ignored
 from retrace.errors import UserError
 from retrace.programs import git, git_bytes
 from retrace.provenance.md5 import Cache, digest, listing
@@ -135,18 +137,13 @@ class _Tracked:
         self._blobs: dict[str, str] = {}
 
     @cached_property
-    def _ignore(self):
-        from dvc.repo import Repo
-
-        with Repo(str(self._root)) as repo:
-            return repo.dvcignore
+    def _ignored(self) -> Callable[[str], bool]:
+        return is_ignored(self._root)
 
     def _kept(self, path: str, files: dict[str, str]) -> dict[str, str]:
         """A single file counts even where it is ignored, as a dep of its own name."""
         base = self._root / path
-        return {
-            name: md5 for name, md5 in files.items() if not name or not self._ignore.is_ignored_file(f"{base / name}")
-        }
+        return {name: md5 for name, md5 in files.items() if not name or not self._ignored(f"{base / name}")}
 
     def files(self, path: str) -> dict[str, str] | None:
         """`{path below: md5}` at the commit; None where it has no such path."""

@@ -12,20 +12,14 @@ from typing import Any
 import cv2
 import numpy as np
 
+from retrace.compat.ultralytics import OpenDataset
 from retrace.data.loading import read_image
 from retrace.data.manifest import Manifest, Record
-from retrace.models.yolo import ultralytics
 from retrace.seeds import derive
 
-ultralytics()
 
-from ultralytics.data.dataset import YOLODataset  # noqa: E402
-
-
-class Samples(YOLODataset):
+class Samples(OpenDataset):
     """Every random change of a training sample follows from (seed, epoch, index), whoever makes it and when."""
-
-    ims: Any
 
     def __init__(self, manifest: Manifest, ids: Sequence[str], seed: int, **options: Any):
         self._manifest, self._ids, self._seed = manifest, list(ids), seed
@@ -53,7 +47,7 @@ class Samples(YOLODataset):
         """Hold all images in memory, at training size."""
         loaded = [self.load_image(index) for index in range(self.ni)]
         self.im_hw0, self.im_hw = [before for _, before, _ in loaded], [after for _, _, after in loaded]
-        self.ims = self._ImageCache([image for image, _, _ in loaded])
+        self.hold([image for image, _, _ in loaded])
 
     def load_image(self, i: int, rect_mode: bool = True, resize_short: bool = False) -> tuple[np.ndarray, Any, Any]:
         """BGR uint8 with the longer side `imgsz`, (height, width) before and after."""

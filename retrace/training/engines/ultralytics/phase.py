@@ -172,7 +172,7 @@ def _check(params: Params, manifest: Manifest, lists: dict[str, list[str]]) -> N
 
 def _accept(options: dict[str, Any], name: str) -> None:
     """Ultralytics knows the ranges of its hyper-parameters."""
-    from ultralytics.cfg import get_cfg
+    from retrace.compat.ultralytics import get_cfg
 
     try:
         get_cfg(overrides=options)

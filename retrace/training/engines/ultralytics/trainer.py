@@ -15,6 +15,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from retrace.compat.ultralytics import OpenTrainer
 from retrace.config.phases import UltralyticsPhase
 from retrace.config.schema import Runtime
 from retrace.data.manifest import Manifest
@@ -22,21 +23,15 @@ from retrace.errors import UserError
 from retrace.evaluation.scores.coco import coco_scores
 from retrace.evaluation.scores.matching import truth_of
 from retrace.models.predict import SCORE_FLOOR
-from retrace.models.yolo import ultralytics
 from retrace.seeds import derive, make_deterministic, seed_everything
 from retrace.training.checkpoints import Scratch
 from retrace.training.engines.ultralytics.data import Samples
 from retrace.training.engines.ultralytics.share import deal, share_of, sum_gradients
+from retrace.training.engines.ultralytics.validator import Validator
 from retrace.training.epoch_metrics import Ledger
 from retrace.training.loop import Result, Row
 from retrace.training.monitor import Monitor
 from retrace.training.processes import align_buffers
-
-ultralytics()
-
-from ultralytics.models.yolo.detect import DetectionTrainer  # noqa: E402
-
-from retrace.training.engines.ultralytics.validator import Validator  # noqa: E402
 
 OWN = {"precision(B)": "precision", "recall(B)": "recall", "mAP50(B)": "mAP50", "mAP50-95(B)": "mAP50-95"}
 
@@ -58,7 +53,7 @@ class Run:
     keep: Callable[[int, dict[str, Tensor]], None]  # called every `save_period` epochs with the averaged weights
 
 
-class Trainer(DetectionTrainer):
+class Trainer(OpenTrainer):
     """`Trainer(run, network, options).train()`, then `result`: the weights are those of the average (EMA)."""
 
     model: Any
@@ -70,10 +65,13 @@ class Trainer(DetectionTrainer):
     fitness: Any
     best_fitness: Any
     loss_items: Any
+    share: int  # samples of the batch at hand that this process has
+    files: list[str]  # their ids
 
     def __init__(self, run: Run, network: nn.Module, options: dict[str, Any]):
         self.run = run
         self._hooks: dict[str, Callable[[], None]] = {
+            "on_pretrain_routine_end": self._after_setup,
             "on_train_start": self._begin,
             "on_train_epoch_start": self._start_epoch,
             "on_train_batch_start": self._start_batch,
@@ -118,6 +116,12 @@ class Trainer(DetectionTrainer):
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
         """This process's part of split list `dataset_path`."""
+        if mode == "train" and self.optimizer is not None:
+            # a second time: Ultralytics ran out of memory and would halve the batch
+            raise UserError(
+                f"out of memory with hyperparameters.batch = {self.run.phase.hyperparameters.batch} at imgsz = "
+                f"{self.args.imgsz}; lower one of them"
+            )
         return deal(self.run.fabric, super().get_dataloader(dataset_path, batch_size, rank, mode), mode == "train")
 
     def get_validator(self) -> Validator:
@@ -126,16 +130,7 @@ class Trainer(DetectionTrainer):
         args.conf, args.iou, args.max_det = SCORE_FLOOR, self.run.phase.hyperparameters.iou, self.args.max_det
         return Validator(self.run.fabric, self.test_loader, save_dir=self.save_dir, args=args)
 
-    def _build_train_pipeline(self) -> None:
-        if self.optimizer is not None:  # a second time: Ultralytics ran out of memory and would halve the batch
-            raise UserError(
-                f"out of memory with hyperparameters.batch = {self.run.phase.hyperparameters.batch} at imgsz = "
-                f"{self.args.imgsz}; lower one of them"
-            )
-        super()._build_train_pipeline()
-
-    def _setup_train(self) -> None:
-        super()._setup_train()
+    def _after_setup(self) -> None:
         if self.device.type == "cpu":
             make_deterministic(self.run.runtime)  # Ultralytics only warns of operations that are not
         if self.run.phase.hyperparameters.amp and self.device.type == "cuda":
@@ -222,17 +217,17 @@ class Trainer(DetectionTrainer):
     def _start_batch(self) -> None:
         self.accumulate = self._steps  # the warm-up now lowers it
         loader = self.train_loader
-        self._share, self._whole = share_of(self.run.fabric, len(loader.dataset), loader.batch_size, self._index)
+        self.share, self._whole = share_of(self.run.fabric, len(loader.dataset), loader.batch_size, self._index)
         self._index += 1
 
     def _weigh(self, model: nn.Module, inputs: Any, output: Any) -> Any:
         """A process without a sample of this batch runs on one that another has; its loss must not count."""
-        return output if self._share else (output[0] * 0, output[1])
+        return output if self.share else (output[0] * 0, output[1])
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Also takes over the accumulation of gradients, whose count Ultralytics forgets when it is interrupted."""
         self._wanted, self.accumulate = self.accumulate, 1  # so that the loop asks for a step after every batch
-        self._files = [self.train_loader.dataset.id_of[path] for path in batch["im_file"]][: self._share]
+        self.files = [self.train_loader.dataset.id_of[path] for path in batch["im_file"]][: self.share]
         return super().preprocess_batch(batch)
 
     def optimizer_step(self) -> None:
@@ -254,12 +249,12 @@ class Trainer(DetectionTrainer):
         self.pending = 0
 
     def _end_batch(self) -> None:
-        weight = self._share * self.run.fabric.world_size / self._whole  # so that the mean of all is the batch's
+        weight = self.share * self.run.fabric.world_size / self._whole  # so that the mean of all is the batch's
         items = {name.removesuffix("_loss"): value.detach().reshape(()) for name, value in self.loss_items.items()}
         parts = {name: value * weight for name, value in items.items()} if self._several else items
         losses = {"loss": torch.stack(list(parts.values())).sum(), **parts}
         groups = {group["param_group"]: group["lr"] for group in self.optimizer.param_groups}
-        self._ledger.add(losses, self._norm, {"lr": groups["weight"], "lr_bias": groups["bias"]}, self._files)
+        self._ledger.add(losses, self._norm, {"lr": groups["weight"], "lr_bias": groups["bias"]}, self.files)
         self._norm = None
 
     def _end_epoch(self) -> None:
@@ -305,9 +300,6 @@ class Trainer(DetectionTrainer):
                 name: value.detach().cpu().clone() for name, value in self.ema.ema.state_dict().items()
             }
         self.run.monitor.epoch(row, self.result.best_epoch, self.result.best_value)
-
-    def _handle_nan_recovery(self, epoch: int) -> bool:
-        return False  # the ledger has stopped the run, naming the batch
 
     def final_eval(self) -> None:
         """`evaluate` scores the shipped file."""

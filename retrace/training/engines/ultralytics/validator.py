@@ -5,17 +5,12 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
+from retrace.compat.ultralytics import OpenValidator, suppress
 from retrace.evaluation.scores.matching import Found, rounded
-from retrace.models.yolo import ultralytics
 from retrace.training.engines.ultralytics.share import Scored, put_together
 
-ultralytics()
 
-from ultralytics.models.yolo.detect import DetectionValidator  # noqa: E402
-from ultralytics.utils import nms  # noqa: E402
-
-
-class Validator(DetectionValidator):
+class Validator(OpenValidator):
     """Also keeps each image's detections, as the predictor would report them: `found` by image id; mean `losses`."""
 
     def __init__(self, fabric: Fabric, *args: Any, **options: Any):
@@ -34,7 +29,7 @@ class Validator(DetectionValidator):
         """Ultralytics validates with several classes a box; its predictor, and so `evaluate`, with the best one."""
         raw = preds[0] if isinstance(preds, (list, tuple)) else preds
         options = {"max_det": self.args.max_det, "end2end": self.end2end}
-        outputs = nms.non_max_suppression(raw.clone(), self.args.conf, self.args.iou, **options)
+        outputs = suppress(raw.clone(), self.args.conf, self.args.iou, **options)
         self._single = [{"bboxes": output[:, :4], "conf": output[:, 4], "cls": output[:, 5]} for output in outputs]
         return super().postprocess(preds)
 
@@ -42,7 +37,7 @@ class Validator(DetectionValidator):
         """Once a batch."""
         found: dict[str, Found] = {}
         for index, single in enumerate(self._single):
-            prepared = self._prepare_batch(index, batch)
+            prepared = self.part_of(batch, index)
             native = self.scale_preds(single, prepared)
             numbers = {key: native[key].detach().cpu().double().numpy() for key in ("bboxes", "conf", "cls")}
             image_id = self.dataloader.dataset.id_of[prepared["im_file"]]
