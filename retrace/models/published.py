@@ -1,23 +1,17 @@
 """Starting weights from a local file or a named checkpoint, downloaded once and hashed before anything reads them."""
 
-import http.client
 import re
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from retrace.config.phases import Weights
+from retrace.downloads import DOWNLOADS, downloaded
 from retrace.errors import UserError
-from retrace.files import SCRATCH, sha256_of
-from retrace.progress import bars
+from retrace.files import sha256_of
 
-DOWNLOADS = SCRATCH / "downloads"
 YOLO = re.compile(r"yolo11[nsm](\.pt)?")
 YOLO_RELEASE = "https://github.com/ultralytics/assets/releases/download/v8.4.0/"
 HASHED = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")  # PyTorch's rule: a file name ends in the first digits of its sha256
 HUB = "https://huggingface.co/{repo}/resolve/{revision}/model.safetensors"
-TIMEOUT = 30  # seconds without a byte
-CHUNK = 1 << 20
 
 
 def fetch(weights: Weights, key: str = "all") -> Path:
@@ -41,22 +35,13 @@ def fetch(weights: Weights, key: str = "all") -> Path:
     path = DOWNLOADS / f"{expected[:16]}-{file}"
     if expected and path.is_file() and sha256_of(path).startswith(expected):
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        _download(url, partial, weights.name)
+    what = f"{where}.name = {weights.name!r}"
+    instead = f"download {url} on another machine and set {where}.path to the file (with name: null and its sha256)"
+    with downloaded(url, what, instead) as partial:
         if not expected:
             raise _unpinned(partial, file, weights.name, where)
         _check(partial, weights, where, expected)
         partial.replace(path)
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        raise UserError(
-            f"{where}.name = {weights.name!r}: could not be downloaded ({reason}); download {url} on a machine with "
-            f"network and set {where}.path to the file (with name: null and its sha256)"
-        ) from None
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 
@@ -142,14 +127,3 @@ def _check(path: Path, weights: Weights, where: str, expected: str) -> None:
             f"{where}: {what} has sha256 {found}, not {wanted}; it was not read. Get the right file, or if you "
             f"trust this one set {where}.sha256 to its hash"
         )
-
-
-def _download(url: str, path: Path, name: str) -> None:
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(path, "wb") as stream, bars() as progress:
-        size = int(response.headers.get("Content-Length") or 0)
-        task = progress.add_task(f"download {name}", total=-(-size // CHUNK) or None, info="MiB")
-        while block := response.read(CHUNK):
-            stream.write(block)
-            progress.advance(task)
-        if size and stream.tell() != size:
-            raise OSError(f"{stream.tell()} of {size} bytes arrived")

@@ -7,6 +7,7 @@ import ssl
 import stat
 import tarfile
 import urllib.error
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -199,7 +200,7 @@ def served(monkeypatch, content, url="https://example.org/set.zip?token=1"):
             raise content
         return Answer(content, url)
 
-    monkeypatch.setattr(archive.urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
     return asked
 
 
@@ -243,7 +244,7 @@ def test_a_broken_connection_leaves_nothing(monkeypatch):
         def read(self, size=-1):
             raise ConnectionResetError(104, "Connection reset by peer")
 
-    monkeypatch.setattr(archive.urllib.request, "urlopen", lambda *a, **k: Breaking(b"", "https://example.org/set.zip"))
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *a, **k: Breaking(b"", "https://example.org/set.zip"))
     with pytest.raises(UserError, match="Connection reset"):
         open_root(data("studies", url="https://example.org/set.zip", sha256="0" * 64))
     assert not [path for path in DOWNLOADS.rglob("*") if path.is_file()]

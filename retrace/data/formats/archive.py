@@ -4,11 +4,8 @@ Unpacked archives stay under .retrace/downloads/<sha256>/ and are used again. Th
 lead out of the folder, links, devices and absurd expansion are refused before anything is written.
 """
 
-import os
 import shutil
 import tarfile
-import tempfile
-import urllib.error
 import urllib.request
 import zipfile
 import zlib
@@ -17,20 +14,22 @@ from dataclasses import dataclass
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from stat import S_ISLNK
-from typing import IO
+from typing import Any
 
 from retrace.config.data import Data
+from retrace.downloads import DOWNLOADS, downloaded
 from retrace.errors import UserError
-from retrace.files import SCRATCH, sha256_of, whole_folder
-from retrace.progress import bars
+from retrace.files import sha256_of, whole_folder
+from retrace.progress import track
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-DOWNLOADS = SCRATCH / "downloads"
 MAX_RATIO = 200  # unpacked bytes per archive byte; images and masks stay far below
 ALWAYS_FINE = 256 * 2**20  # bytes: a small archive may expand more
 MAX_MEMBERS = 5_000_000
-BLOCK = 2**20
-TIMEOUT = 60  # seconds without a byte
+DAMAGED = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError),
+    *(EOFError, NotImplementedError, RuntimeError),
+)
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,8 @@ class Member:
 
     name: str
     size: int  # bytes, as the archive states
-    kind: str  # file | link | other
-    source: zipfile.ZipInfo | tarfile.TarInfo
+    plain: bool  # neither a link nor a device
+    info: Any  # ZipInfo or TarInfo
 
 
 def open_root(data: Data) -> Path:
@@ -99,110 +98,61 @@ def _download(url: str, sha256: str) -> Path:
     target = DOWNLOADS / sha256 / name
     if target.is_file():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            _fetch(url, stream)
-        actual = sha256_of(Path(temporary))
+    instead = "fetch the archive yourself and set data.root to the file, data.url to null"
+    with downloaded(url, url, instead) as partial:
+        actual = sha256_of(partial)
         if actual != sha256:
             raise UserError(
                 f"{url}: sha256 of the download is {actual}, but data.sha256 says {sha256}; nothing was kept"
             )
-        os.replace(temporary, target)
-    except OSError as error:
-        raise UserError(
-            f"{target}: could not be written ({error.strerror}); free some space or fix the permissions"
-        ) from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.replace(target)
     return target
 
 
-def _fetch(url: str, stream: IO[bytes]) -> None:
-    try:
-        response = urllib.request.urlopen(url, timeout=TIMEOUT)  # the schema allows https only
-    except urllib.error.HTTPError as error:
-        raise UserError(f"{url}: the server answers {error.code} {error.reason}; check data.url") from None
-    except (urllib.error.URLError, OSError) as error:
-        raise _no_network(url, getattr(error, "reason", error)) from None
-    with response, bars() as progress:
-        if not response.url.startswith("https://"):
-            raise UserError(
-                f"{url}: leads on to {response.url.split('?')[0]}, which is not https; nothing was read from it"
-            )
-        size = response.headers.get("Content-Length", "")
-        task = progress.add_task("download", total=int(size) if size.isdecimal() else None, info="bytes")
-        while True:
-            try:
-                block = response.read(BLOCK)
-            except OSError as error:
-                raise _no_network(url, error) from None
-            if not block:
-                return
-            stream.write(block)
-            progress.advance(task, len(block))
-
-
-def _no_network(url: str, reason: object) -> UserError:
-    return UserError(
-        f"{url}: could not be downloaded ({reason}); check the network, or fetch the archive yourself and set "
-        "data.root to the file, data.url to null"
-    )
-
-
 def unpack(archive: Path, folder: Path, name: str) -> None:
-    """Unpack a .zip or .tar.* into `folder`; hostile or damaged archives are a `UserError`, checked before writing."""
+    """Unpack the files of a .zip or .tar.* into `folder`.
+
+    Raises:
+        UserError: the archive is hostile or damaged; every member is checked before the first is written.
+    """
     try:
         if name.lower().endswith(".zip"):
             with zipfile.ZipFile(archive) as opened:
-                members = _checked(_zip_members(opened), archive, name)
-                _write(
-                    ((m, opened.open(m.source)) for m in members if isinstance(m.source, zipfile.ZipInfo)),
-                    members,
-                    folder,
-                )
+                members = _checked(_of_zip(opened), archive, name)
+                for member in track(members, "unpack", total=len(members)):
+                    opened.extract(member.info, folder)
         else:
             with tarfile.open(archive) as opened_tar:
-                members = _checked(_tar_members(opened_tar), archive, name)
-                _write(((m, _stream(opened_tar, m)) for m in members), members, folder)
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        zlib.error,
-        LZMAError,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
+                # Python 3.11.0 to 3.11.3 has no filters; what they refuse is refused by `_checked` as well
+                opened_tar.extraction_filter = getattr(tarfile, "data_filter", None)
+                members = _checked(_of_tar(opened_tar), archive, name)
+                for member in track(members, "unpack", total=len(members)):
+                    opened_tar.extract(member.info, folder, set_attrs=False)
+    except DAMAGED as error:
         raise UserError(
             f"{name}: cannot be unpacked ({error}); it is damaged, encrypted or of an unknown kind"
         ) from None
 
 
-def _stream(opened: tarfile.TarFile, member: Member) -> IO[bytes]:
-    assert isinstance(member.source, tarfile.TarInfo)
-    stream = opened.extractfile(member.source)
-    assert stream is not None, "a regular file"
-    return stream
-
-
-def _zip_members(opened: zipfile.ZipFile) -> Iterator[Member]:
+def _of_zip(opened: zipfile.ZipFile) -> Iterator[Member]:
     for info in opened.infolist():
         if not info.is_dir():
-            kind = "link" if S_ISLNK(info.external_attr >> 16) else "file"
-            yield Member(info.filename, info.file_size, kind, info)
+            yield Member(info.filename, info.file_size, not S_ISLNK(info.external_attr >> 16), info)
 
 
-def _tar_members(opened: tarfile.TarFile) -> Iterator[Member]:
+def _of_tar(opened: tarfile.TarFile) -> Iterator[Member]:
     for info in opened:
         if not info.isdir():
-            kind = "file" if info.isreg() else "link" if info.issym() or info.islnk() else "other"
-            yield Member(info.name, info.size, kind, info)
+            yield Member(info.name, info.size, info.isreg(), info)
 
 
 def _checked(members: Iterable[Member], archive: Path, name: str) -> list[Member]:
-    """All members, once every one of them is known to be harmless and to fit."""
+    """All members, once every one of them is known to be harmless and to fit.
+
+    `extract` would refuse devices and links that lead out of the folder in a tar, but write any other name, absolute
+    ones and those of a zip with `..` among them, somewhere in the folder: a data set that nobody packed.
+    """
     budget = max(MAX_RATIO * archive.stat().st_size, ALWAYS_FINE)
     total, kept, seen = 0, [], set()
     for member in members:
@@ -215,9 +165,8 @@ def _checked(members: Iterable[Member], archive: Path, name: str) -> list[Member
             or not path.parts
         ):
             raise UserError(f"{name}: member {member.name!r} leads out of the folder; do not use this archive")
-        if member.kind != "file":
-            what = "a link" if member.kind == "link" else "not a regular file"
-            raise UserError(f"{name}: member {member.name!r} is {what}; pack the files themselves")
+        if not member.plain:
+            raise UserError(f"{name}: member {member.name!r} is a link or a device; pack the files themselves")
         if path in seen:
             raise UserError(f"{name}: member {member.name!r} occurs twice; pack the archive again")
         seen.add(path)
@@ -234,14 +183,3 @@ def _checked(members: Iterable[Member], archive: Path, name: str) -> list[Member
     if total > free:
         raise UserError(f"{name}: needs {total:,} bytes unpacked, but only {free:,} are free; make room and run again")
     return kept
-
-
-def _write(opened: Iterable[tuple[Member, IO[bytes]]], members: list[Member], folder: Path) -> None:
-    with bars() as progress:
-        task = progress.add_task("unpack", total=len(members), info="")
-        for member, stream in opened:
-            path = folder / PurePosixPath(member.name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with stream, open(path, "xb") as out:
-                shutil.copyfileobj(stream, out, BLOCK)  # both readers stop at the size that was checked above
-            progress.advance(task)
