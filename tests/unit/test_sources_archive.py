@@ -96,7 +96,9 @@ def refused(name):
     return str(error.value)
 
 
-@pytest.mark.parametrize("member", ["../evil.txt", "/tmp/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:\\evil.txt"])
+@pytest.mark.parametrize(
+    "member", ["", "../evil.txt", "/tmp/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:\\evil.txt"]
+)
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_members_that_escape(member, kind):
     if kind == "zip":

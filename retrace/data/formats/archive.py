@@ -137,7 +137,7 @@ def unpack(archive: Path, folder: Path, name: str) -> None:
 
 def _of_zip(opened: zipfile.ZipFile) -> Iterator[Member]:
     for info in opened.infolist():
-        if not info.is_dir():
+        if not info.filename.endswith("/"):  # `is_dir` fails for an empty name
             yield Member(info.filename, info.file_size, not S_ISLNK(info.external_attr >> 16), info)
 
 
