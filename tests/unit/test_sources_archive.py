@@ -104,7 +104,9 @@ def test_members_that_escape(member, kind):
     if kind == "zip":
         with zipfile.ZipFile("a.zip", "w") as packed:
             packed.writestr("good.txt", "x")
-            packed.writestr(member, "x")
+            info = zipfile.ZipInfo("x")
+            info.filename = member
+            packed.writestr(info, "x")
     else:
         with tarfile.open("a.tar", "w") as packed:
             info = tarfile.TarInfo(member)
