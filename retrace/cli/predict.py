@@ -17,11 +17,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from retrace.config import Params
 from retrace.data.formats.unlabeled import quiet_videos
 from retrace.data.palette import paint, palette
 from retrace.errors import UserError
+from retrace.evaluation.pictures import Drawn, with_boxes
 from retrace.files import read_json, write_bytes, write_json
 from retrace.models.predict import Detections, choose_device, load_predictor, require_same_classes
 from retrace.progress import bars
@@ -229,8 +231,8 @@ def _write(out: Path, stem: str, image: np.ndarray, result, params: Params) -> n
     else:
         rows = _rows(result, params)
         write_json(out / f"{stem}_boxes.json", rows)
-        painted = _draw(np.zeros_like(image), rows, params.classes, colors)
-        overlay = _draw(image.copy(), rows, params.classes, colors)
+        painted = _draw(np.zeros_like(image), rows, params, colors)
+        overlay = _draw(image, rows, params, colors)
     _save(out / f"{stem}_original.jpg", image, JPEG)
     _save(out / f"{stem}_visualization.jpg", painted, JPEG)
     _save(out / f"{stem}_overlay.jpg", overlay, JPEG)
@@ -250,17 +252,17 @@ def _rows(found: Detections, params: Params) -> list[dict[str, Any]]:
     ]
 
 
-def _draw(image: np.ndarray, rows: list[dict], classes: tuple[str, ...], colors: np.ndarray) -> np.ndarray:
-    scale = max(image.shape[0] / 720, 0.4)
+def _draw(image: np.ndarray, rows: list[dict[str, Any]], params: Params, colors: np.ndarray) -> np.ndarray:
+    """A copy of `image`, RGB uint8 [H, W, 3], with the detections; lines and text grow with the image."""
+    boxes: list[Drawn] = []
     for row in rows:
-        left, top, right, bottom = (round(v) for v in row["xyxy"])
-        color = tuple(int(v) for v in colors[classes.index(row["class"])])
-        cv2.rectangle(image, (left, top), (right, bottom), color, max(1, round(2 * scale)))
-        text = f"{row['class']} {row['score']:.2f}"
-        cv2.putText(
-            image, text, (left, max(top - 4, 12)), cv2.FONT_HERSHEY_SIMPLEX, 0.6 * scale, color, max(1, round(scale))
-        )
-    return image
+        left, top, right, bottom = row["xyxy"]
+        red, green, blue = (int(part) for part in colors[params.classes.index(row["class"])])
+        caption = f"{row['class']} {row['score']:.2f}"
+        boxes.append(((left, top, right - left, bottom - top), caption, (red, green, blue)))
+    size = image.shape[0] / 720
+    line, text = max(1, round(2 * size)), max(10, round(18 * size))
+    return np.asarray(with_boxes(Image.fromarray(image), boxes, line=line, text=text))
 
 
 def _save(path: Path, image: np.ndarray, options: list[int]) -> None:

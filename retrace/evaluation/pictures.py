@@ -48,24 +48,34 @@ def save_boxes(path: Path, image: np.ndarray, truth: Sequence[Drawn], predicted:
     width = min(max(whole.width, BOX_PANEL[0]), BOX_PANEL[1])
     scale = width / whole.width
     fitted = whole.resize((width, max(1, round(whole.height * scale))), Image.Resampling.BILINEAR)
-    _save(path, [_with_boxes(fitted, boxes, scale) for boxes in (truth, predicted)])
+    _save(path, [with_boxes(fitted, boxes, scale) for boxes in (truth, predicted)])
 
 
-def _with_boxes(image: Image.Image, boxes: Sequence[Drawn], scale: float) -> Image.Image:
+def with_boxes(
+    image: Image.Image, boxes: Sequence[Drawn], scale: float = 1.0, line: int = 2, text: int = 13
+) -> Image.Image:
+    """A copy of an RGB `image` with boxes and captions; `line` and `text`: width and height in pixels.
+
+    scale: pixels of `image` per pixel of the boxes. torchvision's `draw_bounding_boxes` writes captions on top of small
+    objects and of each other.
+    """
     result = image.copy()
     draw = ImageDraw.Draw(result)
     for (x, y, width, height), _, color in boxes:
         corners = (x * scale, y * scale, (x + width) * scale, (y + height) * scale)
-        draw.rectangle(corners, outline=color, width=2)
+        draw.rectangle(corners, outline=color, width=line)
+    font = ImageFont.load_default(text)
     taken: list[tuple[float, ...]] = []
     for (x, y, _, height), caption, color in boxes:
         if caption:
-            taken.append(_caption(draw, image.size, (x * scale, y * scale, height * scale), caption, color, taken))
+            box = (x * scale, y * scale, height * scale)
+            taken.append(_caption(draw, font, image.size, box, caption, color, taken))
     return result
 
 
 def _caption(
     draw: ImageDraw.ImageDraw,
+    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
     size: tuple[int, int],
     box: tuple[float, float, float],
     caption: str,
@@ -73,7 +83,6 @@ def _caption(
     taken: Sequence[tuple[float, ...]],
 ) -> tuple[float, ...]:
     """Above the box, else below or inside it: within the image, and not over another caption where there is room."""
-    font = ImageFont.load_default(13)
     left, top, right, bottom = draw.textbbox((0, 0), caption, font=font)
     wide, high = right - left + 6, bottom - top + 6
     x = max(0.0, min(box[0], size[0] - wide))
