@@ -133,6 +133,6 @@ def test_without_ultralytics_only_yolo_phases_miss_it():
     assert done.returncode == 0, done.stderr
     missed, message = done.stdout.splitlines()
     # modules that a phase with `engine: ultralytics` imports when it runs, and no other phase does
-    network, training = ["retrace.models.yolo_network"], ["data", "trainer", "validator"]
+    network, training = ["retrace.compat.ultralytics", "retrace.models.yolo_network"], ["data", "trainer", "validator"]
     assert missed == str(sorted(network + [f"retrace.training.engines.ultralytics.{name}" for name in training]))
     assert "retrace[yolo]" in message and "make venv" in message
