@@ -23,8 +23,9 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.transforms import v2
 
 from benchmarks.project import run
-from retrace.config import Params
-from retrace.config.phases import FabricPhase, UltralyticsPhase
+from retrace.config.phases import FabricPhase
+from retrace.config.schema import Params
+from retrace.config.yolo import UltralyticsPhase
 from retrace.data.manifest import IGNORE, Manifest, read_manifest
 from retrace.data.splits import read_list
 from retrace.data.transforms import MEAN, STD

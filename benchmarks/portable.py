@@ -19,8 +19,9 @@ from benchmarks.pretraining import CASES, steps
 from benchmarks.project import parameters, project, run
 from benchmarks.training import IMAGES, SIZE, STUDIES, Epoch, build_side, settings
 from retrace import numerics
-from retrace.config.phases import Mae, Optimizer
-from retrace.config.schema import Runtime
+from retrace.config.machine import Runtime
+from retrace.config.pretrain import Mae
+from retrace.config.steps import Optimizer
 from retrace.models.mae import build_mae, random_mask
 from retrace.seeds import make_deterministic, seed_everything
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness import alternate, arguments, rates, save
-from retrace.config.phases import Mae, Optimizer
+from retrace.config.pretrain import Mae
+from retrace.config.steps import Optimizer
 from retrace.models.mae import FCMAE, ViTMAE, build_mae, random_mask, reconstruction_loss
 from retrace.seeds import seed_everything
 from retrace.training.optimizers import build_optimizer

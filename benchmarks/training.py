@@ -29,8 +29,9 @@ from benchmarks.peers import references_detection, references_segmentation, yolo
 from benchmarks.project import parameters, project, run
 from retrace import numerics
 from retrace.allocator import keep_freed_memory
-from retrace.config import Params, parse
+from retrace.config.load import parse
 from retrace.config.phases import FabricPhase
+from retrace.config.schema import Params
 from retrace.data.manifest import read_manifest
 from retrace.data.splits import read_list
 from retrace.files import read_json

@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from retrace.config import Params
+from retrace.config.schema import Params
 from retrace.data.formats.unlabeled import quiet_videos
 from retrace.data.palette import paint, palette
 from retrace.errors import UserError

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from retrace.config.phases import Model
+from retrace.config.network import Model
 from retrace.errors import UserError
 from retrace.models.layers import depthwise
 
@@ -23,7 +23,7 @@ def build(model: Model, task: str, classes: Sequence[str]) -> nn.Module:
     """A network for these classes, initialised from PyTorch's global generator (seed it first).
 
     Segmentation: a `Segmenter`, float [N, 3, H, W] -> logits [N, C, H, W]. Detection: see `retrace.models.detection`.
-    Raises `UserError` for an architecture that does not do `task` or an unknown encoder.
+    Raises `UserError` for an unknown encoder.
     """
     made_for, module, builder = ARCHITECTURES[model.architecture]
     if made_for != task:

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 
 from retrace import nvidia
-from retrace.config import Params
+from retrace.config.schema import Params
 from retrace.data.transforms import normalize
 from retrace.errors import UserError
 from retrace.files import read_json

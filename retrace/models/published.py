@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from retrace.config.phases import Weights
+from retrace.config.pretrain import Weights
 from retrace.errors import UserError
 from retrace.files import SCRATCH, sha256_of
 from retrace.progress import bars

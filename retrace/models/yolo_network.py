@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from retrace.config.phases import YOLO_NAMES
+from retrace.config.yolo import YOLO_NAMES
 from retrace.errors import UserError
 from retrace.files import read_json
 from retrace.models.initial import START

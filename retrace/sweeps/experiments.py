@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
-from retrace.config import Params
+from retrace.config.schema import Params
 from retrace.errors import UserError
 from retrace.files import LOGS
 from retrace.programs import DVC, environment, git, last_line

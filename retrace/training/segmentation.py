@@ -8,8 +8,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from retrace.config import Params
-from retrace.config.phases import FabricPhase
+from retrace.config.phases import SegmentationPhase
+from retrace.config.training import TrainingParams
 from retrace.data.loading import (
     SegmentationEvaluation,
     SegmentationTraining,
@@ -29,11 +29,11 @@ from retrace.training.processes import in_list_order, sum_of_all
 
 
 def segmentation(
-    params: Params, phase: FabricPhase, manifest: Manifest, lists: dict[str, list[str]], fabric: Fabric
+    params: TrainingParams, phase: SegmentationPhase, manifest: Manifest, lists: dict[str, list[str]], fabric: Fabric
 ) -> Job:
     """The job of one phase. lists: ids of "train" and "val". Raises `UserError` for images without a mask."""
     for name in ("train", "val"):
-        bare = [id for id in lists[name] if manifest.records[id].mask is None]
+        bare = [image_id for image_id in lists[name] if manifest.records[image_id].mask is None]
         if bare:
             raise UserError(f"data/{params.study}/splits/{name}.txt: {bare[0]} has no mask; run `dvc repro rebalance`")
     share = {"rank": fabric.global_rank, "world": fabric.world_size}
@@ -42,7 +42,9 @@ def segmentation(
     loader = training_loader(changes, phase.batch_size, params.seed, workers, collate_training, **share)
     held_out = SegmentationEvaluation(manifest, lists["val"], phase.input_size)
     validation = evaluation_loader(held_out, phase.batch_size, workers, collate_evaluation, **share)
-    pixels = [sum(manifest.records[id].counts.get(name, 0) for id in lists["train"]) for name in params.classes]
+    pixels = [
+        sum(manifest.records[image_id].counts.get(name, 0) for image_id in lists["train"]) for name in params.classes
+    ]
     focus = tuple(params.class_index(name) for name in params.report.focus_classes)
     validate = Validation(fabric, validation, params.classes, focus)
     weigh = scored_weight(phase.loss, pixels)

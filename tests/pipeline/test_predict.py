@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from retrace.config import parse
+from retrace.config.load import parse
 from retrace.models.build import build
 from retrace.models.weights import save_model
 from tests.support.projects import environment, run, tiny_params, write_params

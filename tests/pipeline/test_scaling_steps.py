@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from retrace.config.load import load
-from retrace.config.phases import Augment, Loss, Mae
-from retrace.config.phases import Optimizer as OptimizerParams
-from retrace.config.phases import Schedule as ScheduleParams
-from retrace.config.schema import Machine
+from retrace.config.machine import Machine
+from retrace.config.phases import Augment, Loss
+from retrace.config.pretrain import Mae
+from retrace.config.steps import Optimizer as OptimizerParams
+from retrace.config.steps import Schedule as ScheduleParams
 from retrace.data.loading import SegmentationTraining, collate_training, training_loader
 from retrace.data.manifest import read_manifest
 from retrace.data.splits import read_list

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from retrace.config import Params, parse
+from retrace.config.load import parse
+from retrace.config.schema import Params
 from retrace.data.manifest import Record, write_manifest
 from retrace.data.splits import write_list
 from retrace.files import write_bytes

@@ -9,8 +9,9 @@ import yaml
 
 from retrace.cli import ablate as command
 from retrace.cli.use import render
-from retrace.config import load, parse, read_yaml
+from retrace.config import read_yaml
 from retrace.config.ablation import changed
+from retrace.config.load import load, parse
 from retrace.errors import UserError
 from retrace.sweeps.design import Experiment, experiments
 from tests.support.fixtures_ablate import UPSTREAM, commit, edit, enter_copy, lock, make

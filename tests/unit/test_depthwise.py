@@ -11,7 +11,8 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torchvision.ops import MultiScaleRoIAlign
 
-from retrace.config.phases import Mae, Model
+from retrace.config.network import Model
+from retrace.config.pretrain import Mae
 from retrace.models.build import build
 from retrace.models.layers import depthwise, roi_align
 from retrace.models.layers.depthwise import DepthwiseConv2d

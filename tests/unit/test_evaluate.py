@@ -13,8 +13,9 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix as sk_confusion
 
 from retrace.cli.predict import predict
-from retrace.config import load, merge, parse
-from retrace.config.phases import Model
+from retrace.config import merge
+from retrace.config.load import load, parse
+from retrace.config.network import Model
 from retrace.data.manifest import Record, write_manifest
 from retrace.data.splits import write_list
 from retrace.files import write_json

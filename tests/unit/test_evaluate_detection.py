@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from retrace.config import parse
-from retrace.config.phases import Model
+from retrace.config.load import parse
+from retrace.config.network import Model
 from retrace.data.manifest import Box, Record, read_manifest, write_manifest
 from retrace.data.splits import write_list
 from retrace.evaluation import speed

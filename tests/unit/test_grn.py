@@ -4,7 +4,8 @@ import pytest
 import torch
 from timm.layers.grn import GlobalResponseNorm
 
-from retrace.config.phases import Mae, Model
+from retrace.config.network import Model
+from retrace.config.pretrain import Mae
 from retrace.models.build import build
 from retrace.models.layers.grn import ResponseNorm, replace
 from retrace.models.mae import build_mae

@@ -7,7 +7,7 @@ from torchvision.models import mobilenet_v3_large, resnet50
 from torchvision.models.detection.backbone_utils import _mobilenet_extractor, _resnet_fpn_extractor
 from torchvision.ops import FrozenBatchNorm2d
 
-from retrace.config.phases import Model
+from retrace.config.network import Model
 from retrace.errors import UserError
 from retrace.models import detection
 from retrace.models.build import build

@@ -11,7 +11,8 @@ from segmentation_models_pytorch.encoders import encoders
 from torchvision.models import vgg11
 
 from retrace.config import read_yaml
-from retrace.config.phases import Model, Weights
+from retrace.config.network import Model
+from retrace.config.pretrain import Weights
 from retrace.errors import UserError
 from retrace.files import sha256_of
 from retrace.models import published

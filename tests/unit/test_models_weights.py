@@ -13,7 +13,8 @@ from torchvision.models import mobilenet_v3_large
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_fpn
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
-from retrace.config.phases import Mae, Model
+from retrace.config.network import Model
+from retrace.config.pretrain import Mae
 from retrace.errors import UserError
 from retrace.files import sha256_of, write_json
 from retrace.models import detection

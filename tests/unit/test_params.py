@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from retrace.config import parse, read_yaml
+from retrace.config import read_yaml
+from retrace.config.load import parse
 from retrace.errors import UserError
 
 STUDY = Path(__file__).parents[2] / "studies" / "lanes.yaml"

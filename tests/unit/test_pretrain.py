@@ -11,8 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from retrace.cli.use import use
-from retrace.config import load
-from retrace.config.phases import Mae, Model
+from retrace.config.load import load
+from retrace.config.network import Model
+from retrace.config.pretrain import Mae
 from retrace.files import sha256_of
 from retrace.models.build import build
 from retrace.models.mae_images import MaskedImages

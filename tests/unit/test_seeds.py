@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from retrace.config.phases import Augment, Mae
+from retrace.config.phases import Augment
+from retrace.config.pretrain import Mae
 from retrace.data.detection_loading import DetectionTraining
 from retrace.data.loading import SegmentationTraining
 from retrace.data.manifest import read_manifest

@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 import retrace
 from retrace.cli.watch import statuses, watch
 from retrace.config.phases import Augment
-from retrace.config.phases import Optimizer as OptimizerParams
-from retrace.config.phases import Schedule as ScheduleParams
+from retrace.config.steps import Optimizer as OptimizerParams
+from retrace.config.steps import Schedule as ScheduleParams
 from retrace.data.loading import (
     Cache,
     EpochBatches,

@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 
-from retrace.config import parse
+from retrace.config.load import parse
 from retrace.config.phases import Augment
 from retrace.data.detection_loading import DetectionTraining, DetectionValidation, collate, fitted, target_of
 from retrace.data.loading import read_image, training_loader

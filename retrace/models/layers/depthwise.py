@@ -21,14 +21,14 @@ FAST_COLUMNS = 3
 class DepthwiseConv2d(nn.Conv2d):
     """torch's layer with the same values; gradients agree to rounding. Made by `replace`."""
 
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        learns = torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad)
-        if not learns or input.device.type != "cpu" or not input.is_contiguous(memory_format=torch.channels_last):
-            return super()._conv_forward(input, weight, bias)
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        learns = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+        if not learns or x.device.type != "cpu" or not x.is_contiguous(memory_format=torch.channels_last):
+            return super()._conv_forward(x, weight, bias)
         if torch.is_autocast_enabled("cpu"):  # which does not reach into a Function
             kind = torch.get_autocast_dtype("cpu")
-            input, weight, bias = input.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
-        return _Depthwise.apply(input, weight, bias, self.stride[0], self.dilation[0])
+            x, weight, bias = x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
+        return _Depthwise.apply(x, weight, bias, self.stride[0], self.dilation[0])
 
 
 class _Depthwise(torch.autograd.Function):

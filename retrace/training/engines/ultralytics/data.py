@@ -30,16 +30,19 @@ class Samples(YOLODataset):
     def __init__(self, manifest: Manifest, ids: Sequence[str], seed: int, **options: Any):
         self._manifest, self._ids, self._seed = manifest, list(ids), seed
         self.epoch = 0
-        self.id_of = {str(manifest.image(id)): id for id in ids}
+        self.id_of = {str(manifest.image(image_id)): image_id for image_id in ids}
         super().__init__(img_path="", task="detect", **options)
 
     def get_img_files(self, img_path: Any) -> list[str]:
         """Paths in list order."""
-        return [str(self._manifest.image(id)) for id in self._ids]
+        return [str(self._manifest.image(image_id)) for image_id in self._ids]
 
     def get_labels(self) -> list[dict[str, Any]]:
         """What Ultralytics reads from label files; crowd regions are left out, as it has no notion of them."""
-        return [label_of(self._manifest.records[id], path) for id, path in zip(self._ids, self.im_files, strict=True)]
+        return [
+            label_of(self._manifest.records[image_id], path)
+            for image_id, path in zip(self._ids, self.im_files, strict=True)
+        ]
 
     def build_transforms(self, hyp: Any) -> Any:
         """Mosaics draw from all images. From a buffer of recent ones they would depend on the order of loading."""

@@ -101,4 +101,4 @@ def put_together(fabric: Fabric, scored: list[Scored]) -> tuple[dict[str, float]
         sums = {name: sums.get(name, np.float32(0)) + value for name, value in one.losses.items()}
     losses = {name: float(total / np.float32(len(every))) for name, total in sums.items()}
     stats = {key: [value for one in every for value in one.stats[key]] for key in every[0].stats}
-    return losses, stats, {id: found for one in every for id, found in one.found.items()}
+    return losses, stats, {image_id: found for one in every for image_id, found in one.found.items()}

@@ -15,8 +15,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from retrace.config.phases import UltralyticsPhase
-from retrace.config.schema import Runtime
+from retrace.config.machine import Runtime
+from retrace.config.yolo import UltralyticsPhase
 from retrace.data.manifest import Manifest
 from retrace.errors import UserError
 from retrace.evaluation.scores.coco import coco_scores
@@ -284,8 +284,8 @@ class Trainer(DetectionTrainer):
 
     def _scores(self, own: dict[str, Any]) -> Row:
         ids = self.run.lists["val"]
-        truths = [truth_of(self.run.manifest.records[id]) for id in ids]
-        scores = coco_scores(truths, [self.validator.found[id] for id in ids], self.run.classes)
+        truths = [truth_of(self.run.manifest.records[image_id]) for image_id in ids]
+        scores = coco_scores(truths, [self.validator.found[image_id] for image_id in ids], self.run.classes)
         losses = {name.removesuffix("_loss"): round(value, 5) for name, value in self.validator.losses.items()}
         row: Row = {"val_loss": math.fsum(losses.values())}
         row |= {f"val_{name}": value for name, value in losses.items()}

@@ -45,9 +45,9 @@ class Validator(DetectionValidator):
             prepared = self._prepare_batch(index, batch)
             native = self.scale_preds(single, prepared)
             numbers = {key: native[key].detach().cpu().double().numpy() for key in ("bboxes", "conf", "cls")}
-            id = self.dataloader.dataset.id_of[prepared["im_file"]]
+            image_id = self.dataloader.dataset.id_of[prepared["im_file"]]
             boxes, labels = numbers["bboxes"].reshape(-1, 4), numbers["cls"].astype("int64")
-            found[id] = rounded(SimpleNamespace(boxes=boxes, scores=numbers["conf"], labels=labels))
+            found[image_id] = rounded(SimpleNamespace(boxes=boxes, scores=numbers["conf"], labels=labels))
         super().update_metrics(preds, batch)
         stats = {key: list(values) for key, values in self.metrics.stats.items()}
         losses = {name: value.cpu().numpy().reshape(()).copy() for name, value in self.loss.items()}
