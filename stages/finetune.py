@@ -116,7 +116,7 @@ def _network(
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
     """The network with its starting weights, and its optimizer. Phases that start from nothing start alike."""
     seed_everything(derive(params.seed, "weights"))
-    model = build(phase.model, params.task, params.classes)
+    model = build(phase.model, params.classes)
     note["start"] = load_start(model, phase.model, start, name)
     if on_terminal() and fabric.is_global_zero:
         print(*note["start"], sep="\n", file=sys.stderr)

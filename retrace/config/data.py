@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from retrace.config.base import Block, Count, Fraction, Index, Items, Sha256, refused
+from retrace.config.base import Block, Count, Fraction, Index, Items, Sha256, chosen_by, refused
 
 Split = Literal["train", "val", "test"]
 
@@ -39,7 +39,11 @@ class SplitByRatio(Block):
         return self
 
 
-SplitRule = Annotated[SplitByFolder | SplitByList | SplitByRatio, Field(discriminator="by")]
+SplitRule = Annotated[
+    SplitByFolder | SplitByList | SplitByRatio,
+    Field(discriminator="by"),
+    chosen_by("by", (SplitByFolder, SplitByList, SplitByRatio)),
+]
 RawValue = int | Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 
 
@@ -112,6 +116,7 @@ TASKS = {
 Source = Annotated[
     MasksSource | Bdd100kSource | YoloSource | CocoSource | VocSource,
     Field(discriminator="kind"),
+    chosen_by("kind", (MasksSource, Bdd100kSource, YoloSource, CocoSource, VocSource)),
 ]
 
 

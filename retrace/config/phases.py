@@ -18,7 +18,6 @@ from retrace.config.base import (
 from retrace.config.network import (
     MODELS,
     DetectionModel,
-    FasterRcnn,
     Model,
     SegmentationModel,
     UnetClassic,
@@ -158,35 +157,37 @@ class DetectionPhase(FabricPhase):
         return self
 
 
-def _architecture(value: object) -> object:
-    """Which kind of fabric phase it is: "fasterrcnn", or "segmentation" for every other network."""
-    model = value.get("model") if isinstance(value, dict) else getattr(value, "model", None)
-    name = model.get("architecture") if isinstance(model, dict) else None
-    detects = name == "fasterrcnn" or isinstance(model, FasterRcnn)
-    return "detection" if detects else "segmentation"
+def _kind(engine: object, architecture: object) -> type[FabricPhase | UltralyticsPhase]:
+    """The class of a phase with this engine and network."""
+    if engine != "fabric":
+        return UltralyticsPhase
+    return DetectionPhase if architecture == "fasterrcnn" else SegmentationPhase
 
 
 def _prepared(value: object) -> object:
-    """Add the default engine, drop null for keys of other networks, refuse unknown networks."""
+    """Add the default engine, drop null for keys of other phases, refuse unknown networks."""
     if not isinstance(value, dict):
         return value
     value = {"engine": "fabric", **value}
     model = value.get("model")
-    if value["engine"] != "fabric" or not isinstance(model, dict):
-        return value
-    name = model.get("architecture")
-    if isinstance(name, str) and name not in MODELS:
+    name = model.get("architecture") if isinstance(model, dict) else None
+    if value["engine"] == "fabric" and isinstance(name, str) and name not in MODELS:
         raise refused("model.architecture", "no such network", name, MODELS)
-    own, other = SegmentationPhase.model_fields, DetectionPhase.model_fields
-    if name == "fasterrcnn":
-        own, other = other, own
-    away = set(other) - set(own)
-    return {key: item for key, item in value.items() if item is not None or key not in away}
+    own = _kind(value["engine"], name).model_fields
+    return {key: item for key, item in value.items() if item is not None or key in own}
+
+
+def _network(value: object) -> str:
+    """The tag of a fabric phase's class."""
+    model = value.get("model") if isinstance(value, dict) else None
+    name = model.get("architecture") if isinstance(model, dict) else None
+    detects = isinstance(value, DetectionPhase) or _kind("fabric", name) is DetectionPhase
+    return "detection" if detects else "segmentation"
 
 
 _Fabric = Annotated[
     Annotated[SegmentationPhase, Tag("segmentation")] | Annotated[DetectionPhase, Tag("detection")],
-    Discriminator(_architecture),
+    Discriminator(_network),
 ]
 Phase = Annotated[
     _Fabric | UltralyticsPhase, Field(discriminator="engine"), BeforeValidator(_prepared)

@@ -10,6 +10,7 @@ import yaml
 from retrace.errors import UserError
 
 PARAMS = Path("params.yaml")
+DEEPEST = 100  # levels of lists and mappings in a file
 ENGINES = ("fabric", "ultralytics")
 Values = dict[str, Any]  # as read from YAML: text, numbers, lists and mappings
 _KINDS: dict[type, str] = {list: "list", str: "text"}
@@ -75,6 +76,7 @@ def read_yaml(path: Path, shown: str = "") -> Values:
 def yaml_mapping(text: str, name: str) -> Values:
     """The mapping in a YAML 1.2 text; errors as for `read_yaml`. name: what messages call it."""
     try:
+        _check_depth(text)
         value = yaml.load(text, _Loader)
         _check_text(value, set())
     except yaml.YAMLError as error:
@@ -93,6 +95,16 @@ def yaml_mapping(text: str, name: str) -> Values:
         remedy = "it must hold a mapping of names to values, one `name: value` a line"
         raise UserError(f"{name}: {found}; {remedy}")
     return value
+
+
+def _check_depth(text: str) -> None:
+    """Raise where the C loader, which calls itself for every level, would crash the process."""
+    depth = 0
+    for event in yaml.parse(text, _Safe):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise RecursionError
 
 
 def _check_text(value: object, around: set[int]) -> None:

@@ -1,5 +1,6 @@
 """Turn pydantic's errors into a `UserError` that has the key, the value and what is allowed."""
 
+import re
 import types
 import typing
 from collections.abc import Iterable
@@ -44,6 +45,8 @@ def refusal(model: object, problem: ErrorDetails) -> Refusal:
             return Refusal(key, None, "missing; give it a value")
         allowed = [choice.strip("' ") for choice in context["expected_tags"].split(",")]
         return Refusal(key, value.get(tag), "no such choice", allowed)
+    if kind == "literal_error":
+        return Refusal(key, value, "no such choice", re.findall(r"'([^']*)'", context["expected"]))
     message = problem["msg"].removeprefix("Value error, ")
     return Refusal(key, value, f"{message[:1].lower()}{message[1:]}")
 

@@ -82,7 +82,7 @@ def load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The network saved in `folder`, on the CPU and in eval, and its model.json. Draws no random numbers."""
     config = read_json(folder / CONFIG)
     with torch.random.fork_rng(devices=[]):
-        module = build(_network(config["model"]), config["task"], config["classes"])
+        module = build(_network(config["model"]), config["classes"])
     _load_phase(module, folder, config)
     return module.eval(), config
 

@@ -13,7 +13,7 @@ from torchvision.models import mobilenet_v3_large
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_fpn
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
-from retrace.config.network import Model
+from retrace.config.network import DeepLabV3, Dpt, FasterRcnn, Model, Unet
 from retrace.config.pretrain import Mae
 from retrace.errors import UserError
 from retrace.files import sha256_of, write_json
@@ -33,15 +33,15 @@ from retrace.models.weights import (
 )
 
 CLASSES = ("a", "b", "c")
-UNET = Model(architecture="unet", encoder="tu-convnextv2_atto", decoder_channels=(8, 8))
-DPT = Model(architecture="dpt", encoder="tu-vit_tiny_patch16_224", decoder_channels=(8, 8, 8, 8))
-DEEPLAB = Model(architecture="deeplabv3", encoder="mobilenet_v3_large")
-FASTER = Model(architecture="fasterrcnn", encoder="mobilenet_v3_large_fpn", min_size=64, max_size=96)
+UNET = Unet(architecture="unet", encoder="tu-convnextv2_atto", decoder_channels=(8, 8))
+DPT = Dpt(architecture="dpt", encoder="tu-vit_tiny_patch16_224", decoder_channels=(8, 8, 8, 8))
+DEEPLAB = DeepLabV3(architecture="deeplabv3", encoder="mobilenet_v3_large")
+FASTER = FasterRcnn(architecture="fasterrcnn", encoder="mobilenet_v3_large_fpn", min_size=64, max_size=96)
 
 
 def made(model: Model, seed: int = 0, task: str = "segmentation") -> nn.Module:
     torch.manual_seed(seed)
-    return build(model, task, CLASSES)
+    return build(model, CLASSES)
 
 
 def pretrained_encoder(name: str, folder: Path) -> tuple[nn.Module, Path]:
@@ -182,7 +182,7 @@ def test_classifiers_give_their_features_and_keep_their_heads(tmp_path):
 
 
 def test_an_encoder_file_of_segmentation_models_pytorch(tmp_path):
-    model = Model(architecture="unet", encoder="resnet18", decoder_channels=(8, 8))
+    model = Unet(architecture="unet", encoder="resnet18", decoder_channels=(8, 8))
     source = made(model, 4)
     save_file(encoder_of(source).state_dict() | {"fc.weight": torch.zeros(2)}, tmp_path / "resnet18.safetensors")
     module = made(model, 8)
