@@ -101,6 +101,38 @@ def test_changed_code_data_and_starting_weights_give_new_names(project):
         seen |= now
 
 
+def test_a_factor_may_switch_the_loss(project):
+    from dvc.utils.hydra import apply_overrides
+
+    base = render("lanes", True)
+    (project / "params.yaml").write_text(base)
+    outs = {f"data/lanes/{name}": "a" * 32 for name in ("raw", "splits")}
+    lock(project, outs | {f"models/lanes/{name}": "b" * 32 for name in ("none", "pretrain")})
+    losses = []
+    for experiment in experiments("full", load(), read_yaml(Path("params.yaml"))):
+        (project / "params.yaml").write_text(base)
+        apply_overrides("params.yaml", experiment.overrides())
+        losses.append((experiment.cell[1], load().phases["mae_ohem"].loss))
+    assert {(on, loss.name, hasattr(loss, "ohem_threshold")) for on, loss in losses} == {
+        (0, "cross_entropy", False),
+        (1, "ohem", True),
+    }
+
+
+def test_an_override_may_switch_the_optimizer(project):
+    from dvc.utils.hydra import apply_overrides
+
+    (project / "params.yaml").write_text(render("plates", False))
+    apply_overrides("params.yaml", ["phases.mobilenet.optimizer.name=adamw"])
+    with pytest.raises(UserError) as error:
+        load()
+    assert (error.value.key, error.value.value) == ("phases.mobilenet.optimizer.momentum", 0.9)
+    apply_overrides("params.yaml", ["phases.mobilenet.optimizer.momentum=null"])
+    assert load().phases["mobilenet"].optimizer.name == "adamw"
+    apply_overrides("params.yaml", ["phases.mobilenet.optimizer.name=sgd", "phases.mobilenet.optimizer.momentum=0.5"])
+    assert load().phases["mobilenet"].optimizer.momentum == 0.5
+
+
 def test_the_values_reach_params_yaml_as_they_are(project):
     from dvc.utils.hydra import apply_overrides
 
@@ -150,7 +182,7 @@ def test_the_values_reach_params_yaml_as_they_are(project):
         ({"ablation__factors__dice__on": {"loss.dize": 1.0}}, "off and on must set the same keys"),
         (
             {"ablation__factors__dice": {"off": {"los": 1}, "on": {"los": 2}}},
-            "ablation.factors.dice.off.los: unknown key",
+            "factors.dice.off.los: unknown key",
         ),
         ({"ablation__factors__crop__on": {"augment.crop": 4096}}, "larger than input_size"),
         ({"ablation__factors__dice": {"off": {"augment": {}}, "on": {"augment": {"flip": 1.0}}}}, "belongs to one"),

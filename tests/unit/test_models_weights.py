@@ -39,7 +39,7 @@ DEEPLAB = DeepLabV3(architecture="deeplabv3", encoder="mobilenet_v3_large")
 FASTER = FasterRcnn(architecture="fasterrcnn", encoder="mobilenet_v3_large_fpn", min_size=64, max_size=96)
 
 
-def made(model: Model, seed: int = 0, task: str = "segmentation") -> nn.Module:
+def made(model: Model, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     return build(model, CLASSES)
 
@@ -139,7 +139,7 @@ def test_a_published_detector_leaves_its_box_predictor_and_freezes_as_torchvisio
     # published files come from frozen BatchNorm, which counts no batches
     state = {name: tensor for name, tensor in coco.state_dict().items() if not name.endswith("num_batches_tracked")}
     torch.save(state, tmp_path / "coco.pth")
-    module = made(FASTER, task="detection")
+    module = made(FASTER)
     said = load_published(module, FASTER, tmp_path / "coco.pth")
     left = [
         f"roi_heads.box_predictor.{part}.{kind}" for part in ("cls_score", "bbox_pred") for kind in ("weight", "bias")
@@ -155,7 +155,7 @@ def test_a_published_detector_leaves_its_box_predictor_and_freezes_as_torchvisio
     again, _ = load_model(folder)
     with torch.no_grad():
         assert torch.equal(again(images)[0]["scores"], module.eval()(images)[0]["scores"])
-    child = made(FASTER, 3, "detection")
+    child = made(FASTER, 3)
     load_start(child, FASTER, folder, "child")
     assert detection.frozen_eps(child) == 1e-5
     assert not child.backbone.body["0"][0].weight.requires_grad
@@ -169,7 +169,7 @@ def test_classifiers_give_their_features_and_keep_their_heads(tmp_path):
     said = load_published(module, DEEPLAB, tmp_path / "imagenet.pth")
     assert "classifier.0.weight" in said[0]
     assert torch.equal(core(module).backbone["0"][0].weight, backbone.features[0][0].weight)
-    detector = made(FASTER, task="detection")
+    detector = made(FASTER)
     load_published(detector, FASTER, tmp_path / "imagenet.pth")
     assert torch.equal(detector.backbone.body["0"][0].weight, backbone.features[0][0].weight)
 

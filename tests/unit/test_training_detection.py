@@ -166,9 +166,9 @@ def test_validation_is_in_the_precision_of_evaluate(raw):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"loss": {"dice": 1.0}}, "losses of its own"),
-        ({"augment": {"crop": 32}}, "augment.crop: not for detection"),
-        ({"augment": {"scale": [0.5, 2.0]}}, "augment.scale: not for detection"),
+        ({"loss": {"dice": 1.0}}, "phases.light.loss ="),
+        ({"augment": {"crop": 32}}, "phases.light.augment.crop: unknown key"),
+        ({"augment": {"scale": [0.5, 2.0]}}, "phases.light.augment.scale: unknown key"),
         ({"resize_range": [72, 56]}, "resize_range = [72, 56]"),
         ({"monitor": "mIoU"}, "monitor = 'mIoU'"),
     ],
