@@ -55,7 +55,7 @@ def pretrained_encoder(name: str, folder: Path) -> tuple[nn.Module, Path]:
 
 @pytest.mark.parametrize(("model", "task"), [(UNET, "segmentation"), (FASTER, "detection")])
 def test_a_saved_network_comes_back_and_draws_no_random_numbers(model, task, tmp_path):
-    module = made(model, 1, task)
+    module = made(model, 1)
     save_model(tmp_path, module, model, task, CLASSES, (64, 96), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
     state = torch.random.get_rng_state()
     again, config = load_model(tmp_path)
@@ -67,7 +67,7 @@ def test_a_saved_network_comes_back_and_draws_no_random_numbers(model, task, tmp
         torch.equal(a, b) for a, b in zip(module.state_dict().values(), again.state_dict().values(), strict=True)
     )
     # the library's own names: loads into the bare network too
-    core(made(model, 2, task)).load_state_dict(load_file(tmp_path / "weights.safetensors"))
+    core(made(model, 2)).load_state_dict(load_file(tmp_path / "weights.safetensors"))
 
 
 def test_the_same_weights_are_the_same_bytes_whatever_their_memory_format(tmp_path):
