@@ -23,8 +23,9 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.transforms import v2
 
 from benchmarks.project import run
-from retrace.config import Params
-from retrace.config.phases import FabricPhase, UltralyticsPhase
+from retrace.config.phases import FabricPhase
+from retrace.config.schema import Params
+from retrace.config.yolo import UltralyticsPhase
 from retrace.data.manifest import IGNORE, Manifest, read_manifest
 from retrace.data.splits import read_list
 from retrace.data.transforms import MEAN, STD
@@ -116,7 +117,7 @@ def references_segmentation(params: Params, phase: FabricPhase) -> Callable[[], 
     """One epoch of a loop like torchvision's references/segmentation/train.py."""
     dataset = SegmentationFolder(*_train(params), phase.input_size)
     loader = DataLoader(dataset, phase.batch_size, shuffle=True, num_workers=WORKERS, persistent_workers=True, **FORK)
-    model = as_the_libraries_have_it(build(phase.model, params.task, params.classes))
+    model = as_the_libraries_have_it(build(phase.model, params.classes))
     optimizer = _optimizer(phase, model)
 
     def epoch() -> None:
@@ -142,7 +143,7 @@ def references_detection(params: Params, phase: FabricPhase) -> Callable[[], Non
         **FORK,
         collate_fn=lambda samples: tuple(zip(*samples, strict=True)),
     )
-    model: Any = as_the_libraries_have_it(build(phase.model, params.task, params.classes))
+    model: Any = as_the_libraries_have_it(build(phase.model, params.classes))
     optimizer = _optimizer(phase, model)
 
     def epoch() -> None:

@@ -19,8 +19,9 @@ from benchmarks.pretraining import CASES, steps
 from benchmarks.project import parameters, project, run
 from benchmarks.training import IMAGES, SIZE, STUDIES, Epoch, build_side, settings
 from retrace import numerics
-from retrace.config.phases import Mae, Optimizer
-from retrace.config.schema import Runtime
+from retrace.config.machine import Runtime
+from retrace.config.pretrain import Mae
+from retrace.config.steps import AdamW
 from retrace.models.mae import build_mae, random_mask
 from retrace.seeds import make_deterministic, seed_everything
 
@@ -53,7 +54,7 @@ def mae_side(name: str, side: numerics.Numerics, threads: int, tiny: bool) -> Ep
     make_deterministic(Runtime(threads=threads, numerics=side))
     encoder, size, batch, ratio = CASES[name]
     batch, count = (2, 1) if tiny else (batch, 4)
-    optimizer = Optimizer(lr=1e-4)
+    optimizer = AdamW(lr=1e-4)
     mae = Mae(encoder=encoder, input_size=size, mask_ratio=ratio, decoder_dim=192, epochs=1, batch_size=batch,
               optimizer=optimizer)  # fmt: skip
     seed_everything(0)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from benchmarks.harness import alternate, arguments, rates, save
 from retrace.compat.timm import with_positions
-from retrace.config.phases import Mae, Optimizer
+from retrace.config.pretrain import Mae
+from retrace.config.steps import AdamW
 from retrace.models.mae import FCMAE, ViTMAE, build_mae, random_mask, reconstruction_loss
 from retrace.seeds import seed_everything
 from retrace.training.optimizers import build_optimizer
@@ -61,7 +62,7 @@ class Dense(nn.Module):
 
 def steps(model: nn.Module, patch: int, images: Tensor, masked: Tensor, count: int) -> Callable[[], None]:
     """`count` training steps on one batch."""
-    optimizer = build_optimizer(Optimizer(lr=1e-4), model)
+    optimizer = build_optimizer(AdamW(lr=1e-4), model)
 
     def run() -> None:
         for _ in range(count):
@@ -84,7 +85,7 @@ def main() -> None:
         count = 1 if options.tiny else 4
         batch = 2 if options.tiny else batch
         seed_everything(0)
-        optimizer = Optimizer(lr=1e-4)
+        optimizer = AdamW(lr=1e-4)
         mae = Mae(
             encoder=encoder,
             input_size=size,

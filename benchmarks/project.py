@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from retrace.config import merge, parse, read_yaml, whole
+from retrace.config import merge, read_yaml, whole
+from retrace.config.load import parse
 
 ROOT = Path(__file__).parent.parent
 

@@ -29,8 +29,9 @@ from benchmarks.peers import references_detection, references_segmentation, yolo
 from benchmarks.project import parameters, project, run
 from retrace import numerics
 from retrace.allocator import keep_freed_memory
-from retrace.config import Params, parse
+from retrace.config.load import parse
 from retrace.config.phases import FabricPhase
+from retrace.config.schema import Params
 from retrace.data.manifest import read_manifest
 from retrace.data.splits import read_list
 from retrace.files import read_json
@@ -91,7 +92,7 @@ def ours(params: Params, phase: FabricPhase) -> tuple[Epoch, Job]:
     fabric = launch(params.machine, phase.precision)
     job = TASKS[params.task](params, phase, manifest, lists, fabric)
     seed_everything(params.seed)
-    model = build(phase.model, params.task, params.classes).to(memory_format=torch.channels_last)
+    model = build(phase.model, params.classes).to(memory_format=torch.channels_last)
     optimizer = build_optimizer(phase.optimizer, model, precision=phase.precision)
     schedule = Schedule(phase.schedule, phase.epochs, len(job.loader))
     wrapped, stepper = fabric.setup(model, optimizer)
@@ -112,7 +113,7 @@ def limit(params: Params, phase: FabricPhase, job: Job) -> Epoch:
     job.loader.batch_sampler.start_epoch(1)  # type: ignore[union-attr]
     batches = [batch for batch in job.loader]
     seed_everything(params.seed)  # as `ours`: a detector's proposals, and with them its work, depend on its weights
-    model = build(phase.model, params.task, params.classes).to(memory_format=torch.channels_last).train()
+    model = build(phase.model, params.classes).to(memory_format=torch.channels_last).train()
     optimizer = build_optimizer(phase.optimizer, model)
 
     def epoch() -> None:

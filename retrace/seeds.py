@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from retrace.config.schema import Runtime
+from retrace.config.machine import Runtime
 
 
 def derive(seed: int, *parts: int | str) -> int:

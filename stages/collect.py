@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from retrace.config import Params, load
 from retrace.config.data import Data
+from retrace.config.load import load
+from retrace.config.schema import Params
 from retrace.data import formats as sources
 from retrace.data.formats import Item, unlabeled
 from retrace.data.formats.archive import open_root
@@ -48,12 +49,6 @@ def main() -> None:
 
 def collect(params: Params) -> dict[str, Any]:
     """Write data/<study>/raw whole or not at all; returns its header (dataset.json)."""
-    kind, task = params.data.source.kind, sources.TASKS[params.data.source.kind]
-    if task != params.task:
-        allowed = ", ".join(sorted(k for k, t in sources.TASKS.items() if t == params.task))
-        raise UserError(
-            f"params.yaml: data.source.kind = {kind!r} is for {task}, but task = {params.task!r}; allowed: {allowed}"
-        )
     root = _draw(params) if params.data.synthetic is not None else open_root(params.data)
     problems = Problems()
     with _frames_folder(params.study) as frames:

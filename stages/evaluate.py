@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from retrace.allocator import keep_freed_memory
-from retrace.config import Params, load
+from retrace.config.load import load
+from retrace.config.schema import Params
 from retrace.data.loading import read_image
 from retrace.data.manifest import Manifest, read_manifest
 from retrace.data.splits import read_list

@@ -13,8 +13,9 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from retrace.allocator import keep_freed_memory
-from retrace.config import Params, load
-from retrace.config.phases import FabricPhase, Phase, UltralyticsPhase
+from retrace.config.phases import DetectionPhase, Phase, SegmentationPhase
+from retrace.config.training import TrainingParams, load_training
+from retrace.config.yolo import UltralyticsPhase
 from retrace.data.manifest import Manifest, read_manifest
 from retrace.data.splits import read_list
 from retrace.errors import UserError, stage
@@ -38,23 +39,26 @@ from retrace.training.processes import require_equal, together, together_from_th
 from retrace.training.results import write_results
 from retrace.training.segmentation import segmentation
 
-TASKS = {"segmentation": segmentation, "detection": detection}
+TorchPhase = SegmentationPhase | DetectionPhase
 
 
-def fabric_engine(params: Params, name: str, phase: FabricPhase, note: dict[str, Any]) -> None:
+def fabric_engine(params: TrainingParams, name: str, phase: TorchPhase, note: dict[str, Any]) -> None:
     """Train a torch model on the kit's own loop, on one or several devices."""
     fabric = launch(params.machine, phase.precision)
     with together(fabric):
         _train(params, name, phase, note, fabric)
 
 
-def _train(params: Params, name: str, phase: FabricPhase, note: dict[str, Any], fabric: Fabric) -> None:
+def _train(params: TrainingParams, name: str, phase: TorchPhase, note: dict[str, Any], fabric: Fabric) -> None:
     note |= describe_device(fabric.device) | {"processes": fabric.world_size}
     raw, splits = Path("data", params.study, "raw"), Path("data", params.study, "splits")
     manifest, lists = read_manifest(raw), _lists(splits)
     start = Path("models", params.study, phase.init)
 
-    job = TASKS[params.task](params, phase, manifest, lists, fabric)
+    if isinstance(phase, SegmentationPhase):
+        job = segmentation(params, phase, manifest, lists, fabric)
+    else:
+        job = detection(params, phase, manifest, lists, fabric)
     model, optimizer = build_network(params, phase, start, name, note, fabric)
     schedule = Schedule(phase.schedule, phase.epochs, len(job.loader), phase.accumulate)
     plan = Plan(
@@ -78,7 +82,7 @@ def _train(params: Params, name: str, phase: FabricPhase, note: dict[str, Any], 
     fabric.barrier()
 
 
-def ultralytics_engine(params: Params, name: str, phase: UltralyticsPhase, note: dict[str, Any]) -> None:
+def ultralytics_engine(params: TrainingParams, name: str, phase: UltralyticsPhase, note: dict[str, Any]) -> None:
     """Train a YOLO detector on Ultralytics' loop, on one or several devices."""
     fabric = launch(params.machine, "32-true")  # mixed precision is `hyperparameters.amp`
     with together(fabric):
@@ -108,11 +112,11 @@ def _lists(splits: Path) -> dict[str, list[str]]:
 
 
 def build_network(
-    params: Params, phase: FabricPhase, start: Path, name: str, note: dict[str, Any], fabric: Fabric
+    params: TrainingParams, phase: TorchPhase, start: Path, name: str, note: dict[str, Any], fabric: Fabric
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
     """The network with its starting weights, and its optimizer. Phases that start from nothing start alike."""
     seed_everything(derive(params.seed, "weights"))
-    model = build(phase.model, params.task, params.classes)
+    model = build(phase.model, params.classes)
     note["start"] = load_start(model, phase.model, start, name)
     if on_terminal() and fabric.is_global_zero:
         print(*note["start"], sep="\n", file=sys.stderr)
@@ -126,8 +130,7 @@ def build_network(
 
         model = convert_sync_batchnorm(model)
     model = model.to(memory_format=torch.channels_last)
-    apart = phase.optimizer.encoder_lr is not None and phase.freeze == "none"
-    encoder = encoder_parameters(model) if apart else ()
+    encoder = encoder_parameters(model) if phase.optimizer.encoder_lr is not None else ()
     return model, build_optimizer(phase.optimizer, model, encoder, phase.precision)
 
 
@@ -136,7 +139,7 @@ def _dependencies(manifest: Manifest, splits: Path, start: Path, more: Iterable[
     return files + sorted(path for path in start.rglob("*") if path.is_file())
 
 
-def _identity(params: Params, name: str, phase: Phase) -> dict[str, Any]:
+def _identity(params: TrainingParams, name: str, phase: Phase) -> dict[str, Any]:
     """The parameters that decide the outcome: those that dvc.yaml lists for this stage."""
     block = params.model_dump(mode="json", include={"study", "task", "classes", "seed", "runtime"})
     focus = list(params.report.focus_classes)
@@ -144,7 +147,7 @@ def _identity(params: Params, name: str, phase: Phase) -> dict[str, Any]:
 
 
 def _write(
-    params: Params, name: str, phase: FabricPhase, model: nn.Module, job: Job, result: Result, processes: int
+    params: TrainingParams, name: str, phase: TorchPhase, model: nn.Module, job: Job, result: Result, processes: int
 ) -> None:
     model.load_state_dict(result.state)
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
@@ -173,7 +176,7 @@ def main(name: str) -> None:
 
 
 def _main(name: str) -> None:
-    params = load()
+    params = load_training()
     if name not in params.phases:
         raise UserError(f"params.yaml: no phase {name!r}; phases: {', '.join(params.phases)}")
     phase = params.phases[name]

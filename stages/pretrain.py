@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-from retrace.config import Params, load
+from retrace.config.training import TrainingParams, load_training
 from retrace.errors import UserError, stage
 from retrace.files import sha256_of, whole_folder
 from retrace.models.initial import start_folder, write_none, write_start
@@ -18,14 +18,10 @@ from retrace.provenance.run_log import journal
 Note = dict[str, Any]
 
 
-def published_weights(params: Params, note: Note) -> None:
+def published_weights(params: TrainingParams, note: Note) -> None:
     """Copy each checkpoint of `pretrain.weights` beside start.json, once its hash is right."""
     chosen = params.pretrain.weights
     assert chosen  # the schema sees to it
-    unknown = sorted(set(chosen) - set(params.phases) - {"all"})
-    if unknown:
-        allowed = ", ".join(["all", *params.phases])
-        raise UserError(f"params.yaml: pretrain.weights.{unknown[0]}: no such phase; allowed: {allowed}")
     files = {}
     with whole_folder(start_folder(params.study, "pretrain")) as folder:
         for key, weights in sorted(chosen.items()):
@@ -38,14 +34,14 @@ def published_weights(params: Params, note: Note) -> None:
     note["files"] = {key: weights.name or weights.path for key, weights in sorted(chosen.items())}
 
 
-def no_weights(params: Params, note: Note) -> None:
+def no_weights(params: TrainingParams, note: Note) -> None:
     """Every phase starts from random numbers."""
     with whole_folder(start_folder(params.study, "pretrain")) as folder:
         write_start(folder, "none")
     write_none(params.study)
 
 
-METHODS: dict[str, Callable[[Params, Note], None]] = {"weights": published_weights, "none": no_weights}
+METHODS: dict[str, Callable[[TrainingParams, Note], None]] = {"weights": published_weights, "none": no_weights}
 
 
 @stage
@@ -61,7 +57,7 @@ def main() -> None:
 
 
 def _main() -> None:
-    params = load()
+    params = load_training()
     method = params.pretrain.method
     if method == "mae":
         _self_supervised(params)
@@ -73,7 +69,7 @@ def _main() -> None:
         METHODS[method](params, note)
 
 
-def _self_supervised(params: Params) -> None:
+def _self_supervised(params: TrainingParams) -> None:
     # imported here: torch and all that trains take seconds to load, and the other methods need none of it
     from retrace.allocator import keep_freed_memory
     from retrace.seeds import make_deterministic

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from retrace.config import Params, load
+from retrace.config.load import load
+from retrace.config.schema import Params
 from retrace.data.audit import SPLITS, find_leaks, instances, split_counts, unlabeled_twins
 from retrace.data.duplicates import Indices, by_first_appearance, hash_array, join, near_duplicate_sets
 from retrace.data.manifest import Record, read_manifest

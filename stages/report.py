@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from retrace.config import Params, load
+from retrace.config.load import load
+from retrace.config.schema import Params
 from retrace.errors import stage
 from retrace.files import read_json, whole_folder, write_json
 from retrace.provenance.run_log import journal

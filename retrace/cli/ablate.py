@@ -6,7 +6,9 @@ from typing import cast, get_args
 
 from tabulate import tabulate
 
-from retrace.config import PARAMS, Params, load, read_yaml
+from retrace.config import PARAMS, read_yaml
+from retrace.config.load import load
+from retrace.config.schema import Params
 from retrace.errors import UserError
 from retrace.sweeps.design import Design, Experiment, experiments
 from retrace.sweeps.estimate import announce, room, seconds_each

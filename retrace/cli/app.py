@@ -89,7 +89,7 @@ def watch(
 ) -> None:
     """Show the progress of a running training from another terminal."""
     from retrace.cli.watch import watch as follow
-    from retrace.config import load
+    from retrace.config.load import load
 
     follow(load().study, once)
 
@@ -124,7 +124,7 @@ def predict(
 ) -> None:
     """Predict on new images or a video with the weights of a phase; writes four files per frame."""
     from retrace.cli.predict import predict as run
-    from retrace.config import load
+    from retrace.config.load import load
 
     result = run(load(), source, phase, every, max_frames, out)
     typer.echo(f"{out}: {result.summary()}")

@@ -89,7 +89,7 @@ def _lock() -> list[Finding]:
 
 
 def _params() -> list[Finding]:
-    from retrace.config import load
+    from retrace.config.load import load
 
     try:
         params = load()

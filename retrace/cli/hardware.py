@@ -13,7 +13,7 @@ from retrace.cli.findings import ERROR, OK, WARNING, Finding
 from retrace.errors import UserError
 
 if TYPE_CHECKING:
-    from retrace.config import Params
+    from retrace.config.schema import Params
 
 GIB = 2**30
 PROCESS_GIB = 1.3  # what one training process of a demo takes at most, docs/benchmarks.md; real studies take more
@@ -28,7 +28,7 @@ def cores() -> int:
 
 def parameters() -> "Params | None":
     """params.yaml; None where it is wrong, which the check of the parameters says."""
-    from retrace.config import load
+    from retrace.config.load import load
 
     try:
         return load()

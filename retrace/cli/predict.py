@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from retrace.config import Params
+from retrace.config.schema import Params
 from retrace.data.formats.unlabeled import quiet_videos
 from retrace.data.palette import paint, palette
 from retrace.errors import UserError

@@ -31,7 +31,8 @@ def written_out(study: Path, overlay: Path | None = None) -> str:
     defaults = values.pop("phase_defaults", None) or CommentedMap()
     for name, phase in values["phases"].items():
         values["phases"][name] = _complete(phase, defaults)
-        _write_out(values["phases"][name], params.phases[name], without=("loss",) * (params.task == "detection"))
+        _write_out(values["phases"][name], params.phases[name])
+        _leave_out(values["phases"][name], params.phases[name])
     _write_out(values, params, "expected")
     _write_out(values["report"], params.report, "focus_classes", "colors")
     return _spaced(_dumped(yaml, values))
@@ -68,16 +69,23 @@ def _lay_over(under: CommentedMap, over: CommentedMap) -> None:
                 under.ca.items[key] = over.ca.items[key]
 
 
-def _write_out(values: CommentedMap, block: BaseModel, *watched: str, without: tuple[str, ...] = ()) -> None:
-    """Add what `values` left out of a block: the blocks in it that have defaults, and keys that dvc.yaml names.
-
-    without: blocks that are never used there (a detector brings its own loss).
-    """
+def _write_out(values: CommentedMap, block: BaseModel, *watched: str) -> None:
+    """Add what `values` left out of a block: the blocks in it that have defaults, and keys that dvc.yaml names."""
     whole = block.model_dump(mode="json")
     for name in type(block).model_fields:
-        wanted = name in watched or (isinstance(getattr(block, name), BaseModel) and name not in without)
+        wanted = name in watched or isinstance(getattr(block, name), BaseModel)
         if wanted and name not in values:
             values[name] = whole[name]
+
+
+def _leave_out(values: CommentedMap, block: BaseModel) -> None:
+    """Remove keys that do not apply to a block: they are null, to undo what another file shares or has set."""
+    for name in list(values):
+        inner = getattr(block, name, None)
+        if name not in type(block).model_fields:
+            del values[name]
+        elif isinstance(inner, BaseModel):
+            _leave_out(values[name], inner)
 
 
 def _spaced(text: str) -> str:

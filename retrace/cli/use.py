@@ -16,7 +16,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from retrace.cli.study_files import written_out
-from retrace.config import PARAMS, parse, read_yaml
+from retrace.config import PARAMS, read_yaml
+from retrace.config.load import parse
 from retrace.errors import UserError
 from retrace.files import write_text
 from retrace.programs import git

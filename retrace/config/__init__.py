@@ -1,6 +1,8 @@
-"""The typed schema of params.yaml: `from retrace.config import load`."""
+"""The typed schema of params.yaml.
 
-from retrace.config.load import PARAMS, load, merge, parse, read_yaml, whole
-from retrace.config.schema import Params
+`retrace.config.load` gives the whole, `retrace.config.training` what a training depends on.
+"""
 
-__all__ = ["PARAMS", "Params", "load", "merge", "parse", "read_yaml", "whole"]
+from retrace.config.reading import PARAMS, merge, read_yaml, whole
+
+__all__ = ["PARAMS", "merge", "read_yaml", "whole"]

@@ -1,14 +1,14 @@
-"""Parameters of `retrace ablate`: which changes of one phase are switched off and on, and with which seeds."""
+"""Parameters of `retrace ablate`: which changes of a phase are switched, and with which seeds."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import TypeAdapter, ValidationError, field_validator, model_validator
 
-from retrace.config.base import Block, Index, Items
-
-FactorName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-
+from retrace.config.base import Block, Index, Items, Name, refused
+from retrace.config.phases import FabricPhase, Phase
+from retrace.config.reading import Values
+from retrace.config.refusals import refusal
+from retrace.config.yolo import UltralyticsPhase
 
 MOST = 8  # factors: every combination of them, twice, is 512 trainings
 NOT_FACTORS = {
@@ -18,21 +18,21 @@ NOT_FACTORS = {
 
 
 class Factor(Block):
-    """One change: dotted keys of the phase's block with the values that they have without and with the change."""
+    """One change: dotted keys of the phase's block, with their values without it and with it."""
 
     label: str = ""  # in tables and sentences; empty: the factor's name
-    off: dict[str, Any]
-    on: dict[str, Any]
+    off: Values
+    on: Values
 
     @model_validator(mode="after")
-    def _same_keys(self):
+    def _same_keys(self) -> "Factor":
         for key, why in NOT_FACTORS.items():
             if key in self.off or key in self.on:
-                raise ValueError(f"{key} cannot be a factor's key: {why}; take it out")
+                raise refused("", f"{key} cannot be a factor's key: {why}; take it out")
         if not self.off or set(self.off) != set(self.on):
-            raise ValueError("off and on must set the same keys, at least one")
+            raise refused("", "off and on must set the same keys, at least one")
         if self.off == self.on:
-            raise ValueError("off and on set the same values; nothing would be compared")
+            raise refused("", "off and on set the same values; nothing would be compared")
         return self
 
 
@@ -40,38 +40,43 @@ class Ablation(Block):
     """`retrace ablate`: no stage depends on this block, so editing it reruns nothing."""
 
     phase: str  # the phase whose changes are measured
-    # labels: for each, every combination is trained once, with a seed of its own that follows from label and factors
+    # labels: for each, every combination is trained once; label and factors make its seed
     seeds: Items[Index]
-    factors: dict[FactorName, Factor]
+    factors: dict[Name, Factor]
 
     @field_validator("seeds")
     @classmethod
     def _replicates(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         if len(seeds) < 2:
-            raise ValueError("allowed: two or more; with one run of a combination nothing tells a change from chance")
+            why = (
+                "give two or more; with one run of a combination nothing tells a change from chance"
+            )
+            raise refused("", why, list(seeds))
         twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
         if twice:
-            raise ValueError(f"{twice[0]} is named twice; a repeated run adds nothing")
+            why = f"{twice[0]} is named twice; a repeated run adds nothing"
+            raise refused("", why, list(seeds))
         return seeds
 
     @field_validator("factors")
     @classmethod
     def _number(cls, factors: dict[str, Factor]) -> dict[str, Factor]:
         if not 1 <= len(factors) <= MOST:
-            raise ValueError(f"{len(factors)} factors; allowed: 1 to {MOST}")
+            raise refused("", f"{len(factors)} factors", allowed=[f"1 to {MOST}"])
         return factors
 
     @model_validator(mode="after")
-    def _distinct(self):
+    def _distinct(self) -> "Ablation":
         if "none" in self.factors:
-            raise ValueError("factors.none: this name stands for 'no change'; choose another")
+            raise refused("factors.none", "this name stands for 'no change'; choose another")
         owner: dict[str, str] = {}
         for name, factor in self.factors.items():
             for key in factor.off:
                 for other, of in owner.items():
-                    nested = f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
-                    if of != name and nested:
-                        raise ValueError(f"factors: {of} and {name} both set {key}; a key belongs to one factor")
+                    one, two = f"{key}.", f"{other}."
+                    if of != name and (one.startswith(two) or two.startswith(one)):
+                        why = f"{of} and {name} both set {key}; a key belongs to one factor"
+                        raise refused("factors", why)
                 owner[key] = name
         return self
 
@@ -80,37 +85,28 @@ class Ablation(Block):
         return self.factors[factor].label or factor.replace("_", " ")
 
 
-def changed(block: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def changed(block: Mapping[str, object], changes: Mapping[str, object]) -> Values:
     """A copy of nested mappings with dotted keys set; missing mappings on the way are made."""
     result = dict(block)
     for key, value in changes.items():
         first, dot, rest = key.partition(".")
         inner = result.get(first)
-        result[first] = changed(inner if isinstance(inner, Mapping) else {}, {rest: value}) if dot else value
+        below = inner if isinstance(inner, Mapping) else {}
+        result[first] = changed(below, {rest: value}) if dot else value
     return result
 
 
-def check_levels(ablation: Ablation, phase: BaseModel) -> None:
-    """Put every level of every factor through the phase's schema; a `ValueError` names factor, level, key and value."""
+_PHASE: TypeAdapter[FabricPhase | UltralyticsPhase] = TypeAdapter(Phase)
+
+
+def check_levels(ablation: Ablation, phase: FabricPhase | UltralyticsPhase) -> None:
+    """Refuse a level of a factor that the phase's schema refuses: factor, level, key and value."""
+    block = phase.model_dump(exclude_unset=True)
     for name, factor in ablation.factors.items():
         for level, values in (("off", factor.off), ("on", factor.on)):
             try:
-                type(phase).model_validate(changed(phase.model_dump(), values))
+                _PHASE.validate_python(changed(block, values))
             except ValidationError as error:
-                words = _words(error.errors()[0], phase, values)
-                raise ValueError(f"ablation.factors.{name}.{level}: {words}") from None
-
-
-def _words(problem: Any, phase: BaseModel, values: Mapping[str, Any]) -> str:
-    """One refusal of a phase's schema: key, value, what is allowed."""
-    key = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        block: Any = phase
-        for part in problem["loc"][:-1]:
-            block = getattr(block, str(part), None)
-        names = type(block).model_fields if isinstance(block, BaseModel) else ()
-        return f"{key}: unknown key; allowed: {', '.join(sorted(names)) or 'none'}"
-    if not key or isinstance(problem["input"], (dict, BaseModel)):
-        return f"{key or ', '.join(values)}: {message}"
-    return f"{key} = {problem['input']!r}: {message[:1].lower()}{message[1:]}"
+                why = refusal(Phase, error.errors()[0])
+                key = f"ablation.factors.{name}.{level}.{why.key}".rstrip(".")
+                raise refused(key, why.why, why.value, why.allowed) from None

@@ -5,10 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from retrace.config.base import Block, Count, Fraction, Index, Items
+from retrace.config.base import Block, Count, Fraction, Index, Items, Sha256, chosen_by, refused
 
 Split = Literal["train", "val", "test"]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class SplitByFolder(Block):
@@ -19,7 +18,7 @@ class SplitByFolder(Block):
 
 
 class SplitByList(Block):
-    """Each split is a text file with one image path (or the first column) per line, relative to the root."""
+    """Each split is a text file: one image path (or first column) a line, relative to the root."""
 
     by: Literal["list"]
     lists: dict[Split, str]
@@ -33,13 +32,18 @@ class SplitByRatio(Block):
     test: Fraction
 
     @model_validator(mode="after")
-    def _room_for_train(self):
+    def _room_for_train(self) -> "SplitByRatio":
         if self.val + self.test >= 1:
-            raise ValueError(f"val + test = {self.val + self.test:g}, which leaves nothing for train; keep it below 1")
+            why = f"val + test = {self.val + self.test:g} leaves nothing for train; keep it below 1"
+            raise refused("", why)
         return self
 
 
-SplitRule = Annotated[SplitByFolder | SplitByList | SplitByRatio, Field(discriminator="by")]
+SplitRule = Annotated[
+    SplitByFolder | SplitByList | SplitByRatio,
+    Field(discriminator="by"),
+    chosen_by("by", (SplitByFolder, SplitByList, SplitByRatio)),
+]
 RawValue = int | Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 
 
@@ -50,8 +54,10 @@ class MasksSource(Block):
     images: str  # folder below the root; may hold {split}
     masks: str
     image_pattern: str = "*"  # glob below `images`, searched recursively
-    mask_name: str = "{stem}.png"  # of image sub/a.jpg: {stem} = a, {name} = a.jpg; looked up in masks/sub/
-    values: dict[str, Items[RawValue]]  # class -> raw mask values, e.g. {Sky: [10000]} or {Road: ["#804080"]}
+    # of image sub/a.jpg: {stem} = a, {name} = a.jpg; looked up in masks/sub/
+    mask_name: str = "{stem}.png"
+    # class -> raw mask values, e.g. {Sky: [10000]} or {Road: ["#804080"]}
+    values: dict[str, Items[RawValue]]
     ignore: Items[RawValue] = ()  # raw values that become 255, "not scored"
     split: SplitRule
 
@@ -70,14 +76,14 @@ class YoloSource(Block):
     kind: Literal["yolo"]
     data_yaml: str = "data.yaml"
     polygons: Literal["refuse", "to_boxes"] = "refuse"
-    missing_labels: Literal["refuse", "background"] = (
-        "refuse"  # an image without label file; an empty one is background
-    )
-    classes: dict[str, Items[str]] | None = None  # class -> names in data.yaml; null: the same names
+    # an image without label file; an empty one is background
+    missing_labels: Literal["refuse", "background"] = "refuse"
+    # class -> names in data.yaml; null: the same names
+    classes: dict[str, Items[str]] | None = None
 
 
 class CocoSource(Block):
-    """COCO JSON, plain or exported by Roboflow: one annotation file and one image folder per split."""
+    """COCO JSON, plain or from Roboflow: an annotation file and an image folder per split."""
 
     kind: Literal["coco"]
     annotations: dict[Split, str]  # e.g. {train: train/_annotations.coco.json}
@@ -99,14 +105,23 @@ class VocSource(Block):
     split: SplitRule
 
 
+# what the kinds of sources hold labels for
+TASKS = {
+    "masks": "segmentation",
+    "bdd100k": "segmentation",
+    "yolo": "detection",
+    "coco": "detection",
+    "voc": "detection",
+}
 Source = Annotated[
     MasksSource | Bdd100kSource | YoloSource | CocoSource | VocSource,
     Field(discriminator="kind"),
+    chosen_by("kind", (MasksSource, Bdd100kSource, YoloSource, CocoSource, VocSource)),
 ]
 
 
 class Synthetic(Block):
-    """The embedded generator: draws `scene` in the layout that `source` then reads, so demo and real share one path."""
+    """The embedded generator, which draws `scene` in the layout that `source` then reads."""
 
     scene: Literal["lanes", "offroad", "driving", "slopes", "plates"]
     seed: Index
@@ -129,42 +144,49 @@ class Data(Block):
     """Where the images come from."""
 
     root: str  # folder or archive the data is read from; DVC watches it
-    url: str | None = None  # https address of an archive; `root` then only names something for DVC to watch
+    # https address of an archive; `root` then only names something for DVC to watch
+    url: str | None = None
     sha256: Sha256 | None = None  # of the archive; required with one
     synthetic: Synthetic | None = None
     source: Source
     unlabeled: Items[Unlabeled] = ()
-    group: str | None = None  # regular expression on the path below the root; its first capture is the group
+    # regular expression on the path below the root; its first capture is the group
+    group: str | None = None
     on_error: Literal["fail", "skip"] = "fail"
 
     @field_validator("group")
     @classmethod
-    def _compiles_with_a_capture(cls, value):
-        if value is not None:
-            try:
-                if re.compile(value).groups < 1:
-                    raise ValueError("needs one capturing group, for example '^([^_]+)_'")
-            except re.error as error:
-                raise ValueError(f"not a regular expression ({error})") from None
+    def _compiles_with_a_capture(cls, value: str | None) -> str | None:
+        if value is None:
+            return value
+        try:
+            captures = re.compile(value).groups
+        except re.error as error:
+            raise refused("", f"not a regular expression ({error})", value) from None
+        if captures < 1:
+            raise refused("", "needs one capturing group, for example '^([^_]+)_'", value)
         return value
 
     @model_validator(mode="after")
-    def _archive_has_hash(self):
+    def _archive_has_hash(self) -> "Data":
         if self.url is not None and not self.url.startswith("https://"):
-            raise ValueError("url: must start with https://")
+            raise refused("url", "must start with https://", self.url)
         if self.url is not None and self.sha256 is None:
-            raise ValueError("sha256 is required with url: the sha256 of the archive, 64 hex digits")
+            raise refused("sha256", "required with url: 64 hex digits of the archive")
         if self.synthetic is not None and (self.url is not None or self.sha256 is not None):
-            raise ValueError("synthetic data has no url or sha256; set synthetic: null to read real data")
+            why = "synthetic data has no url or sha256; set synthetic: null to read real data"
+            raise refused("synthetic", why)
         return self
 
 
 class Rebalance(Block):
-    """Every class gets its minimum of validation (and test) instances by moving as few images as possible."""
+    """Every class gets its minimum of val and test instances; as few images as possible move."""
 
     min_val_instances: Index = 0
     min_test_instances: Index = 0
-    min_pixels: Count = 1  # segmentation: an image counts for a class that covers at least this many pixels
+    # segmentation: an image counts for a class that covers at least this many pixels
+    min_pixels: Count = 1
     classes: Items[str] | None = None  # only these must meet the minimum; null: every class
     keep_groups: bool = True  # images of one group stay in one split
-    duplicate_distance: Annotated[int, Field(ge=0, le=32)] = 3  # perceptual-hash bits; at most this = near-duplicate
+    # perceptual-hash bits; images that differ in at most so many are near-duplicates
+    duplicate_distance: Annotated[int, Field(ge=0, le=32)] = 3

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from retrace.config.phases import Augment
+from retrace.config.phases import SegmentationAugment
 from retrace.data.hashing import BadImage, decode, decode_rgb, open_image, read_bytes
 from retrace.data.manifest import Manifest
 from retrace.data.transforms import augment
@@ -95,7 +95,9 @@ class Cache:
 class SegmentationTraining(Dataset):
     """(epoch, index) -> (image uint8 [3, h, w], mask uint8 [h, w], id), augmented, at working size or crop size."""
 
-    def __init__(self, manifest: Manifest, ids: list[str], size: tuple[int, int], changes: Augment, seed: int):
+    def __init__(
+        self, manifest: Manifest, ids: list[str], size: tuple[int, int], changes: SegmentationAugment, seed: int
+    ):
         self._manifest, self._ids, self._size, self._changes, self._seed = manifest, ids, size, changes, seed
         self._cache = Cache(len(ids), (*size, 4))
 

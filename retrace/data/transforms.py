@@ -5,7 +5,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from retrace.config.phases import Augment
+from retrace.config.phases import SegmentationAugment
 from retrace.data.manifest import IGNORE
 from retrace.seeds import drawn_from
 
@@ -20,7 +20,7 @@ def normalize(images: Tensor, mean: tuple[float, ...] = MEAN, std: tuple[float, 
     return (images.float() / 255 - center) / spread
 
 
-def augment(image: Tensor, mask: Tensor, changes: Augment, seed: int) -> tuple[Tensor, Tensor]:
+def augment(image: Tensor, mask: Tensor, changes: SegmentationAugment, seed: int) -> tuple[Tensor, Tensor]:
     """Flip, zoom, crop and color jitter of one sample, drawn from `seed` only.
 
     image: uint8 [3, H, W]; mask: uint8 [H, W]. Returns the same types at [crop, crop] if `changes.crop`, else [H, W].
@@ -34,7 +34,7 @@ def augment(image: Tensor, mask: Tensor, changes: Augment, seed: int) -> tuple[T
     return turned.as_subclass(Tensor), labels.as_subclass(Tensor)
 
 
-def _pipeline(changes: Augment, size: tuple[int, int]) -> list[v2.Transform]:
+def _pipeline(changes: SegmentationAugment, size: tuple[int, int]) -> list[v2.Transform]:
     fill = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORE}
     target = (changes.crop, changes.crop) if changes.crop else size
     steps: list[v2.Transform] = []

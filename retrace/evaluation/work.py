@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from retrace.config import Params
+from retrace.config.schema import Params
 from retrace.data.loading import evaluation_loader, read_image, read_mask
 from retrace.data.manifest import Manifest
 from retrace.progress import track

@@ -5,7 +5,7 @@ import timm
 import torch
 
 from retrace.compat.segmentation_models import SegmentationHead, UnetDecoder, drop_empty_skips
-from retrace.config.phases import Model
+from retrace.config.network import Dpt, Unet
 from retrace.errors import UserError
 from retrace.models.encoders import TIMM, VIT_OPTIONS, check_timm, fix_positions
 from retrace.models.layers.grn import replace
@@ -14,16 +14,14 @@ from retrace.models.segmentation import Segmenter
 UNET_DEPTH = 5
 
 
-def unet(model: Model, classes: int) -> Segmenter:
+def unet(model: Unet, classes: int) -> Segmenter:
     """U-Net (segmentation-models-pytorch) on a timm (`tu-...`) or smp encoder.
 
     `decoder_channels`: 2 to 5 widths, deep to shallow; (256, 128, 64, 32, 16) by default. With n of them the decoder
     stops at 1 / 2^(5 - n) of the image size and the logits are upsampled bilinearly: the shallow levels cost most.
     """
     widths = model.decoder_channels or (256, 128, 64, 32, 16)
-    if not 2 <= len(widths) <= UNET_DEPTH:
-        raise UserError(f"model.decoder_channels = {list(widths)}: a unet takes 2 to {UNET_DEPTH} widths")
-    name = _smp_name(model)
+    name = _smp_name(model.encoder)
     try:
         network = smp.Unet(name, encoder_depth=UNET_DEPTH, encoder_weights=None, classes=classes)
     except (ValueError, RuntimeError, TypeError, AttributeError) as error:
@@ -39,16 +37,14 @@ def unet(model: Model, classes: int) -> Segmenter:
     return Segmenter(replace(network), 2**UNET_DEPTH)
 
 
-def dpt(model: Model, classes: int) -> Segmenter:
+def dpt(model: Dpt, classes: int) -> Segmenter:
     """DPT (Ranftl et al. 2021, segmentation-models-pytorch) on a timm vision transformer.
 
     `decoder_channels`: 4 widths, shallow to deep as in the paper ((256, 512, 1024, 1024) by default); the first is also
     the width of the fusion blocks.
     """
     widths = model.decoder_channels or (256, 512, 1024, 1024)
-    if len(widths) != 4:
-        raise UserError(f"model.decoder_channels = {list(widths)}: a dpt takes 4 widths")
-    name = _smp_name(model)
+    name = _smp_name(model.encoder)
     if not name.startswith(TIMM + "vit_"):
         raise UserError(f"model.encoder = {name!r}: a dpt needs a timm ViT, e.g. tu-vit_small_patch16_224")
     build = {"encoder_weights": None, "classes": classes, **VIT_OPTIONS}
@@ -74,8 +70,7 @@ def _readout(name: str) -> str:
     return "cat" if tokens else "ignore"
 
 
-def _smp_name(model: Model) -> str:
-    name = model.encoder or ""
+def _smp_name(name: str) -> str:
     if name.startswith(TIMM):
         check_timm(name.removeprefix(TIMM), "model.encoder")
     elif name not in smp.encoders.get_encoder_names():

@@ -15,8 +15,7 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FrozenBatchNorm2d
 
 from retrace.compat.torchvision import resolution_changes
-from retrace.config.phases import Model
-from retrace.errors import UserError
+from retrace.config.network import MOBILENET_BLOCKS, RESNET_BLOCKS, FasterRcnn
 from retrace.models.layers.roi_align import replace
 
 FASTER_RCNN: dict[str, Callable[..., nn.Module]] = {
@@ -25,23 +24,21 @@ FASTER_RCNN: dict[str, Callable[..., nn.Module]] = {
     "resnet50_fpn": tv.fasterrcnn_resnet50_fpn,
     "resnet50_fpn_v2": tv.fasterrcnn_resnet50_fpn_v2,
 }
-RESNET_BLOCKS = ("layer4", "layer3", "layer2", "layer1", "conv1")
-RESNET_LEVELS, MOBILENET_LEVELS = 5, 3  # of the feature pyramid
+RESNET_LAYERS = ("layer4", "layer3", "layer2", "layer1", "conv1")
+MOBILENET_LEVELS = 3  # of the feature pyramid
+TRAINED = 3  # backbone blocks, torchvision's default
 ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height / width of the anchor boxes, torchvision's
 EPS = 1e-5  # of BatchNorm2d
 PROBE = 256  # pixels, a multiple of every stride
 
 
-def fasterrcnn(model: Model, classes: int) -> nn.Module:
+def fasterrcnn(model: FasterRcnn, classes: int) -> nn.Module:
     """Faster R-CNN by `encoder` name; every layer trains, with live BatchNorm, as torchvision does from scratch.
 
     The 320 variant differs in keeping 150 proposals in evaluation; its usual sizes are min_size 320, max_size 640.
     """
-    if model.min_size > model.max_size:
-        raise UserError(f"model.min_size = {model.min_size} is larger than model.max_size = {model.max_size}")
     proposals = model.rpn_post_nms_top_n_test
-    encoder = str(model.encoder)  # one of FASTER_RCNN: the schema sees to it
-    network = FASTER_RCNN[encoder](
+    network = FASTER_RCNN[model.encoder](
         weights=None,
         weights_backbone=None,
         num_classes=classes + 1,
@@ -53,7 +50,7 @@ def fasterrcnn(model: Model, classes: int) -> nn.Module:
         **({} if proposals is None else {"rpn_post_nms_top_n_test": proposals}),
     )
     if model.anchor_sizes is not None:
-        _set_anchors(network, encoder, model.anchor_sizes)
+        _set_anchors(network, model.encoder, model.anchor_sizes)
     replace(network)
     _measure_strides(network)
     return network
@@ -67,8 +64,6 @@ def _set_anchors(network: Any, encoder: str, sizes: Sequence[int]) -> None:
     levels: list[tuple[int, ...]] = [(size,) for size in sizes]
     if encoder.startswith("mobilenet"):
         levels = [tuple(sizes)] * MOBILENET_LEVELS
-    elif len(sizes) != RESNET_LEVELS:
-        raise UserError(f"model.anchor_sizes = {list(sizes)}: {encoder} takes {RESNET_LEVELS}, one for each level")
     rpn = network.rpn
     before = rpn.anchor_generator.num_anchors_per_location()
     rpn.anchor_generator = AnchorGenerator(tuple(levels), (ASPECT_RATIOS,) * len(levels))
@@ -105,28 +100,27 @@ def freeze_batchnorm(module: Any, eps: float = EPS) -> None:
                 setattr(parent, name, frozen.to(child.weight.device))
 
 
-def freeze_blocks(module: Any, model: Model) -> None:
+def freeze_blocks(module: Any, model: FasterRcnn) -> None:
     """Train only the top `trainable_layers` blocks of the backbone (of 5 for ResNet, 6 for MobileNet).
 
     torchvision's rule for a backbone that starts from weights; from scratch every block trains.
     """
-    body, blocks = module.backbone.body, 5 if str(model.encoder).startswith("resnet50") else 6
-    if model.trainable_layers > blocks:
-        raise UserError(f"model.trainable_layers = {model.trainable_layers}: {model.encoder} has {blocks} blocks")
-    if blocks == 5:
-        kept = RESNET_BLOCKS[: model.trainable_layers] + (("bn1",) if model.trainable_layers == blocks else ())
+    body = module.backbone.body
+    trained = TRAINED if model.trainable_layers is None else model.trainable_layers
+    if model.encoder.startswith("resnet50"):
+        kept = RESNET_LAYERS[:trained] + (("bn1",) if trained == RESNET_BLOCKS else ())
         frozen = [parameter for name, parameter in body.named_parameters() if not name.startswith(kept)]
     else:
         layers = list(body.children())
         # a block begins where the resolution halves (torchvision's `_mobilenet_extractor`)
         starts = [0, *resolution_changes(layers), len(layers) - 1]
-        first = starts[blocks - model.trainable_layers] if model.trainable_layers else len(layers)
+        first = starts[MOBILENET_BLOCKS - trained] if trained else len(layers)
         frozen = [parameter for layer in layers[:first] for parameter in layer.parameters()]
     for parameter in frozen:
         parameter.requires_grad_(False)
 
 
-def use_published(module: nn.Module, model: Model, whole_detector: bool) -> None:
+def use_published(module: nn.Module, model: FasterRcnn, whole_detector: bool) -> None:
     """What torchvision does when the backbone starts from published weights: `freeze_blocks`, and BatchNorm is frozen
     except in resnet50_fpn_v2.
 

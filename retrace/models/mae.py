@@ -16,7 +16,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from retrace.compat.timm import GlobalResponseNorm, with_positions
-from retrace.config.phases import Mae
+from retrace.config.pretrain import Mae
 from retrace.errors import UserError
 from retrace.models.encoders import bare_convnext, bare_vit, check_timm, fix_positions, sincos_positions
 from retrace.models.layers import depthwise, grn

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from retrace.config.phases import Mae
+from retrace.config.pretrain import Mae
 from retrace.data.loading import Cache, read_image, single_thread
 from retrace.data.manifest import Manifest
 from retrace.data.transforms import MEAN, STD, normalize

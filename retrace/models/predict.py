@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 
 from retrace import nvidia
-from retrace.config import Params
+from retrace.config.training import TrainingParams
 from retrace.data.transforms import normalize
 from retrace.errors import UserError
 from retrace.files import read_json
@@ -90,7 +90,7 @@ def load_predictor(folder: Path, device: torch.device) -> Predictor:
     return kind(network, device, config)
 
 
-def require_same_classes(predictor: Predictor, params: Params, folder: Path) -> None:
+def require_same_classes(predictor: Predictor, params: TrainingParams, folder: Path) -> None:
     """Refuse weights whose class numbers mean something else than params.yaml's: names and colors would be wrong."""
     config = predictor.config
     for key, here in (("task", params.task), ("classes", list(params.classes))):

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from retrace.config.phases import Weights
+from retrace.config.pretrain import Weights
 from retrace.downloads import DOWNLOADS, downloaded
 from retrace.errors import UserError
 from retrace.files import sha256_of

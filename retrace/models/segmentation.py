@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import segmentation as tv
 
-from retrace.config.phases import Model
+from retrace.config.network import DeepLabV3, UnetClassic
 from retrace.errors import UserError
 from retrace.models.unet_classic import ClassicUNet
 
@@ -44,14 +44,13 @@ class Segmenter(nn.Module):
         return logits[..., :height, :width]
 
 
-def deeplabv3(model: Model, classes: int) -> Segmenter:
+def deeplabv3(model: DeepLabV3, classes: int) -> Segmenter:
     """DeepLabV3 (torchvision) on MobileNetV3-Large or ResNet-50, without the auxiliary classifier."""
-    encoder = str(model.encoder)  # one of DEEPLABV3: the schema sees to it
-    network = DEEPLABV3[encoder](weights=None, weights_backbone=None, num_classes=classes, aux_loss=False)
+    network = DEEPLABV3[model.encoder](weights=None, weights_backbone=None, num_classes=classes, aux_loss=False)
     return Segmenter(network, 1)
 
 
-def unet_classic(model: Model, classes: int) -> Segmenter:
+def unet_classic(model: UnetClassic, classes: int) -> Segmenter:
     """The classic U-Net, `width` channels at its first level."""
     return Segmenter(ClassicUNet(classes, model.width), ClassicUNet.stride)
 
@@ -67,7 +66,7 @@ def encoder_of(module: nn.Module) -> nn.Module:
     for name in ("encoder", "backbone"):
         if hasattr(network, name):
             return getattr(network, name)
-    raise UserError("unet_classic has no separate encoder: set freeze: none and optimizer.encoder_lr: null")
+    raise UserError("unet_classic has no separate encoder, so only weights of the whole network fit it")
 
 
 def encoder_parameters(module: nn.Module) -> list[nn.Parameter]:

@@ -11,7 +11,7 @@ from safetensors.torch import load as safetensors_load
 from safetensors.torch import save as safetensors_save
 from torch import Tensor, nn
 
-from retrace.config.phases import Model
+from retrace.config.network import MODELS, FasterRcnn, Model
 from retrace.errors import UserError
 from retrace.files import read_json, sha256_of, write_bytes, write_json
 from retrace.models import detection
@@ -19,6 +19,22 @@ from retrace.models.build import build
 from retrace.models.initial import START
 from retrace.models.segmentation import core, encoder_of
 
+# `model` of model.json has every architecture's keys, in this order, also those that it does not use
+NETWORK: dict[str, Any] = {
+    "architecture": None,
+    "encoder": None,
+    "decoder_channels": None,
+    "width": 64,
+    "batchnorm_momentum": None,
+    "trainable_layers": 3,
+    "min_size": 800,
+    "max_size": 1333,
+    "max_detections": 100,
+    "anchor_sizes": None,
+    "box_batch_size_per_image": 512,
+    "rpn_post_nms_top_n_train": 2000,
+    "rpn_post_nms_top_n_test": None,
+}
 WEIGHTS, CONFIG = "weights.safetensors", "model.json"
 COUNTER = "num_batches_tracked"  # frozen BatchNorm has none, and nothing depends on it
 # the layers whose shape follows the number of classes, by the library's own names
@@ -53,7 +69,7 @@ def save_model(
         "engine": "fabric",
         "task": task,
         "classes": list(classes),
-        "model": model.model_dump(mode="json"),
+        "model": {**NETWORK, **model.model_dump(mode="json", exclude_none=True)},
         "input_size": list(input_size),
         "mean": list(mean),
         "std": list(std),
@@ -66,9 +82,15 @@ def load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The network saved in `folder`, on the CPU and in eval, and its model.json. Draws no random numbers."""
     config = read_json(folder / CONFIG)
     with torch.random.fork_rng(devices=[]):
-        module = build(Model.model_validate(config["model"]), config["task"], config["classes"])
+        module = build(_network(config["model"]), config["classes"])
     _load_phase(module, folder, config)
     return module.eval(), config
+
+
+def _network(saved: dict[str, Any]) -> Model:
+    """The parameters of a network from its model.json, without the keys that its architecture lacks."""
+    own = MODELS[saved["architecture"]].model_fields
+    return MODELS[saved["architecture"]](**{key: value for key, value in saved.items() if key in own})
 
 
 def load_start(module: nn.Module, model: Model, folder: Path, phase: str) -> list[str]:
@@ -78,7 +100,7 @@ def load_start(module: nn.Module, model: Model, folder: Path, phase: str) -> lis
     """
     if (folder / CONFIG).exists():
         _load_phase(module, folder, read_json(folder / CONFIG))
-        if model.architecture == "fasterrcnn":
+        if isinstance(model, FasterRcnn):
             detection.freeze_blocks(module, model)
         return [f"{phase}: starts from {folder}"]
     start = read_json(folder / START)
@@ -155,7 +177,7 @@ def load_published(module: nn.Module, model: Model, path: Path) -> list[str]:
     network = core(module)
     whole = bool(_named(tensors.keys()) & _named(network.state_dict()))
     said = _into_network(network, tensors, path) if whole else _into_encoder(module, tensors, path)
-    if model.architecture == "fasterrcnn":
+    if isinstance(model, FasterRcnn):
         detection.use_published(module, model, whole)
     return said
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from retrace.compat.ultralytics import DetectionModel, package, torch_safe_load
-from retrace.config.phases import YOLO_NAMES
+from retrace.config.yolo import YOLO_NAMES
 from retrace.errors import UserError
 from retrace.files import read_json
 from retrace.models.initial import START

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from retrace.config import Params
+from retrace.config.schema import Params
 from retrace.errors import UserError
 from retrace.files import LOGS, read_json
 from retrace.provenance.run_log import journal_path

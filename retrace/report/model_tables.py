@@ -1,5 +1,6 @@
 """The phases as models: architecture, size and speed beside the score."""
 
+from retrace.config.yolo import UltralyticsPhase
 from retrace.report.blocks import Cell, Table, cell, run
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import ABSENT, Ledger
@@ -73,6 +74,6 @@ def _mask_file(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> list[C
 def architecture(inputs: Inputs, phase: str) -> str:
     """e.g. `unet, tu-convnextv2_atto`."""
     block = inputs.params.phases[phase]
-    if block.engine == "ultralytics":
+    if isinstance(block, UltralyticsPhase):
         return block.model
-    return ", ".join(filter(None, (block.model.architecture, block.model.encoder)))
+    return ", ".join(filter(None, (block.model.architecture, getattr(block.model, "encoder", None))))

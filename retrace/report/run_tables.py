@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from retrace.report.blocks import Cell, Table, Text, cell, run
-from retrace.report.changes import changed, flat_block, used
+from retrace.report.changes import changed, flat_block
 from retrace.report.inputs import Inputs, values
 from retrace.report.model_tables import architecture
 from retrace.report.numbers import ABSENT, Ledger, Num
@@ -114,7 +114,7 @@ def configuration(inputs: Inputs, ledger: Ledger) -> Table:
         "Configuration",
         columns,
         tuple(rows),
-        (f"{ABSENT}: not set, or no effect in this phase. parameters.json lists all parameters with their defaults.",),
+        (f"{ABSENT}: not set, or this phase has no such parameter. parameters.json lists all of them.",),
     )
 
 
@@ -122,7 +122,7 @@ def _of_phase(inputs: Inputs, ledger: Ledger, phase: str, fabric: str, other: st
     """A setting by its name in either engine; absent where the phase does not use it."""
     block = inputs.params.phases[phase]
     key = fabric if block.engine == "fabric" else other
-    if key is None or not used(block, key):
+    if key is None:
         return cell(ABSENT)
     return _setting(ledger, inputs.file_own("parameters.json"), f"phases.{phase}", key)
 
@@ -169,7 +169,7 @@ def changes(inputs: Inputs, ledger: Ledger) -> Table | None:
             "What each phase changes",
             columns,
             tuple(rows),
-            (f"{ABSENT}: the parameter is not set or has no effect.{note}",),
+            (f"{ABSENT}: the parameter is not set, or the phase does not have it.{note}",),
         )
         if rows
         else None

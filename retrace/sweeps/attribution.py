@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from retrace.config import Params
 from retrace.config.ablation import Ablation
+from retrace.config.schema import Params
 from retrace.report.numbers import Inline, Ledger, plain
 from retrace.statistics.effects import Layout, costliest, effect, interactions, main_effects, together
 from retrace.sweeps.design import Design

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from retrace.config import Params, parse
 from retrace.config.ablation import Ablation, changed
+from retrace.config.load import parse
+from retrace.config.schema import Params
 from retrace.errors import UserError
 from retrace.seeds import derive
 from retrace.sweeps.inputs import read_pipeline, stage_inputs

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from retrace.compat.dvc import queue_states
-from retrace.config import Params
+from retrace.config.schema import Params
 from retrace.errors import UserError
 from retrace.files import LOGS
 from retrace.programs import DVC, environment, git, last_line

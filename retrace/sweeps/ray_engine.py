@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from retrace.config import Params
+from retrace.config.schema import Params
 from retrace.errors import UserError
 from retrace.files import write_text
 from retrace.programs import DVC, dvc, environment, git, last_line

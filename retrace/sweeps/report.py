@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from retrace.config import Params
+from retrace.config.schema import Params
 from retrace.files import whole_folder, write_bytes, write_json, write_text
 from retrace.report.blocks import Bullets, Cell, Section, Table, Text, cell, numbers_in, run, section
 from retrace.report.numbers import Inline, Ledger

@@ -11,7 +11,7 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from retrace import seeds
-from retrace.config import Params
+from retrace.config.schema import Params
 from retrace.errors import UserError
 from retrace.programs import dvc, git
 from retrace.progress import track

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from retrace.compat.torchvision import skip_resize
-from retrace.config import Params
-from retrace.config.phases import Augment, FabricPhase
-from retrace.config.phases import Loss as LossParams
+from retrace.config.phases import DetectionPhase
+from retrace.config.training import TrainingParams
 from retrace.data.detection_loading import DetectionTraining, DetectionValidation, Target, collate
 from retrace.data.loading import evaluation_loader, training_loader
 from retrace.data.manifest import Manifest
@@ -28,10 +27,11 @@ Batch = tuple[list[Tensor], list[Target], list[str]]
 
 
 def detection(
-    params: Params, phase: FabricPhase, manifest: Manifest, lists: dict[str, list[str]], fabric: Fabric
+    params: TrainingParams, phase: DetectionPhase, manifest: Manifest, lists: dict[str, list[str]], fabric: Fabric
 ) -> Job:
-    """The job of one phase. lists: ids of "train" and "val". Raises `UserError` for settings that detection lacks."""
-    _check(params, phase, manifest, lists)
+    """The job of one phase. lists: ids of "train" and "val". Raises `UserError` where no image has an object."""
+    if not any(not box.crowd for image_id in lists["train"] for box in manifest.records[image_id].boxes):
+        raise UserError(f"data/{params.study}/splits/train.txt: no image has an object to learn from")
     if fabric.device.type != "cpu":
         # RoIAlign's backward has a deterministic kernel only where torch.compile works; elsewhere PyTorch warns
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -75,16 +75,6 @@ class Validation:
         found = {index: one for part in of_all(self._fabric, found) for index, one in part.items()}
         scores = coco_scores(self._truths, [found[index] for index in range(len(self._truths))], self._classes)
         return {name: None if math.isnan(value) else value for name, value in scores.items()}
-
-
-def _check(params: Params, phase: FabricPhase, manifest: Manifest, lists: dict[str, list[str]]) -> None:
-    if phase.loss != LossParams():
-        raise UserError("loss: Faster R-CNN has losses of its own; leave the block out for detection")
-    unused = [key for key in ("crop", "scale") if getattr(phase.augment, key) != Augment.model_fields[key].default]
-    if unused:
-        raise UserError(f"augment.{unused[0]}: not for detection, which has flip, color and resize_range; leave it out")
-    if not any(not box.crowd for image_id in lists["train"] for box in manifest.records[image_id].boxes):
-        raise UserError(f"data/{params.study}/splits/train.txt: no image has an object to learn from")
 
 
 def _images(batch: Batch) -> Tensor:

@@ -20,8 +20,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from retrace import numerics
-from retrace.config.phases import Precision
-from retrace.config.schema import Machine
+from retrace.config.machine import Machine
+from retrace.config.steps import Precision
 from retrace.errors import STARTED_HERE, FailedElsewhere, UserError
 from retrace.models.predict import choose_device
 from retrace.training.processes import await_others, join_others

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from retrace.config.phases import Loss
+from retrace.config.phases import Loss, Ohem
 from retrace.data.manifest import IGNORE
 
 SegmentationLoss = Callable[[Tensor, Tensor], dict[str, Tensor]]
@@ -26,7 +26,7 @@ def build_loss(params: Loss, pixels: Sequence[int]) -> SegmentationLoss:
     def loss(logits: Tensor, target: Tensor) -> dict[str, Tensor]:
         logits, target = logits.float(), target.long()
         pixel_weights = None if weights is None else weights.to(logits.device)
-        if params.name == "ohem":
+        if isinstance(params, Ohem):
             main = ohem_cross_entropy(logits, target, params.ohem_threshold, params.ohem_min_kept, pixel_weights)
         else:
             main = cross_entropy(logits, target, pixel_weights)

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from retrace.compat.fabric import scales_loss
-from retrace.config.phases import Optimizer as OptimizerParams
-from retrace.config.phases import Precision
-from retrace.config.phases import Schedule as ScheduleParams
+from retrace.config.steps import Constant, Cosine, Poly, Precision, Sgd
+from retrace.config.steps import Optimizer as OptimizerParams
 
 
 def build_optimizer(
@@ -37,7 +36,7 @@ def build_optimizer(
                 decay = params.weight_decay if decays else 0.0
                 groups.append({"params": members, "lr": lr, "initial_lr": lr, "weight_decay": decay, "name": name})
     fused = precision != "16-mixed"
-    if params.name == "sgd":
+    if isinstance(params, Sgd):
         return torch.optim.SGD(groups, momentum=params.momentum, fused=fused)
     return torch.optim.AdamW(groups, fused=fused)
 
@@ -64,7 +63,7 @@ class Schedule:
     Loshchilov & Hutter 2017, eq. 5) or (1 - p)^power (poly; Chen et al. 2017).
     """
 
-    params: ScheduleParams
+    params: Constant | Cosine | Poly
     epochs: int
     batches: int  # per epoch
     accumulate: int = 1
@@ -77,9 +76,9 @@ class Schedule:
         if step < warmup:
             return base * (step + 1) / warmup
         progress = (step - warmup) / max(1, total - warmup)
-        if self.params.name == "constant":
+        if isinstance(self.params, Constant):
             return base
-        if self.params.name == "cosine":
+        if isinstance(self.params, Cosine):
             decay = (1 + math.cos(math.pi * progress)) / 2
         else:
             decay = (1 - progress) ** self.params.power

@@ -6,8 +6,8 @@ from typing import Any
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from retrace.config import Params
-from retrace.config.phases import Mae
+from retrace.config.pretrain import Mae
+from retrace.config.training import TrainingParams
 from retrace.data.loading import training_loader
 from retrace.data.manifest import Manifest, read_manifest
 from retrace.data.splits import read_list
@@ -33,7 +33,7 @@ PICTURES = 4
 LISTS = ("unlabeled", "train")  # never val or test: what is scored must not have been seen
 
 
-def masked_autoencoder(params: Params, note: dict[str, Any]) -> None:
+def masked_autoencoder(params: TrainingParams, note: dict[str, Any]) -> None:
     """Train the encoder to paint hidden patches of the unlabeled and the training images; no label is read."""
     mae = params.pretrain.mae
     assert mae is not None  # the schema sees to it
@@ -42,7 +42,7 @@ def masked_autoencoder(params: Params, note: dict[str, Any]) -> None:
         _train(params, mae, note, fabric)
 
 
-def _train(params: Params, mae: Mae, note: dict[str, Any], fabric: Fabric) -> None:
+def _train(params: TrainingParams, mae: Mae, note: dict[str, Any], fabric: Fabric) -> None:
     manifest, ids, files = _images(params)
     note |= {"images": len(ids), "processes": fabric.world_size}
 
@@ -80,7 +80,7 @@ class Loss:
         return {"loss": reconstruction_loss(model(images, masked), images, masked, self._patch)}
 
 
-def _images(params: Params) -> tuple[Manifest, list[str], list[Path]]:
+def _images(params: TrainingParams) -> tuple[Manifest, list[str], list[Path]]:
     """The pool to train on, and the files that say what it is (the manifest holds every image's sha256)."""
     raw, splits = Path("data", params.study, "raw"), Path("data", params.study, "splits")
     manifest = read_manifest(raw)
@@ -93,7 +93,7 @@ def _images(params: Params) -> tuple[Manifest, list[str], list[Path]]:
 
 
 def _write_mae(
-    params: Params, mae: Mae, model: FCMAE | ViTMAE, images: MaskedImages, result: Result, fabric: Fabric
+    params: TrainingParams, mae: Mae, model: FCMAE | ViTMAE, images: MaskedImages, result: Result, fabric: Fabric
 ) -> None:
     model.load_state_dict(result.state)
     losses = [float(row["train_loss"] or 0.0) for row in result.history]  # never None: a non-finite loss has stopped it

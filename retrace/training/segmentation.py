@@ -8,8 +8,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from retrace.config import Params
-from retrace.config.phases import FabricPhase
+from retrace.config.phases import SegmentationPhase
+from retrace.config.training import TrainingParams
 from retrace.data.loading import (
     SegmentationEvaluation,
     SegmentationTraining,
@@ -29,7 +29,7 @@ from retrace.training.processes import in_list_order, sum_of_all
 
 
 def segmentation(
-    params: Params, phase: FabricPhase, manifest: Manifest, lists: dict[str, list[str]], fabric: Fabric
+    params: TrainingParams, phase: SegmentationPhase, manifest: Manifest, lists: dict[str, list[str]], fabric: Fabric
 ) -> Job:
     """The job of one phase. lists: ids of "train" and "val". Raises `UserError` for images without a mask."""
     for name in ("train", "val"):

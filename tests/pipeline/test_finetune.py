@@ -201,6 +201,6 @@ def test_wrong_input_is_one_line(here, tmp_path, changes, phase, message):
 
 
 def test_the_fixture_is_a_valid_study():
-    from retrace.config import parse
+    from retrace.config.load import parse
 
     assert parse(params()).phases["base"].epochs == 3

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from retrace.config import load
+from retrace.config.load import load
 from retrace.data.formats.problems import Problems
 from retrace.report.inputs import read_inputs
 from retrace.report.made_from import origin

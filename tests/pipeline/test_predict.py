@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from retrace.config import parse
+from retrace.config.load import parse
 from retrace.models.build import build
 from retrace.models.weights import save_model
 from tests.support.projects import environment, run, tiny_params, write_params
@@ -24,7 +24,7 @@ def project(tmp_path_factory):
     write_params(folder, values)
     params = parse(dict(values))
     model = params.phases["mae_ohem"].model
-    network = build(model, "segmentation", params.classes)
+    network = build(model, params.classes)
     target = folder / "models" / "lanes" / "mae_ohem"
     target.mkdir(parents=True)
     save_model(target, network, model, "segmentation", params.classes, (64, 96), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

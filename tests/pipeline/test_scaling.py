@@ -15,7 +15,7 @@ import torch
 from lightning_fabric import Fabric
 
 from retrace.config.load import load
-from retrace.config.schema import Machine
+from retrace.config.machine import Machine
 from retrace.data.detection_loading import DetectionValidation
 from retrace.data.detection_loading import collate as collate_detection
 from retrace.data.loading import SegmentationEvaluation, collate_evaluation, evaluation_loader

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from retrace.config.load import load
-from retrace.config.phases import Augment, Loss, Mae
-from retrace.config.phases import Optimizer as OptimizerParams
-from retrace.config.phases import Schedule as ScheduleParams
-from retrace.config.schema import Machine
+from retrace.config.machine import Machine
+from retrace.config.phases import CrossEntropy, SegmentationAugment
+from retrace.config.pretrain import Mae
+from retrace.config.steps import Cosine, Sgd
 from retrace.data.loading import SegmentationTraining, collate_training, training_loader
 from retrace.data.manifest import read_manifest
 from retrace.data.splits import read_list
@@ -41,11 +41,11 @@ def train(_rank, project, loss, accumulate=1, epochs=2, wrong=False):
     fabric = launch(Machine(device="cpu"), "32-true")
     raw = project / "data/boxes/raw"
     manifest, ids = read_manifest(raw), read_list(project / "data/boxes/splits", "train")
-    changes = Augment(flip=0.5, scale=(0.5, 1.0), crop=24)
+    changes = SegmentationAugment(flip=0.5, scale=(0.5, 1.0), crop=24)
     samples = SegmentationTraining(manifest, ids, (32, 48), changes, 5)
     loader = training_loader(samples, 5, 5, 0, collate_training, fabric.global_rank, fabric.world_size)
     model, seen = convolutions(), []
-    optimizer = build_optimizer(OptimizerParams(name="sgd", lr=0.5, momentum=0.9), model)
+    optimizer = build_optimizer(Sgd(name="sgd", lr=0.5, momentum=0.9), model)
     compute = segmentation.Loss(build_loss(loss, PIXELS))
     weigh = scored_weight(loss, PIXELS)
 
@@ -55,17 +55,17 @@ def train(_rank, project, loss, accumulate=1, epochs=2, wrong=False):
 
     task = Task(noted, lambda batch: batch[2], amount=None if wrong else lambda batch: weigh(batch[1]))
     plan = Plan(5, epochs, accumulate)
-    schedule = Schedule(ScheduleParams(), epochs, len(loader), accumulate)
+    schedule = Schedule(Cosine(), epochs, len(loader), accumulate)
     with Monitor("boxes", "base", active=fabric.is_global_zero) as monitor:
         result = fit(fabric, model, optimizer, schedule, loader, task, plan, None, monitor)
     return result.state, result.history, seen
 
 
 PIXELS = [5000, 900, 300]
-WEIGHTED = Loss(class_weights="inverse", max_class_weight=20.0)
+WEIGHTED = CrossEntropy(class_weights="inverse", max_class_weight=20.0)
 
 
-@pytest.mark.parametrize(("loss", "accumulate"), [(Loss(), 1), (WEIGHTED, 2)], ids=["plain", "weighted"])
+@pytest.mark.parametrize(("loss", "accumulate"), [(CrossEntropy(), 1), (WEIGHTED, 2)], ids=["plain", "weighted"])
 def test_two_processes_take_the_steps_of_one(tmp_path, monkeypatch, loss, accumulate):
     project = make_boxes(tmp_path / "project", train=13)
     monkeypatch.chdir(project)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from retrace.config import Params, parse
+from retrace.config.load import parse
+from retrace.config.schema import Params
 from retrace.data import formats as sources
 from retrace.data.formats import Item
 from retrace.data.formats.problems import Problems

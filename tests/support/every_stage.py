@@ -5,7 +5,7 @@
 
 from pathlib import Path
 
-from retrace.config import load
+from retrace.config.load import load
 from retrace.files import sha256_of
 from stages import collect, evaluate, finetune, pretrain, rebalance
 

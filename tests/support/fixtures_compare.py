@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 
-from retrace.config import load
+from retrace.config.load import load
 from stages import report as stage
 from tests.support.fixtures_metrics import build
 from tests.support.projects import run

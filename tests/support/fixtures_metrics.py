@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 from ruamel.yaml import YAML
 
-from retrace.config import parse, whole
+from retrace.config import whole
+from retrace.config.load import parse
 from retrace.config.schema import Evaluate
 from retrace.evaluation.detection import curves, summarize
 from retrace.evaluation.scores.matching import Found, Truth, match

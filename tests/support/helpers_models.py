@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from retrace.config import Params, parse
+from retrace.config.load import parse
+from retrace.config.network import MODELS, Model
+from retrace.config.schema import Params
 from retrace.data.manifest import Record, write_manifest
 from retrace.data.splits import write_list
 from retrace.files import write_bytes
@@ -21,6 +23,11 @@ MAE = {
     "batch_size": 2,
     "optimizer": {"lr": 1e-3},
 }
+
+
+def network(block: dict[str, Any]) -> Model:
+    """The typed parameters of a network from a `model` block."""
+    return MODELS[block["architecture"]](**block)
 
 
 def study(pretrain: dict[str, Any], **changes: Any) -> dict[str, Any]:

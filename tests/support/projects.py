@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 from filelock import FileLock
 
-from retrace.config import merge, parse, read_yaml, whole
+from retrace.config import merge, read_yaml, whole
+from retrace.config.load import parse
 
 ROOT = Path(__file__).parents[2]
 NOT_INSTALLED = Path(__file__).parent / "not_installed"  # says why

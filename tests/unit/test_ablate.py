@@ -9,8 +9,9 @@ import yaml
 
 from retrace.cli import ablate as command
 from retrace.cli.use import render
-from retrace.config import load, parse, read_yaml
+from retrace.config import read_yaml
 from retrace.config.ablation import changed
+from retrace.config.load import load, parse
 from retrace.errors import UserError
 from retrace.sweeps.design import Experiment, experiments
 from tests.support.fixtures_ablate import UPSTREAM, commit, edit, enter_copy, lock, make
@@ -100,6 +101,38 @@ def test_changed_code_data_and_starting_weights_give_new_names(project):
         seen |= now
 
 
+def test_a_factor_may_switch_the_loss(project):
+    from dvc.utils.hydra import apply_overrides
+
+    base = render("lanes", True)
+    (project / "params.yaml").write_text(base)
+    outs = {f"data/lanes/{name}": "a" * 32 for name in ("raw", "splits")}
+    lock(project, outs | {f"models/lanes/{name}": "b" * 32 for name in ("none", "pretrain")})
+    losses = []
+    for experiment in experiments("full", load(), read_yaml(Path("params.yaml"))):
+        (project / "params.yaml").write_text(base)
+        apply_overrides("params.yaml", experiment.overrides())
+        losses.append((experiment.cell[1], load().phases["mae_ohem"].loss))
+    assert {(on, loss.name, hasattr(loss, "ohem_threshold")) for on, loss in losses} == {
+        (0, "cross_entropy", False),
+        (1, "ohem", True),
+    }
+
+
+def test_an_override_may_switch_the_optimizer(project):
+    from dvc.utils.hydra import apply_overrides
+
+    (project / "params.yaml").write_text(render("plates", False))
+    apply_overrides("params.yaml", ["phases.mobilenet.optimizer.name=adamw"])
+    with pytest.raises(UserError) as error:
+        load()
+    assert (error.value.key, error.value.value) == ("phases.mobilenet.optimizer.momentum", 0.9)
+    apply_overrides("params.yaml", ["phases.mobilenet.optimizer.momentum=null"])
+    assert load().phases["mobilenet"].optimizer.name == "adamw"
+    apply_overrides("params.yaml", ["phases.mobilenet.optimizer.name=sgd", "phases.mobilenet.optimizer.momentum=0.5"])
+    assert load().phases["mobilenet"].optimizer.momentum == 0.5
+
+
 def test_the_values_reach_params_yaml_as_they_are(project):
     from dvc.utils.hydra import apply_overrides
 
@@ -126,7 +159,7 @@ def test_the_values_reach_params_yaml_as_they_are(project):
     "change, words",
     [
         ({"ablation__phase": "nope"}, "ablation.phase = 'nope'"),
-        ({"ablation__seeds": [17]}, r"ablation.seeds = \[17\]: allowed: two or more"),
+        ({"ablation__seeds": [17]}, r"ablation.seeds = \[17\]: give two or more"),
         ({"ablation__seeds": [17, 17]}, r"ablation.seeds = \[17, 17\]: 17 is named twice"),
         ({"ablation__seeds": [-1, 2]}, r"^params.yaml: ablation.seeds.0 = -1: .* equal to 0$"),
         ({"ablation__factors": {}}, "ablation.factors: 0 factors; allowed: 1 to 8"),
@@ -140,14 +173,17 @@ def test_the_values_reach_params_yaml_as_they_are(project):
         ),
         (
             {"ablation__factors__dice__on": {"loss.dice": -1.0}},
-            "ablation.factors.dice.on: loss.dice = -1.0: .*equal to 0",
+            "ablation.factors.dice.on.loss.dice = -1.0: .*equal to 0",
         ),
         (
             {"ablation__factors__crop": {"off": {"augment.krop": 0}, "on": {"augment.krop": 1}}},
-            "crop.off: augment.krop: unknown key; allowed: color, crop, flip, scale",
+            "crop.off.augment.krop: unknown key; allowed: color, crop, flip, scale",
         ),
         ({"ablation__factors__dice__on": {"loss.dize": 1.0}}, "off and on must set the same keys"),
-        ({"ablation__factors__dice": {"off": {"los": 1}, "on": {"los": 2}}}, "ablation.factors.dice.off: los"),
+        (
+            {"ablation__factors__dice": {"off": {"los": 1}, "on": {"los": 2}}},
+            "factors.dice.off.los: unknown key",
+        ),
         ({"ablation__factors__crop__on": {"augment.crop": 4096}}, "larger than input_size"),
         ({"ablation__factors__dice": {"off": {"augment": {}}, "on": {"augment": {"flip": 1.0}}}}, "belongs to one"),
     ],
@@ -193,10 +229,13 @@ def test_every_study_has_an_ablation_that_a_dry_run_lists(project, study, demo):
         assert said[0].startswith(f"{combinations * seeds} experiments, 0 of them exist")
         assert len(rows) == combinations * seeds + 1 and rows[0].split()[:factors] == list(params.ablation.factors)
         assert all(f"{study}-{params.ablation.phase}-" in row for row in rows[1:])
-    phase = params.phases[params.ablation.phase].model_dump()
+    values = read_yaml(Path("params.yaml"))
     for factor in params.ablation.factors.values():  # the phase as it stands has one of the levels
-        levels = [{k: tuple(v) if isinstance(v, list) else v for k, v in at.items()} for at in (factor.off, factor.on)]
-        assert phase in [changed(phase, level) for level in levels], factor
+        levels = []
+        for level in (factor.off, factor.on):
+            whole = {f"phases.{params.ablation.phase}.{key}": value for key, value in level.items()}
+            levels.append(parse(changed(values, whole)))
+        assert params in levels, factor
 
 
 def test_a_factor_may_change_what_the_phase_starts_from(project):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from retrace.config import load, read_yaml
+from retrace.config import read_yaml
+from retrace.config.load import load
 from retrace.files import write_json
 from retrace.report.numbers import Ledger, plain, recheck
 from retrace.sweeps.attribution import attribute, sentence

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from retrace.config import load, read_yaml
+from retrace.config import read_yaml
+from retrace.config.load import load
 from retrace.errors import UserError
 from retrace.files import write_json
 from retrace.sweeps import experiments as running

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from retrace.config import load, merge, parse, read_yaml
+from retrace.config import merge, read_yaml
+from retrace.config.load import load, parse
 from retrace.errors import UserError
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from retrace.config import load
+from retrace.config.load import load
 from retrace.report.conclusion import conclusion
 from retrace.report.inputs import read_inputs
 from stages import report as stage

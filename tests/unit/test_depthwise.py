@@ -11,7 +11,8 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torchvision.ops import MultiScaleRoIAlign
 
-from retrace.config.phases import Mae, Model
+from retrace.config.network import DeepLabV3, FasterRcnn, Unet
+from retrace.config.pretrain import Mae
 from retrace.models.build import build
 from retrace.models.layers import depthwise, roi_align
 from retrace.models.layers.depthwise import DepthwiseConv2d
@@ -132,10 +133,10 @@ def test_networks_have_them():
         return sum(isinstance(part, kind) for part in network.modules())
 
     atto, two = "convnextv2_atto", ["a", "b"]
-    assert count(build(Model(architecture="unet", encoder=f"tu-{atto}"), "segmentation", two), DepthwiseConv2d) == 12
-    mobile = Model(architecture="deeplabv3", encoder="mobilenet_v3_large")
-    assert count(build(mobile, "segmentation", two), DepthwiseConv2d) == 8
-    detector = build(Model(architecture="fasterrcnn", encoder="mobilenet_v3_large_fpn"), "detection", two)
+    assert count(build(Unet(architecture="unet", encoder=f"tu-{atto}"), two), DepthwiseConv2d) == 12
+    mobile = DeepLabV3(architecture="deeplabv3", encoder="mobilenet_v3_large")
+    assert count(build(mobile, two), DepthwiseConv2d) == 8
+    detector = build(FasterRcnn(architecture="fasterrcnn", encoder="mobilenet_v3_large_fpn"), two)
     assert count(detector, DepthwiseConv2d) == 8 and count(detector, RoIAlign) == 1
     sizes = {"input_size": (64, 64), "decoder_dim": 32, "decoder_depth": 2}
     mae = Mae(encoder=atto, **sizes, epochs=1, batch_size=2, optimizer={"name": "adamw", "lr": 1e-3})
@@ -201,7 +202,7 @@ def test_pooling_under_autocast_gives_gradients_of_the_maps_kind():
 
 
 def test_a_training_step_scatters_no_gradient():
-    network = build(Model(architecture="fasterrcnn", encoder="mobilenet_v3_large_320_fpn"), "detection", ["a"])
+    network = build(FasterRcnn(architecture="fasterrcnn", encoder="mobilenet_v3_large_320_fpn"), ["a"])
     images = [torch.rand(3, 64, 64)]
     targets = [{"boxes": torch.tensor([[4.0, 4.0, 40.0, 40.0]]), "labels": torch.tensor([1])}]
     with profile(activities=[ProfilerActivity.CPU]) as seen:
@@ -211,12 +212,12 @@ def test_a_training_step_scatters_no_gradient():
 
 
 def test_a_network_learns_to_the_same_numbers_within_rounding():
-    model = Model(architecture="deeplabv3", encoder="mobilenet_v3_large")
+    model = DeepLabV3(architecture="deeplabv3", encoder="mobilenet_v3_large")
     images, masks = last(torch.rand(2, 3, 64, 64)), torch.randint(0, 2, (2, 64, 64))
     found = []
     for keep in (False, True):
         torch.manual_seed(0)
-        network = build(model, "segmentation", ["a", "b"]).to(memory_format=torch.channels_last)
+        network = build(model, ["a", "b"]).to(memory_format=torch.channels_last)
         if keep:
             for part in network.modules():
                 if isinstance(part, DepthwiseConv2d):

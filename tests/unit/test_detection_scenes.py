@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrace.config import parse, read_yaml
+from retrace.config import merge, read_yaml
 from retrace.config.data import Synthetic
-from retrace.config.load import merge
+from retrace.config.load import parse
 from retrace.data.hashing import hash_distance, perceptual_hash
 from scenes import generate, plates, slopes
 from tests.support.detection_sets import COCO, params, read

@@ -82,6 +82,14 @@ def test_a_training_does_not_depend_on_what_only_others_run():
     ]
 
 
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_a_training_does_not_depend_on_the_schema_of_other_stages(stage):
+    whole = {path.name for path in (ROOT / "retrace/config").glob("*.py")}
+    own = {path.name for path in closure(stage) if path.parent.name == "config"}
+    assert whole - own == {"ablation.py", "data.py", "load.py", "metrics.py", "schema.py"}
+    assert all("retrace/config" in STAGES[other]["deps"] for other in ("collect", "evaluate", "report"))
+
+
 @pytest.mark.parametrize("stage", sorted(STAGES))
 def test_every_stage_depends_on_the_environment_lock(stage):
     assert "requirements/runtime.txt" in STAGES[stage]["deps"]

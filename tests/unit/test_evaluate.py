@@ -13,8 +13,9 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix as sk_confusion
 
 from retrace.cli.predict import predict
-from retrace.config import load, merge, parse
-from retrace.config.phases import Model
+from retrace.config import merge
+from retrace.config.load import load, parse
+from retrace.config.network import UnetClassic
 from retrace.data.manifest import Record, write_manifest
 from retrace.data.splits import write_list
 from retrace.files import write_json
@@ -102,9 +103,9 @@ def make_data(root: Path) -> None:
 
 
 def make_model(folder: Path) -> None:
-    model = Model(architecture="unet_classic", width=4)
+    model = UnetClassic(architecture="unet_classic", width=4)
     torch.manual_seed(1)
-    network = build(model, "segmentation", CLASSES)
+    network = build(model, CLASSES)
     folder.mkdir(parents=True)
     save_model(folder, network, model, "segmentation", CLASSES, (32, 48), (0.4, 0.5, 0.5), (0.2, 0.2, 0.3))
     write_json(folder / "train.json", {"best_epoch": 2, "best_value": 0.5})

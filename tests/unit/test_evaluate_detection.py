@@ -10,8 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from retrace.config import parse
-from retrace.config.phases import Model
+from retrace.config.load import parse
 from retrace.data.manifest import Box, Record, read_manifest, write_manifest
 from retrace.data.splits import write_list
 from retrace.evaluation import speed
@@ -24,6 +23,7 @@ from retrace.models.build import build
 from retrace.models.predict import Detections, load_predictor
 from retrace.models.weights import save_model
 from stages import evaluate
+from tests.support.helpers_models import network
 
 CLASSES = ["plate", "sign"]
 MODEL = {"architecture": "fasterrcnn", "encoder": "mobilenet_v3_large_320_fpn", "min_size": 64, "max_size": 96}
@@ -72,10 +72,10 @@ def make_data(root: Path) -> None:
 
 
 def make_fasterrcnn(folder: Path) -> None:
-    model = Model(**MODEL)
+    model = network(MODEL)
     torch.manual_seed(1)
-    network = build(model, "detection", CLASSES)
-    save_model(folder, network, model, "detection", CLASSES, (64, 96), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    module = build(model, CLASSES)
+    save_model(folder, module, model, "detection", CLASSES, (64, 96), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def make_yolo(folder: Path) -> None:

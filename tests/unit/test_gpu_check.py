@@ -4,7 +4,7 @@ import runpy
 
 import pytest
 
-from retrace.config import parse
+from retrace.config.load import parse
 from tests.support.projects import ROOT
 
 CHECK = runpy.run_path(str(ROOT / "benchmarks" / "gpu_check.py"))

@@ -4,7 +4,8 @@ import pytest
 import torch
 from timm.layers.grn import GlobalResponseNorm
 
-from retrace.config.phases import Mae, Model
+from retrace.config.network import Unet
+from retrace.config.pretrain import Mae
 from retrace.models.build import build
 from retrace.models.layers.grn import ResponseNorm, replace
 from retrace.models.mae import build_mae
@@ -64,7 +65,7 @@ def test_bfloat16_stays_bfloat16_and_close_to_float32():
 
 def test_networks_have_it_with_timms_names_and_start():
     torch.manual_seed(0)
-    ours = build(Model(architecture="unet", encoder=f"tu-{ENCODER}"), "segmentation", ["a", "b"])
+    ours = build(Unet(architecture="unet", encoder=f"tu-{ENCODER}"), ["a", "b"])
     assert sum(isinstance(part, ResponseNorm) for part in ours.modules()) == 12
     assert all(type(part) is not GlobalResponseNorm for part in ours.modules())
     assert "network.encoder.model.stages_0.blocks.0.mlp.grn.weight" in ours.state_dict()

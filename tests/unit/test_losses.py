@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from segmentation_models_pytorch.losses import DiceLoss
 from sklearn.utils.class_weight import compute_class_weight
 
-from retrace.config.phases import Loss
+from retrace.config.phases import CrossEntropy, Ohem
 from retrace.training.losses import build_loss, class_weights, cross_entropy, dice_loss, ohem_cross_entropy
 
 
@@ -123,10 +123,10 @@ def test_class_weights():
 
 def test_build_loss_adds_its_parts():
     logits, labels = torch.randn(2, 3, 8, 8), torch.randint(0, 3, (2, 8, 8), dtype=torch.uint8)
-    plain = build_loss(Loss(), [1, 1, 1])(logits, labels)
+    plain = build_loss(CrossEntropy(), [1, 1, 1])(logits, labels)
     assert list(plain) == ["loss"]
-    both = build_loss(Loss(name="ohem", dice=0.5), [1, 1, 1])(logits, labels)
+    both = build_loss(Ohem(name="ohem", dice=0.5), [1, 1, 1])(logits, labels)
     assert list(both) == ["loss", "ohem", "dice"]
     assert both["loss"].item() == pytest.approx((both["ohem"] + 0.5 * both["dice"]).item())
-    weighted = build_loss(Loss(class_weights="inverse"), [800, 100, 100])(logits, labels)
+    weighted = build_loss(CrossEntropy(class_weights="inverse"), [800, 100, 100])(logits, labels)
     assert weighted["loss"].item() != plain["loss"].item()

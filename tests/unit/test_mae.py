@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from retrace.config.phases import Mae
+from retrace.config.pretrain import Mae
 from retrace.errors import UserError
 from retrace.models.encoders import sincos_positions
 from retrace.models.mae import (

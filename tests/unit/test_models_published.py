@@ -11,7 +11,8 @@ from segmentation_models_pytorch.encoders import encoders
 from torchvision.models import vgg11
 
 from retrace.config import read_yaml
-from retrace.config.phases import Model, Weights
+from retrace.config.network import Unet
+from retrace.config.pretrain import Weights
 from retrace.errors import UserError
 from retrace.files import sha256_of
 from retrace.models import published
@@ -19,6 +20,7 @@ from retrace.models.build import build
 from retrace.models.published import address, fetch
 from retrace.models.segmentation import encoder_of
 from retrace.models.weights import load_published, write_tensors
+from tests.support.helpers_models import network
 from tests.support.projects import ROOT
 
 
@@ -143,7 +145,7 @@ def test_a_download_that_nothing_vouches_for_waits_until_its_sha256_is_pinned(si
 @pytest.mark.parametrize("phase", ["unet_vgg11", "unet_efficientnet"])
 def test_the_published_encoders_of_bdd100k_are_the_librarys_own_files_and_fit(phase, tmp_path, no_network):
     values = read_yaml(ROOT / "studies/bdd100k.yaml")
-    name, model = values["pretrain"]["weights"][phase]["name"], Model(**values["phases"][phase]["model"])
+    name, model = values["pretrain"]["weights"][phase]["name"], network(values["phases"][phase]["model"])
     encoder, tag = name.split(".")
     assert encoder == model.encoder
     settings = encoders[encoder]["pretrained_settings"][tag]
@@ -151,7 +153,7 @@ def test_the_published_encoders_of_bdd100k_are_the_librarys_own_files_and_fit(ph
     # the classifier is what such a file has beyond the encoder
     heads = {"vgg11": ("classifier.6", 4096), "efficientnet-b0": ("_fc", 1280)}
     head, width = heads[encoder]
-    module = build(model, "segmentation", values["classes"])
+    module = build(model, values["classes"])
     tensors = {key: torch.randn_like(value.float()) for key, value in encoder_of(module).state_dict().items()}
     extra = {f"{head}.weight": torch.zeros(1000, width), f"{head}.bias": torch.zeros(1000)}
     write_tensors(tmp_path / "file.safetensors", tensors | extra)
@@ -164,8 +166,8 @@ def test_the_published_encoders_of_bdd100k_are_the_librarys_own_files_and_fit(ph
 
 
 def test_torchvisions_vgg11_fits_too_and_its_name_carries_its_hash(tmp_path, no_network):
-    model = Model(architecture="unet", encoder="vgg11")
+    model = Unet(architecture="unet", encoder="vgg11")
     torch.save(vgg11().state_dict(), tmp_path / "vgg11.pth")
-    module = build(model, "segmentation", ["a", "b"])
+    module = build(model, ["a", "b"])
     assert "left out classifier.0.weight" in load_published(module, model, tmp_path / "vgg11.pth")[0]
     assert re.search(r"-[0-9a-f]{8}\.pth$", address("VGG11_Weights.IMAGENET1K_V1"))

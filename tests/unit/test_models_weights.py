@@ -13,7 +13,8 @@ from torchvision.models import mobilenet_v3_large
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_fpn
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
-from retrace.config.phases import Mae, Model
+from retrace.config.network import DeepLabV3, Dpt, FasterRcnn, Model, Unet
+from retrace.config.pretrain import Mae
 from retrace.errors import UserError
 from retrace.files import sha256_of, write_json
 from retrace.models import detection
@@ -32,15 +33,15 @@ from retrace.models.weights import (
 )
 
 CLASSES = ("a", "b", "c")
-UNET = Model(architecture="unet", encoder="tu-convnextv2_atto", decoder_channels=(8, 8))
-DPT = Model(architecture="dpt", encoder="tu-vit_tiny_patch16_224", decoder_channels=(8, 8, 8, 8))
-DEEPLAB = Model(architecture="deeplabv3", encoder="mobilenet_v3_large")
-FASTER = Model(architecture="fasterrcnn", encoder="mobilenet_v3_large_fpn", min_size=64, max_size=96)
+UNET = Unet(architecture="unet", encoder="tu-convnextv2_atto", decoder_channels=(8, 8))
+DPT = Dpt(architecture="dpt", encoder="tu-vit_tiny_patch16_224", decoder_channels=(8, 8, 8, 8))
+DEEPLAB = DeepLabV3(architecture="deeplabv3", encoder="mobilenet_v3_large")
+FASTER = FasterRcnn(architecture="fasterrcnn", encoder="mobilenet_v3_large_fpn", min_size=64, max_size=96)
 
 
-def made(model: Model, seed: int = 0, task: str = "segmentation") -> nn.Module:
+def made(model: Model, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    return build(model, task, CLASSES)
+    return build(model, CLASSES)
 
 
 def pretrained_encoder(name: str, folder: Path) -> tuple[nn.Module, Path]:
@@ -54,7 +55,7 @@ def pretrained_encoder(name: str, folder: Path) -> tuple[nn.Module, Path]:
 
 @pytest.mark.parametrize(("model", "task"), [(UNET, "segmentation"), (FASTER, "detection")])
 def test_a_saved_network_comes_back_and_draws_no_random_numbers(model, task, tmp_path):
-    module = made(model, 1, task)
+    module = made(model, 1)
     save_model(tmp_path, module, model, task, CLASSES, (64, 96), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
     state = torch.random.get_rng_state()
     again, config = load_model(tmp_path)
@@ -66,7 +67,7 @@ def test_a_saved_network_comes_back_and_draws_no_random_numbers(model, task, tmp
         torch.equal(a, b) for a, b in zip(module.state_dict().values(), again.state_dict().values(), strict=True)
     )
     # the library's own names: loads into the bare network too
-    core(made(model, 2, task)).load_state_dict(load_file(tmp_path / "weights.safetensors"))
+    core(made(model, 2)).load_state_dict(load_file(tmp_path / "weights.safetensors"))
 
 
 def test_the_same_weights_are_the_same_bytes_whatever_their_memory_format(tmp_path):
@@ -138,7 +139,7 @@ def test_a_published_detector_leaves_its_box_predictor_and_freezes_as_torchvisio
     # published files come from frozen BatchNorm, which counts no batches
     state = {name: tensor for name, tensor in coco.state_dict().items() if not name.endswith("num_batches_tracked")}
     torch.save(state, tmp_path / "coco.pth")
-    module = made(FASTER, task="detection")
+    module = made(FASTER)
     said = load_published(module, FASTER, tmp_path / "coco.pth")
     left = [
         f"roi_heads.box_predictor.{part}.{kind}" for part in ("cls_score", "bbox_pred") for kind in ("weight", "bias")
@@ -154,7 +155,7 @@ def test_a_published_detector_leaves_its_box_predictor_and_freezes_as_torchvisio
     again, _ = load_model(folder)
     with torch.no_grad():
         assert torch.equal(again(images)[0]["scores"], module.eval()(images)[0]["scores"])
-    child = made(FASTER, 3, "detection")
+    child = made(FASTER, 3)
     load_start(child, FASTER, folder, "child")
     assert detection.frozen_eps(child) == 1e-5
     assert not child.backbone.body["0"][0].weight.requires_grad
@@ -168,7 +169,7 @@ def test_classifiers_give_their_features_and_keep_their_heads(tmp_path):
     said = load_published(module, DEEPLAB, tmp_path / "imagenet.pth")
     assert "classifier.0.weight" in said[0]
     assert torch.equal(core(module).backbone["0"][0].weight, backbone.features[0][0].weight)
-    detector = made(FASTER, task="detection")
+    detector = made(FASTER)
     load_published(detector, FASTER, tmp_path / "imagenet.pth")
     assert torch.equal(detector.backbone.body["0"][0].weight, backbone.features[0][0].weight)
 
@@ -181,7 +182,7 @@ def test_classifiers_give_their_features_and_keep_their_heads(tmp_path):
 
 
 def test_an_encoder_file_of_segmentation_models_pytorch(tmp_path):
-    model = Model(architecture="unet", encoder="resnet18", decoder_channels=(8, 8))
+    model = Unet(architecture="unet", encoder="resnet18", decoder_channels=(8, 8))
     source = made(model, 4)
     save_file(encoder_of(source).state_dict() | {"fc.weight": torch.zeros(2)}, tmp_path / "resnet18.safetensors")
     module = made(model, 8)

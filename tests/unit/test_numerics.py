@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrace import numerics
-from retrace.config.schema import Machine, Runtime
+from retrace.config.machine import Machine, Runtime
 from retrace.errors import UserError
 from retrace.numerics import BEYOND, MARK, PORTABLE
 from retrace.provenance.verify.probe import DIGESTS, differing, recorded

@@ -11,8 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from retrace.cli.use import use
-from retrace.config import load
-from retrace.config.phases import Mae, Model
+from retrace.config.load import load
+from retrace.config.network import UnetClassic
+from retrace.config.pretrain import Mae
 from retrace.files import sha256_of
 from retrace.models.build import build
 from retrace.models.mae_images import MaskedImages
@@ -20,7 +21,7 @@ from retrace.models.segmentation import encoder_of
 from retrace.models.weights import load_start
 from retrace.training.checkpoints import Scratch
 from stages import pretrain
-from tests.support.helpers_models import MAE, study, write_images
+from tests.support.helpers_models import MAE, network, study, write_images
 from tests.support.projects import ROOT
 
 PRETRAIN = Path("models/toy/pretrain")
@@ -74,8 +75,8 @@ def test_mae_writes_its_encoder_and_says_whether_it_learned(project, no_network)
     assert (np.abs(image[shown].astype(int) - painted[shown]) <= 1).all()
 
     block = {"architecture": "unet", "encoder": "tu-convnextv2_atto", "decoder_channels": [8, 8]}
-    module = build(Model(**block), "segmentation", ["a", "b"])
-    load_start(module, Model(**block), PRETRAIN, "one")
+    module = build(network(block), ["a", "b"])
+    load_start(module, network(block), PRETRAIN, "one")
     sent = load_file(PRETRAIN / "encoder.safetensors")
     assert torch.equal(encoder_of(module).model.stem_0.weight, sent["stem.0.weight"])
 
@@ -132,8 +133,8 @@ def test_none_leaves_every_phase_at_random(project):
     start = json.loads((PRETRAIN / "start.json").read_text())
     assert start == json.loads(Path("models/toy/none/start.json").read_text())
     assert start["files"] == {}
-    block = Model(architecture="unet_classic", width=4)
-    module = build(block, "segmentation", ["a", "b"])
+    block = UnetClassic(architecture="unet_classic", width=4)
+    module = build(block, ["a", "b"])
     before = [tensor.clone() for tensor in module.state_dict().values()]
     assert load_start(module, block, PRETRAIN, "one") == []
     assert all(torch.equal(a, b) for a, b in zip(before, module.state_dict().values(), strict=True))

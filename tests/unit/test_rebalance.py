@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from retrace.config import parse
+from retrace.config.load import parse
 from retrace.data.audit import box_sizes, find_leaks, images_per_split, split_counts, unreliable_classes
 from retrace.data.hashing import inspect
 from retrace.data.manifest import Box, Record, read_manifest, write_manifest

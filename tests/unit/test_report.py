@@ -15,7 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from retrace.config import load, parse, read_yaml
+from retrace.config import read_yaml
+from retrace.config.load import load, parse
 from retrace.errors import UserError
 from retrace.report.checks import run_checks
 from retrace.report.comparisons import judge

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrace.config import load, read_yaml
+from retrace.config import read_yaml
+from retrace.config.load import load
 from retrace.evaluation.detection import BoxScores
 from retrace.evaluation.scores.matching import load_matches
 from retrace.files import read_json

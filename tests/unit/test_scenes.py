@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrace.config import Params, merge, parse, read_yaml
+from retrace.config import merge, read_yaml
 from retrace.config.data import Synthetic
+from retrace.config.load import parse
+from retrace.config.schema import Params
 from retrace.data import formats as sources
 from retrace.data.formats import unlabeled
 from retrace.data.formats.problems import Problems

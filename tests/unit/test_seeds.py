@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from retrace.config.phases import Augment, Mae
+from retrace.config.phases import Augment, SegmentationAugment
+from retrace.config.pretrain import Mae
 from retrace.data.detection_loading import DetectionTraining
 from retrace.data.loading import SegmentationTraining
 from retrace.data.manifest import read_manifest
@@ -18,7 +19,9 @@ from tests.support.helpers_models import MAE
 
 def segmentation(folder):
     manifest = read_manifest(make_boxes(folder) / "data/boxes/raw")
-    return SegmentationTraining(manifest, sorted(manifest.records), (32, 48), Augment(flip=0.5, color=0.5), 5)
+    return SegmentationTraining(
+        manifest, sorted(manifest.records), (32, 48), SegmentationAugment(flip=0.5, color=0.5), 5
+    )
 
 
 def detection(folder):

@@ -16,9 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 import retrace
 from retrace.cli.watch import statuses, watch
-from retrace.config.phases import Augment
-from retrace.config.phases import Optimizer as OptimizerParams
-from retrace.config.phases import Schedule as ScheduleParams
+from retrace.config.phases import SegmentationAugment
+from retrace.config.steps import AdamW, Constant, Cosine, Poly, Sgd
 from retrace.data.loading import (
     Cache,
     EpochBatches,
@@ -75,8 +74,8 @@ def train(
     """Train on `Points`; `interrupt`: stop dead in the validation of that epoch."""
     fabric = Fabric(accelerator="cpu", devices=1)
     model = model or network()
-    optimizer = build_optimizer(optimizer or OptimizerParams(lr=0.01, weight_decay=0.1), model)
-    schedule = Schedule(ScheduleParams(warmup_epochs=1), schedule_epochs or plan.epochs, BATCHES, plan.accumulate)
+    optimizer = build_optimizer(optimizer or AdamW(lr=0.01, weight_decay=0.1), model)
+    schedule = Schedule(Cosine(warmup_epochs=1), schedule_epochs or plan.epochs, BATCHES, plan.accumulate)
     loader = DataLoader(Points(poison), batch_sampler=EpochBatches(SAMPLES, BATCH, plan.seed))
     calls = iter(range(1, 1000))
 
@@ -168,7 +167,7 @@ def same(one, other):
 @pytest.mark.parametrize(("ema", "accumulate", "save_period"), [(0.0, 1, 1), (0.9, 3, 2)])
 def test_an_interrupted_training_ends_like_an_uninterrupted_one(optimizer, ema, accumulate, save_period):
     plan = Plan(1, 7, accumulate, clip_norm=1.0, patience=6, save_period=save_period, ema=ema)
-    how = {"optimizer": OptimizerParams(name=optimizer, lr=0.01)}
+    how = {"optimizer": Sgd(name="sgd", lr=0.01) if optimizer == "sgd" else AdamW(lr=0.01)}
     whole = train(plan, scratch=Scratch("study", "whole", "0" * 64), **how)
     for epoch in (2, 4, 5):
         scratch = Scratch("study", "parts", f"{epoch}" * 64)
@@ -247,20 +246,20 @@ def test_the_fingerprint_follows_parameters_files_lock_and_device(tmp_path):
 
 
 def test_schedule_by_hand():
-    cosine = Schedule(ScheduleParams(name="cosine", warmup_epochs=1, final_lr=0.1), epochs=3, batches=4, accumulate=2)
+    cosine = Schedule(Cosine(warmup_epochs=1, final_lr=0.1), epochs=3, batches=4, accumulate=2)
     rates = [cosine.rate(1.0, epoch, batch) for epoch in (1, 2, 3) for batch in range(4)]
     decayed = [0.1 + 0.9 * (1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)]
     assert rates == pytest.approx([0.5, 0.5, 1.0, 1.0, *(rate for rate in decayed for _ in range(2))])
-    poly = Schedule(ScheduleParams(name="poly", power=2.0), epochs=1, batches=4)
+    poly = Schedule(Poly(name="poly", power=2.0), epochs=1, batches=4)
     assert [poly.rate(1.0, 1, batch) for batch in range(4)] == pytest.approx([1, 0.5625, 0.25, 0.0625])
-    constant = Schedule(ScheduleParams(name="constant", warmup_epochs=0.5), epochs=1, batches=4)
+    constant = Schedule(Constant(name="constant", warmup_epochs=0.5), epochs=1, batches=4)
     assert [constant.rate(1.0, 1, batch) for batch in range(4)] == pytest.approx([0.5, 1, 1, 1])
 
 
 def test_optimizer_groups():
     model = network()
     model[3].weight.requires_grad_(False)
-    params = OptimizerParams(name="sgd", lr=1.0, encoder_lr=0.1, weight_decay=0.5, momentum=0.8)
+    params = Sgd(name="sgd", lr=1.0, encoder_lr=0.1, weight_decay=0.5, momentum=0.8)
     optimizer = build_optimizer(params, model, model[0].parameters())
     found = {id(p): (g["name"], g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
     assert found[id(model[0].weight)] == ("lr_encoder", 0.1, 0.5)
@@ -275,9 +274,9 @@ def test_accumulating_is_one_larger_batch():
     def run(batch, accumulate):
         torch.manual_seed(0)
         model, fabric = nn.Linear(4, 1), Fabric(accelerator="cpu", devices=1)
-        optimizer = build_optimizer(OptimizerParams(name="sgd", lr=0.01), model)
+        optimizer = build_optimizer(Sgd(name="sgd", lr=0.01), model)
         loader = DataLoader(Points(), batch_sampler=EpochBatches(9, batch, 1))
-        schedule = Schedule(ScheduleParams(name="constant"), 2, len(loader), accumulate)
+        schedule = Schedule(Constant(name="constant"), 2, len(loader), accumulate)
         task = Task(squared, lambda batch: [])
         with Monitor("s", "p") as monitor:
             return fit(fabric, model, optimizer, schedule, loader, task, Plan(1, 2, accumulate), None, monitor)
@@ -289,7 +288,7 @@ def test_accumulating_is_one_larger_batch():
 
 def test_clipping_limits_the_step():
     start = network()[0].weight.detach().clone()
-    optimizer = OptimizerParams(name="sgd", lr=0.01, momentum=0.0)
+    optimizer = Sgd(name="sgd", lr=0.01, momentum=0.0)
     result = train(Plan(1, 1, clip_norm=1e-3), optimizer=optimizer)
     moved = (result.state["0.weight"] - start).norm().item()
     assert 0 < moved <= BATCHES * 0.01 * 1e-3 * 1.001
@@ -353,7 +352,7 @@ def test_the_order_changes_with_the_epoch():
     assert orders[0] != orders[1] != sorted(orders[1])
 
 
-CHANGES = Augment(flip=0.5, scale=(0.6, 1.5), crop=24, color=0.5)
+CHANGES = SegmentationAugment(flip=0.5, scale=(0.6, 1.5), crop=24, color=0.5)
 
 
 def test_samples_do_not_depend_on_workers_threads_or_what_was_drawn_before(tmp_path):
@@ -385,17 +384,17 @@ def test_augmentation_moves_image_and_mask_together_and_marks_the_outside():
     mask[10:30, 5:25] = 1
     image = (mask * 200 + 20).expand(3, -1, -1).clone()
     for seed in range(20):
-        turned, labels = augment(image, mask, Augment(flip=0.5, scale=(0.5, 1.5)), seed)
+        turned, labels = augment(image, mask, SegmentationAugment(flip=0.5, scale=(0.5, 1.5)), seed)
         assert turned.shape == (3, 40, 60) and labels.shape == (40, 60)
         assert set(labels.unique().tolist()) <= {0, 1, 255}
         inside = labels != 255
         assert ((turned[0] > 120) == (labels == 1))[inside].float().mean() > 0.9
         assert (turned[0][~inside] < 25).all()
-    flipped, labels = augment(image, mask, Augment(flip=1.0), 0)
+    flipped, labels = augment(image, mask, SegmentationAugment(flip=1.0), 0)
     assert torch.equal(flipped, image.flip(-1)) and torch.equal(labels, mask.flip(-1))
-    colored, labels = augment(image, mask, Augment(color=0.5), 3)
+    colored, labels = augment(image, mask, SegmentationAugment(color=0.5), 3)
     assert torch.equal(labels, mask) and not torch.equal(colored, image)
-    crop, labels = augment(image, mask, Augment(crop=32), 1)
+    crop, labels = augment(image, mask, SegmentationAugment(crop=32), 1)
     assert crop.shape == (3, 32, 32) and labels.shape == (32, 32)
 
 

@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 
-from retrace.config import parse
+from retrace.config.load import parse
 from retrace.config.phases import Augment
 from retrace.data.detection_loading import DetectionTraining, DetectionValidation, collate, fitted, target_of
 from retrace.data.loading import read_image, training_loader
@@ -166,9 +166,9 @@ def test_validation_is_in_the_precision_of_evaluate(raw):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"loss": {"dice": 1.0}}, "losses of its own"),
-        ({"augment": {"crop": 32}}, "augment.crop: not for detection"),
-        ({"augment": {"scale": [0.5, 2.0]}}, "augment.scale: not for detection"),
+        ({"loss": {"dice": 1.0}}, "phases.light.loss ="),
+        ({"augment": {"crop": 32}}, "phases.light.augment.crop: unknown key"),
+        ({"augment": {"scale": [0.5, 2.0]}}, "phases.light.augment.scale: unknown key"),
         ({"resize_range": [72, 56]}, "resize_range = [72, 56]"),
         ({"monitor": "mIoU"}, "monitor = 'mIoU'"),
     ],

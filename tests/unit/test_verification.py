@@ -12,7 +12,7 @@ import yaml
 from scipy import stats
 
 from retrace.cli.verify import verdict
-from retrace.config import load, parse
+from retrace.config.load import load, parse
 from retrace.config.schema import Expected
 from retrace.errors import UserError
 from retrace.provenance.md5 import Cache, digest, listing

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from retrace.config import parse
+from retrace.config.load import parse
 from retrace.errors import UserError
 from retrace.provenance.verify import ablation
 from retrace.report.numbers import Ledger, plain

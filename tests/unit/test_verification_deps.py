@@ -138,7 +138,7 @@ def test_leftovers_in_a_folder_of_outs_are_no_edit_while_they_are_there(project)
 
 
 def test_lock_and_provenance_must_name_the_same_deps(tmp_path, monkeypatch):
-    from retrace.config import parse
+    from retrace.config.load import parse
     from retrace.files import write_json
     from tests.support.verified import smallest
 

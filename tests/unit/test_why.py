@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from retrace.cli.app import app
 from retrace.cli.why import why
-from retrace.config import load
+from retrace.config.load import load
 from retrace.errors import UserError
 from retrace.files import sha256_of
 from retrace.provenance.md5 import md5_of

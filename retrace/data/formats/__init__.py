@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 
-from retrace.config import Params
+from retrace.config.schema import Params
 from retrace.data.formats.problems import Problems
 from retrace.data.manifest import Box
 
@@ -19,13 +19,6 @@ READERS = {
     "yolo": "retrace.data.formats.yolo",
     "coco": "retrace.data.formats.coco",
     "voc": "retrace.data.formats.voc",
-}
-TASKS = {
-    "masks": "segmentation",
-    "bdd100k": "segmentation",
-    "yolo": "detection",
-    "coco": "detection",
-    "voc": "detection",
 }
 
 LARGEST = 2**24 - 1  # raw mask value: the color #ffffff

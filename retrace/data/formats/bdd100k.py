@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from retrace.config import Params
 from retrace.config.data import Bdd100kSource
+from retrace.config.schema import Params
 from retrace.data.formats import Codes, Item
 from retrace.data.formats.archive import open_archive
 from retrace.data.formats.listing import below, holds, images_in, shown, usable, walk

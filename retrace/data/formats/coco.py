@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from retrace.config import Params
 from retrace.config.data import CocoSource, Split
+from retrace.config.schema import Params
 from retrace.data.formats import Item
 from retrace.data.formats.boxes import RawBox, check, class_table, note_left_out, read_annotations, stored_size
 from retrace.data.formats.listing import below, holds, shown, there, usable, walk

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from retrace.config import Params
 from retrace.config.data import MasksSource, SplitByFolder, SplitByList
+from retrace.config.schema import Params
 from retrace.data.formats import LARGEST, Codes, Item
 from retrace.data.formats.listing import below, images_in, read_lists, shown, walk
 from retrace.data.formats.problems import Problems

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from retrace.config import Params
 from retrace.config.data import SplitByFolder, SplitByList, VocSource
+from retrace.config.schema import Params
 from retrace.data.formats import Item
 from retrace.data.formats.boxes import RawBox, check, class_table, note_left_out, read_annotations, stored_size
 from retrace.data.formats.listing import below, read_lists, shown, walk

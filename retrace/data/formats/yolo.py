@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from retrace.config import Params, read_yaml
+from retrace.config import read_yaml
 from retrace.config.data import Split, YoloSource
+from retrace.config.schema import Params
 from retrace.data.formats import Item
 from retrace.data.formats.boxes import RawBox, check, class_table, note_left_out, read_annotations, stored_size
 from retrace.data.formats.listing import below, holds, shown, there, usable, walk

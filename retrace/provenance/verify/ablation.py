@@ -19,7 +19,7 @@ from typing import Any, cast
 import numpy as np
 
 import retrace
-from retrace.config import Params
+from retrace.config.schema import Params
 from retrace.documents.shapes import Effects, Runs, read
 from retrace.errors import UserError
 from retrace.programs import git

@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from retrace.config import Params, load, parse
+from retrace.config.load import load, parse
+from retrace.config.schema import Params
 from retrace.documents.shapes import read
 from retrace.errors import UserError
 from retrace.files import dump_json, write_text

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from retrace.config import Params
-from retrace.config.schema import Expected
+from retrace.config.schema import Expected, Params
 from retrace.report.comparisons import metric_key
 from retrace.report.numbers import resolve
 

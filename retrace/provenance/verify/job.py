@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from retrace import environment
-from retrace.config import Params
+from retrace.config.schema import Params
 from retrace.documents.shapes import read
 from retrace.errors import UserError
 from retrace.files import LOGS

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from retrace.config import Params
+from retrace.config.schema import Params
 from retrace.documents.shapes import Metrics, read
 from retrace.provenance.md5 import Cache, changed, digest, listing, md5_of
 from retrace.provenance.verify.expected import score

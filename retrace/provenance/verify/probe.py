@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from retrace.config.schema import Runtime
+from retrace.config.machine import Runtime
 from retrace.errors import UserError, stage
 from retrace.numerics import cpu_model
 from retrace.seeds import make_deterministic

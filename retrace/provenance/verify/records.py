@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from retrace.config import Params, read_yaml
+from retrace.config import read_yaml
+from retrace.config.schema import Params
 from retrace.documents.shapes import Entry, Recorded, checked, read
 from retrace.errors import UserError
 from retrace.provenance.md5 import digest, listing

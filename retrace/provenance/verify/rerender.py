@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from retrace.config import load
+from retrace.config.load import load
 from retrace.errors import UserError, stage
 from retrace.files import read_json
 from retrace.report.inputs import read_inputs

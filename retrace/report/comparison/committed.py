@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from retrace.config import parse
+from retrace.config.load import parse
 from retrace.documents.shapes import Derived, Effects, Metrics, Parameters, Timetable, read
 from retrace.errors import UserError
 from retrace.report import claims, tables

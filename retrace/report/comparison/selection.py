@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from retrace.config import parse
+from retrace.config.load import parse
 from retrace.config.schema import Evaluate, Params, Report
 from retrace.errors import UserError
 from retrace.programs import experiments

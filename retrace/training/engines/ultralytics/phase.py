@@ -15,8 +15,8 @@ from lightning_fabric import Fabric
 from ruamel.yaml import YAML
 from torch import Tensor
 
-from retrace.config import Params
-from retrace.config.phases import UltralyticsPhase
+from retrace.config.training import TrainingParams
+from retrace.config.yolo import UltralyticsPhase
 from retrace.data.manifest import Manifest
 from retrace.errors import UserError
 from retrace.files import LOGS, sha256_of, write_bytes, write_json, write_text
@@ -65,7 +65,7 @@ def local_file(phase: UltralyticsPhase, name: str) -> list[Path]:
 
 
 def train(
-    params: Params,
+    params: TrainingParams,
     name: str,
     manifest: Manifest,
     lists: dict[str, list[str]],
@@ -122,7 +122,7 @@ def _folder(fabric: Fabric, scratch: Scratch) -> Iterator[Path]:
 
 
 def write_yolo(
-    folder: Path, params: Params, name: str, result: Result, counts: dict[str, int], processes: int = 1
+    folder: Path, params: TrainingParams, name: str, result: Result, counts: dict[str, int], processes: int = 1
 ) -> None:
     """best.pt, model.json, history.csv, train.json and training_config.yaml (every setting that was used)."""
     phase = params.phases[name]
@@ -155,7 +155,7 @@ def write_yolo(
     write_text(folder / "training_config.yaml", stream.getvalue())
 
 
-def _dump(params: Params, phase: UltralyticsPhase, state: dict[str, Tensor], history: list) -> bytes:
+def _dump(params: TrainingParams, phase: UltralyticsPhase, state: dict[str, Tensor], history: list) -> bytes:
     from retrace.models.yolo_network import dump_yolo
 
     options = {**FIXED, **phase.hyperparameters.model_dump(), "seed": params.seed, "model": phase.model, "data": None}
@@ -165,7 +165,7 @@ def _dump(params: Params, phase: UltralyticsPhase, state: dict[str, Tensor], his
     )
 
 
-def _check(params: Params, manifest: Manifest, lists: dict[str, list[str]]) -> None:
+def _check(params: TrainingParams, manifest: Manifest, lists: dict[str, list[str]]) -> None:
     if not any(not box.crowd for image_id in lists["train"] for box in manifest.records[image_id].boxes):
         raise UserError(f"data/{params.study}/splits/train.txt: no image has an object to learn from")
 

@@ -16,8 +16,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from retrace.compat.ultralytics import OpenTrainer
-from retrace.config.phases import UltralyticsPhase
-from retrace.config.schema import Runtime
+from retrace.config.machine import Runtime
+from retrace.config.yolo import UltralyticsPhase
 from retrace.data.manifest import Manifest
 from retrace.errors import UserError
 from retrace.evaluation.scores.coco import coco_scores

@@ -1,0 +1,120 @@
+"""The parameters that `pretrain` and `finetune` read, with the checks across their blocks.
+
+Other stages' blocks are not imported here: a new key of the report makes no training stale.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ConfigDict, model_validator
+
+from retrace.config.base import Block, Index, Items, Name, refused
+from retrace.config.machine import Machine, Runtime
+from retrace.config.monitored import check_monitor
+from retrace.config.phases import Phase, SegmentationPhase
+from retrace.config.pretrain import Pretrain
+from retrace.config.reading import PARAMS, read_params
+from retrace.config.refusals import validated
+
+RESERVED = ("none", "pretrain")  # phase names that would collide with the starting weights' folders
+MOST_CLASSES = 254  # in a mask's byte; 255 = not scored
+
+
+class Focus(Block):
+    """What a training needs of `report`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    focus_classes: Items[str] = ()
+
+
+class TrainingParams(Block):
+    """params.yaml as a training reads it; every other key is ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    study: Name
+    task: Literal["segmentation", "detection"]
+    seed: Index
+    classes: Items[str]
+    pretrain: Pretrain = Pretrain()
+    phases: dict[Name, Phase]
+    report: Focus
+    runtime: Runtime = Runtime()
+    machine: Machine = Machine()
+
+    @model_validator(mode="after")
+    def _classes(self) -> "TrainingParams":
+        if not self.classes:
+            raise refused("classes", "name at least one class", [])
+        twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
+        if twice:
+            why = f"{twice[0]!r} is named twice; every class needs its own name"
+            raise refused("classes", why, list(self.classes))
+        if len(self.classes) > MOST_CLASSES:
+            why = f"{len(self.classes)} classes; a mask byte holds at most {MOST_CLASSES}"
+            raise refused("classes", why)
+        self.check_classes("report.focus_classes", self.report.focus_classes)
+        return self
+
+    def check_classes(self, key: str, names: tuple[str, ...]) -> None:
+        """Refuse `key` if it names what is not a class."""
+        for name in names:
+            if name not in self.classes:
+                raise refused(key, "is not a class", name, self.classes)
+
+    @model_validator(mode="after")
+    def _phases(self) -> "TrainingParams":
+        if not self.phases:
+            raise refused("phases", "name at least one training phase", {})
+        for name, phase in self.phases.items():
+            self._check_phase(name, phase)
+        self._no_cycle()
+        return self
+
+    def _check_phase(self, name: str, phase: Phase) -> None:
+        key, others = f"phases.{name}", [other for other in self.phases if other != name]
+        if name in RESERVED:
+            raise refused(key, "this name is taken by the starting weights; choose another")
+        if phase.init not in (*RESERVED, *others):
+            raise refused(f"{key}.init", "no such phase", phase.init, [*RESERVED, *others])
+        if phase.init == "pretrain" and self.pretrain.method == "none":
+            why = "but pretrain.method is 'none'; allowed methods: mae, weights"
+            raise refused(f"{key}.init", why, phase.init)
+        parent = self.phases.get(phase.init)
+        if parent is not None and parent.engine != phase.engine:
+            why = f"its engine is {parent.engine}, not {phase.engine}"
+            raise refused(f"{key}.init", why, phase.init)
+        segments = isinstance(phase, SegmentationPhase)
+        if segments != (self.task == "segmentation"):
+            what = "a segmentation network" if segments else "a detector"
+            raise refused(f"{key}.model", f"is {what}, but task = {self.task!r}")
+        check_monitor(
+            f"{key}.monitor", phase.monitor, self.task, self.classes, self.report.focus_classes
+        )
+
+    def _no_cycle(self) -> None:
+        for name in self.phases:
+            chain = [name]
+            while (parent := self.phases[chain[-1]].init) in self.phases:
+                if parent in chain:
+                    why = f"a cycle ({' -> '.join([*chain, parent])}); one must start from none"
+                    raise refused(f"phases.{name}.init", why, self.phases[name].init)
+                chain.append(parent)
+
+    @model_validator(mode="after")
+    def _weights(self) -> "TrainingParams":
+        allowed = ["all", *self.phases]
+        for name in self.pretrain.weights or {}:
+            if name not in allowed and self.pretrain.method == "weights":
+                raise refused(f"pretrain.weights.{name}", "no such phase", allowed=allowed)
+        return self
+
+    def class_index(self, name: str) -> int:
+        """Index of a class in `classes`, which is its value in masks and its id in boxes."""
+        return self.classes.index(name)
+
+
+def load_training(path: Path = PARAMS) -> TrainingParams:
+    """What a training reads of the project in the current folder; `UserError` for a wrong value."""
+    return validated(TrainingParams, read_params(path), str(path))
