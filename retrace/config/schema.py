@@ -19,7 +19,9 @@ class Evaluate(Block):
     """How every phase's shipped weights are scored."""
 
     splits: Items[Literal["val", "test", "val_as_given"]] = ("val", "test")
-    bootstrap: Annotated[int, Field(ge=100)] = 1000  # resamples over images
+    # what is drawn in a resample: sequences and near-duplicates together (auto), sequences (group), images
+    unit: Literal["auto", "image", "group"] = "auto"
+    bootstrap: Annotated[int, Field(ge=100)] = 1000  # resamples over units
     min_reliable: Index = 5  # a class seen in fewer images (instances) is marked "not reliable"
     batch_size: Count = 8
     confidence: Fraction = 0.25  # detection: the reported precision, recall and F1 are at this confidence

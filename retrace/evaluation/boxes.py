@@ -25,7 +25,8 @@ def score_boxes(work: Work, split: str, ids: list[str]) -> Scored:
     matches = match(truths, founds, len(params.classes), options.iou_threshold)
     matches.save(work.folder, split)
     write_json(work.folder / f"curves_{split}.json", _plotted(curves(matches, params.classes)))
-    found = summarize(truths, founds, matches, params.classes, options, work.bootstrap_seed(split))
+    seed, units = work.bootstrap_seed(split), work.units(split, ids)
+    found = summarize(truths, founds, matches, units, params.classes, options, seed)
     sure = [confident(found_, options.confidence) for found_ in founds]
     found["confusion"] = confusion(truths, sure, len(params.classes), options.iou_threshold).tolist()
     return found, _draw(work, split, ids, truths, sure)

@@ -10,7 +10,7 @@ from retrace.data.palette import palette
 from retrace.evaluation import pictures
 from retrace.evaluation.scores.segmentation import OVERALL, PER_CLASS, confusion_matrix, scores
 from retrace.evaluation.work import Images, Scored, Work
-from retrace.statistics.bootstrap import intervals, of_totals
+from retrace.statistics.bootstrap import Units, intervals, of_totals
 
 
 def score_masks(work: Work, split: str, ids: list[str]) -> Scored:
@@ -26,14 +26,20 @@ def score_masks(work: Work, split: str, ids: list[str]) -> Scored:
         used[np.unique(predicted)] = True
     np.save(work.folder / f"confusion_{split}.npy", matrices, allow_pickle=False)
     focus = [params.class_index(name) for name in params.report.focus_classes]
-    options, seed = params.evaluate, work.bootstrap_seed(split)
-    found = summarize(matrices, params.classes, focus, options.bootstrap, seed, options.min_reliable)
-    found["masks"] = weigh(sizes, options.bootstrap, seed) | {"classes_used": int(used.sum())}
+    options, seed, units = params.evaluate, work.bootstrap_seed(split), work.units(split, ids)
+    found = summarize(matrices, units, params.classes, focus, options.bootstrap, seed, options.min_reliable)
+    found["masks"] = weigh(sizes, units, options.bootstrap, seed) | {"classes_used": int(used.sum())}
     return found, _draw(work, split, ids, scores(matrices)["mIoU"])
 
 
 def summarize(
-    per_image: np.ndarray, classes: Sequence[str], focus: Sequence[int], resamples: int, seed: int, min_reliable: int
+    per_image: np.ndarray,
+    units: Units,
+    classes: Sequence[str],
+    focus: Sequence[int],
+    resamples: int,
+    seed: int,
+    min_reliable: int,
 ) -> dict[str, Any]:
     """One split of metrics/<study>/<phase>.json: every score with its interval, counts and the confusion matrix.
 
@@ -41,12 +47,15 @@ def summarize(
     """
     total = per_image.sum(0)
     statistic = of_totals(lambda totals: scores(totals, focus, total), per_image)
-    found = intervals(statistic, len(per_image), resamples, seed)
-    images = (per_image.sum(2) > 0).sum(0)  # [C]
+    shown = per_image.sum(2) > 0  # [N, C]
+    support = dict.fromkeys(PER_CLASS, units.holding(shown))
+    found = intervals(statistic, units, resamples, seed, support)
+    images = shown.sum(0)  # [C]
     per_class = {
         name: {key: found[key][index] for key in PER_CLASS}
         | {
             "images": int(images[index]),
+            "units": int(support["IoU"][index]),
             "pixels": int(total[index].sum()),
             "reliable": bool(images[index] >= min_reliable),
             "predicted_pixels": int(total[:, index].sum()),
@@ -54,7 +63,13 @@ def summarize(
         for index, name in enumerate(classes)
     }
     overall = {key: found[key] for key in OVERALL}
-    return {"images": len(per_image), **overall, "per_class": per_class, "confusion": total.tolist()}
+    return {
+        "images": len(per_image),
+        "units": units.count,
+        **overall,
+        "per_class": per_class,
+        "confusion": total.tolist(),
+    }
 
 
 def mask_png(mask: np.ndarray) -> bytes:
@@ -64,17 +79,21 @@ def mask_png(mask: np.ndarray) -> bytes:
     return content.tobytes()
 
 
-def weigh(sizes: Sequence[int], resamples: int, seed: int) -> dict[str, Any]:
+def weigh(sizes: Sequence[int], units: Units, resamples: int, seed: int) -> dict[str, Any]:
     """What the predicted masks of a split weigh as files: `{"bytes_mean": I, "bytes_median", "bytes_total"}`.
 
-    sizes: bytes of each image's file; the interval is the 95 % bootstrap over images. Without images mean and median
+    sizes: bytes of each image's file; the interval is the 95 % bootstrap over the units. Without images mean and median
     are None.
     """
     rows = np.array([[size, 1] for size in sizes], dtype=np.int64).reshape(-1, 2)
     mean = of_totals(lambda totals: {"bytes_mean": totals[:, 0] / np.maximum(totals[:, 1], 1)}, rows)
     if not len(rows):
-        return {"bytes_mean": {"value": None, "low": None, "high": None}, "bytes_median": None, "bytes_total": 0}
-    found = intervals(mean, len(rows), resamples, seed)
+        return {
+            "bytes_mean": {"value": None, "low": None, "high": None, "usable": 0.0},
+            "bytes_median": None,
+            "bytes_total": 0,
+        }
+    found = intervals(mean, units, resamples, seed)
     return found | {"bytes_median": float(np.median(rows[:, 0])), "bytes_total": int(rows[:, 0].sum())}
 
 

@@ -11,8 +11,11 @@ from torch.utils.data import Dataset
 from retrace.config import Params
 from retrace.data.loading import evaluation_loader, read_image, read_mask
 from retrace.data.manifest import Manifest
+from retrace.data.units import unit_names
+from retrace.files import write_text
 from retrace.progress import track
 from retrace.seeds import derive
+from retrace.statistics.bootstrap import Units
 
 Item = tuple[np.ndarray, np.ndarray | None, str]  # RGB uint8 [H, W, 3], mask uint8 [H, W] or None, id
 Scored = tuple[dict[str, Any], list[dict[str, Any]]]  # a split of metrics/<study>/<phase>.json, rows of samples.json
@@ -49,6 +52,14 @@ class Work:
         loader = evaluation_loader(Images(self.manifest, ids), size, workers, collate=list)
         for batch in track(loader, description, total=len(loader)):
             yield from zip(batch, self.predict([image for image, _, _ in batch]), strict=True)
+
+    def units(self, split: str, ids: list[str]) -> Units:
+        """The independent units of the images, also written to units_<split>.txt: a name for every image."""
+        names = unit_names(
+            self.manifest.records, ids, self.params.evaluate.unit, self.params.rebalance.duplicate_distance
+        )
+        write_text(self.folder / f"units_{split}.txt", "".join(f"{name}\n" for name in names))
+        return Units.named(names)
 
     def bootstrap_seed(self, split: str) -> int:
         """The same for every phase, so that phases are compared on the same resamples."""
