@@ -46,7 +46,8 @@ def main(*arguments: str) -> None:
         lists: dict[str, list[str]] = {split: _labeled(manifest, params, split) for split in params.evaluate.splits}
         target = Path("metrics", params.study, phase)
         with whole_folder(target) as folder:
-            work = Work(params, manifest, predictor.predict, folder)
+            train = read_list(Path("data", params.study, "splits"), "train")
+            work = Work(params, manifest, predictor.predict, folder, train)
             splits = _score(work, lists)
             write_json(target.with_suffix(".json"), _header(params, phase, shipped, predictor) | {"splits": splits})
         entry |= describe_device(device)

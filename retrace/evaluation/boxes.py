@@ -6,10 +6,14 @@ import numpy as np
 
 from retrace.data.palette import palette
 from retrace.evaluation import pictures
-from retrace.evaluation.detection import curves, summarize
-from retrace.evaluation.scores.matching import Found, Truth, match, pair, rounded, truth_of
+from retrace.evaluation.detection import BoxScores, curves, summarize
+from retrace.evaluation.floor import against_floor, constant_boxes
+from retrace.evaluation.scores.matching import Found, Matches, Truth, match, pair, rounded, truth_of
 from retrace.evaluation.work import Images, Scored, Work
 from retrace.files import write_json, write_jsonl
+from retrace.statistics.bootstrap import Units
+
+FLOORED = ("AP50", "AP", "AR", "F1", "best_F1")  # scores for which a constant answer is a yardstick
 
 
 def score_boxes(work: Work, split: str, ids: list[str]) -> Scored:
@@ -27,9 +31,34 @@ def score_boxes(work: Work, split: str, ids: list[str]) -> Scored:
     write_json(work.folder / f"curves_{split}.json", _plotted(curves(matches, params.classes)))
     seed, units = work.bootstrap_seed(split), work.units(split, ids)
     found = summarize(truths, founds, matches, units, params.classes, options, seed)
+    _add_floor(work, found, ids, truths, matches, units, seed)
     sure = [confident(found_, options.confidence) for found_ in founds]
     found["confusion"] = confusion(truths, sure, len(params.classes), options.iou_threshold).tolist()
     return found, _draw(work, split, ids, truths, sure)
+
+
+def _add_floor(
+    work: Work,
+    found: dict[str, Any],
+    ids: list[str],
+    truths: list[Truth],
+    matches: Matches,
+    units: Units,
+    seed: int,
+) -> None:
+    """Put the best constant answer beside the scores: `floor` of the split and of every class."""
+    params, options, records = work.params, work.params.evaluate, work.manifest.records
+    constant = constant_boxes([records[i] for i in work.train], [records[i] for i in ids], params.classes)
+    kept = match(truths, constant, len(params.classes), options.iou_threshold)
+    floor, model = (
+        BoxScores(matched, params.classes, options.confidence, found["best_F1_confidence"])
+        for matched in (kept, matches)
+    )
+    names = [*FLOORED, *(f"AP50/{name}" for name in params.classes)]
+    rows = against_floor(model, floor, units, options.bootstrap, seed, names)
+    found["floor"] = {name: rows[name] | {"answer": "mean training box"} for name in FLOORED}
+    for name, row in found["per_class"].items():
+        row["floor"] = rows[f"AP50/{name}"]
 
 
 def confident(found: Found, confidence: float) -> Found:

@@ -8,6 +8,7 @@ import numpy as np
 
 from retrace.data.palette import palette
 from retrace.evaluation import pictures
+from retrace.evaluation.floor import against_floor, constant_masks
 from retrace.evaluation.scores.segmentation import OVERALL, PER_CLASS, confusion_matrix, scores
 from retrace.evaluation.work import Images, Scored, Work
 from retrace.statistics.bootstrap import Units, intervals, of_totals
@@ -28,8 +29,29 @@ def score_masks(work: Work, split: str, ids: list[str]) -> Scored:
     focus = [params.class_index(name) for name in params.report.focus_classes]
     options, seed, units = params.evaluate, work.bootstrap_seed(split), work.units(split, ids)
     found = summarize(matrices, units, params.classes, focus, options.bootstrap, seed, options.min_reliable)
+    _add_floor(work, found, matrices, units, focus, seed)
     found["masks"] = weigh(sizes, units, options.bootstrap, seed) | {"classes_used": int(used.sum())}
     return found, _draw(work, split, ids, scores(matrices)["mIoU"])
+
+
+def _add_floor(
+    work: Work, found: dict[str, Any], matrices: np.ndarray, units: Units, focus: Sequence[int], seed: int
+) -> None:
+    """Put the best constant answer beside the scores: `floor` of the split and of every class."""
+    params, whole = work.params, matrices.sum(0)
+
+    def statistic(totals: np.ndarray) -> dict[str, np.ndarray]:
+        result = scores(totals, focus, whole)
+        return result | {f"IoU/{name}": result["IoU"][..., i] for i, name in enumerate(params.classes)}
+
+    counted = [work.manifest.records[image].counts for image in work.train]
+    train = np.array([sum(row.get(name, 0) for row in counted) for name in params.classes], dtype=np.int64)
+    floor, answers = constant_masks(train, matrices.sum(2), params.classes, focus)
+    model = of_totals(statistic, matrices)
+    rows = against_floor(model, floor, units, params.evaluate.bootstrap, seed, list(answers))
+    found["floor"] = {name: rows[name] | {"answer": answers[name]} for name in OVERALL}
+    for name, row in found["per_class"].items():
+        row["floor"] = rows[f"IoU/{name}"]
 
 
 def summarize(

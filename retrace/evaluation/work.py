@@ -45,6 +45,7 @@ class Work:
     manifest: Manifest
     predict: Callable[[Sequence[np.ndarray]], list[Any]]
     folder: Path
+    train: Sequence[str]  # ids of the training images, from which the floor is learned
 
     def predictions(self, ids: list[str], description: str) -> Iterator[tuple[Item, Any]]:
         """Every image with its prediction, in the order of `ids`, predicted `evaluate.batch_size` at a time."""
