@@ -31,7 +31,7 @@ def boundary(mask: np.ndarray, label: int) -> np.ndarray:
 
 def disk(radius: float) -> np.ndarray:
     """uint8 [2 r + 1, 2 r + 1]: 1 at the offsets whose Euclidean length is at most `radius` pixels."""
-    reach = int(math.floor(radius))
+    reach = math.floor(radius)
     offsets = np.arange(-reach, reach + 1)
     return (offsets[:, None] ** 2 + offsets**2 <= radius**2).astype(np.uint8)
 

@@ -1,12 +1,16 @@
 """The floor under every score: the best constant answer that can be learned on train, scored like a model.
 
-Segmentation: one class everywhere, for each score the class that gives the best one on train. Detection: in
-every image one box of each class, with the mean center and size of its training boxes relative to the image.
+It looks at no image. Segmentation: one class everywhere, or at each place the class that is most frequent there
+on train; for each score whichever is best on train. Detection: in every image one box of each class, with the
+mean center and size of its training boxes relative to the image.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 
 from retrace.data.manifest import Record
@@ -14,6 +18,47 @@ from retrace.evaluation.scores.matching import Found
 from retrace.evaluation.scores.segmentation import OVERALL, scores
 from retrace.statistics.bootstrap import Statistic, Units, of_totals
 from retrace.statistics.verdicts import paired_difference
+
+GRID = 128  # places in each direction
+MASKS = 1000  # training masks that are looked at
+
+
+@dataclass(frozen=True)
+class Places:
+    """How often each class is at each place of the training masks: int64 [C, GRID, GRID]."""
+
+    counts: np.ndarray
+
+    @property
+    def usual(self) -> np.ndarray:
+        """uint8 [GRID, GRID]: the most frequent class at each place, the first of equally frequent ones."""
+        return self.counts.argmax(0).astype(np.uint8)
+
+    def answer(self, shape: tuple[int, ...]) -> np.ndarray:
+        """uint8 [H, W]: the same picture for every image, in this size."""
+        return cv2.resize(self.usual, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+
+    def confusion(self) -> np.ndarray:
+        """int64 [C, C], rows = truth: what the answer scores on train itself, at the resolution of the grid."""
+        classes = len(self.counts)
+        flat, usual = self.counts.reshape(classes, -1), self.usual.ravel()
+        return np.stack([flat[:, usual == label].sum(1) for label in range(classes)], axis=1)
+
+
+def places(masks: Iterable[np.ndarray], classes: int) -> Places:
+    """Count masks (uint8 [H, W], 255 = not scored) of any sizes on a grid of `GRID` x `GRID` places."""
+    counts = np.zeros((classes, GRID, GRID), dtype=np.int64)
+    for mask in masks:
+        small = cv2.resize(mask, (GRID, GRID), interpolation=cv2.INTER_NEAREST_EXACT)
+        for label in range(classes):
+            counts[label] += small == label
+    return Places(counts)
+
+
+def spread(image_ids: Sequence[str]) -> list[str]:
+    """At most `MASKS` of the ids, at even distances."""
+    step = max(1, math.ceil(len(image_ids) / MASKS))
+    return list(image_ids[::step])
 
 
 def everywhere(pixels: np.ndarray, label: int) -> np.ndarray:
@@ -24,39 +69,43 @@ def everywhere(pixels: np.ndarray, label: int) -> np.ndarray:
 
 
 def constant_masks(
-    train: np.ndarray, scored: np.ndarray, classes: Sequence[str], focus: Sequence[int]
+    train: Places, usual: np.ndarray, classes: Sequence[str], focus: Sequence[int]
 ) -> tuple[Statistic, dict[str, str]]:
     """The floor of segmentation.
 
     Args:
-        train: int64 [C], pixels of each class in the training masks.
-        scored: int64 [N, C], pixels of each true class in every scored image.
+        train: what the training masks show where.
+        usual: int64 [N, C, C], the confusion matrix of `train.answer` on every scored image.
         focus: indices of the classes that `focus_mIoU` is the mean of.
 
     Returns:
-        Image weights [b, N] -> the overall scores and `IoU/<class>` [b]; and by the same names the class
-        that is answered everywhere. For the IoU of a class it is that class.
+        Image weights [b, N] -> the overall scores and `IoU/<class>` [b]; and by the same names the answer:
+        `<class> everywhere`, or the most frequent class at each place.
     """
-    count = len(classes)
-    on_train = [scores(everywhere(train, label), focus) for label in range(count)]
-    best = {name: _best([float(found[name]) for found in on_train]) for name in OVERALL}
-    best |= {f"IoU/{name}": label for label, name in enumerate(classes)}
-    whole = np.diag(scored.sum(0))
+    pixels = train.counts.sum((1, 2))
+    answers = [f"{name} everywhere" for name in classes] + ["the most frequent class at each place"]
+    on_train = [everywhere(pixels, label) for label in range(len(classes))] + [train.confusion()]
+    found = [named(scores(matrix, focus), classes) for matrix in on_train]
+    best = {name: _best([float(row[name]) for row in found]) for name in found[0]}
+    whole = usual.sum(0)
 
     def statistic(totals: np.ndarray) -> dict[str, np.ndarray]:
-        found = [scores(everywhere(totals, label), focus, whole) for label in range(count)]
-        return {name: _value(found[label], name, label) for name, label in best.items()}
+        true = totals.sum(-1)
+        matrices = [everywhere(true, label) for label in range(len(classes))] + [totals]
+        drawn = [named(scores(matrix, focus, whole), classes) for matrix in matrices]
+        return {name: drawn[answer][name] for name, answer in best.items()}
 
-    return of_totals(statistic, scored), {name: classes[label] for name, label in best.items()}
+    return of_totals(statistic, usual), {name: answers[answer] for name, answer in best.items()}
+
+
+def named(found: dict[str, np.ndarray], classes: Sequence[str]) -> dict[str, np.ndarray]:
+    """Of `scores`: the overall scores, and `IoU/<class>` by name."""
+    overall = {name: found[name] for name in OVERALL}
+    return overall | {f"IoU/{name}": found["IoU"][..., label] for label, name in enumerate(classes)}
 
 
 def _best(values: list[float]) -> int:
-    return max(range(len(values)), key=lambda label: (np.nan_to_num(values[label], nan=-1.0), -label))
-
-
-def _value(found: dict[str, np.ndarray], name: str, label: int) -> np.ndarray:
-    key, slash, _ = name.partition("/")
-    return found[key][..., label] if slash else found[key]
+    return max(range(len(values)), key=lambda place: (np.nan_to_num(values[place], nan=-1.0), -place))
 
 
 def constant_boxes(train: Sequence[Record], scored: Sequence[Record], classes: Sequence[str]) -> list[Found]:
@@ -92,15 +141,15 @@ def _placed(places: list[tuple[int, np.ndarray]], record: Record) -> Found:
 
 
 def against_floor(
-    model: Statistic, floor: Statistic, units: Units, resamples: int, seed: int, names: Sequence[str]
+    model: Statistic, floor: Statistic, units: Units, resamples: int, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """`{name: {"value", "beaten"}}` of these scores.
+    """`{name: {"value", "beaten"}}` of every score that both define.
 
     value: the floor's. beaten: whether the model's score is above it beyond chance (the paired 95 % interval
     is above 0); None where there is no interval.
     """
     values = floor(np.ones((1, len(units.of))))
-    found = paired_difference(_only(model, names), floor, units, resamples, seed)
+    found = paired_difference(model, floor, units, resamples, seed)
     return {
         name: {
             "value": None if np.isnan(values[name][0]) else float(values[name][0]),
@@ -108,7 +157,3 @@ def against_floor(
         }
         for name, row in found.items()
     }
-
-
-def _only(model: Statistic, names: Sequence[str]) -> Statistic:
-    return lambda weights: {name: value for name, value in model(weights).items() if name in names}

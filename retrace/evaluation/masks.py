@@ -6,52 +6,55 @@ from typing import Any
 import cv2
 import numpy as np
 
+from retrace.data.loading import read_mask
 from retrace.data.palette import palette
 from retrace.evaluation import pictures
-from retrace.evaluation.floor import against_floor, constant_masks
+from retrace.evaluation.floor import against_floor, constant_masks, named, places, spread
 from retrace.evaluation.scores.segmentation import OVERALL, PER_CLASS, confusion_matrix, scores
 from retrace.evaluation.work import Images, Scored, Work
-from retrace.statistics.bootstrap import Units, intervals, of_totals
+from retrace.statistics.bootstrap import Statistic, Units, intervals, of_totals
 
 
 def score_masks(work: Work, split: str, ids: list[str]) -> Scored:
     """Predict, compare at the label's own resolution; writes confusion_<split>.npy (int64 [N, C, C]) and samples."""
     params = work.params
     count = len(params.classes)
-    matrices = np.zeros((len(ids), count, count), dtype=np.int64)
+    matrices, constant = np.zeros((2, len(ids), count, count), dtype=np.int64)
+    train = places((read_mask(work.manifest, image) for image in spread(work.train)), count)
     sizes, used = [], np.zeros(count, dtype=bool)
     for row, ((_, truth, _), predicted) in enumerate(work.predictions(ids, f"evaluate {split}")):
         assert truth is not None  # only labeled images are scored
         matrices[row] = confusion_matrix(truth, predicted, count)
+        constant[row] = confusion_matrix(truth, train.answer(truth.shape), count)
         sizes.append(len(mask_png(predicted)))
         used[np.unique(predicted)] = True
     np.save(work.folder / f"confusion_{split}.npy", matrices, allow_pickle=False)
     focus = [params.class_index(name) for name in params.report.focus_classes]
     options, seed, units = params.evaluate, work.bootstrap_seed(split), work.units(split, ids)
     found = summarize(matrices, units, params.classes, focus, options.bootstrap, seed, options.min_reliable)
-    _add_floor(work, found, matrices, units, focus, seed)
+    floor = constant_masks(train, constant, params.classes, focus)
+    _add_floor(work, found, matrices, floor, units, seed)
     found["masks"] = weigh(sizes, units, options.bootstrap, seed) | {"classes_used": int(used.sum())}
     return found, _draw(work, split, ids, scores(matrices)["mIoU"])
 
 
 def _add_floor(
-    work: Work, found: dict[str, Any], matrices: np.ndarray, units: Units, focus: Sequence[int], seed: int
+    work: Work,
+    found: dict[str, Any],
+    matrices: np.ndarray,
+    floor: tuple[Statistic, dict[str, str]],
+    units: Units,
+    seed: int,
 ) -> None:
     """Put the best constant answer beside the scores: `floor` of the split and of every class."""
-    params, whole = work.params, matrices.sum(0)
-
-    def statistic(totals: np.ndarray) -> dict[str, np.ndarray]:
-        result = scores(totals, focus, whole)
-        return result | {f"IoU/{name}": result["IoU"][..., i] for i, name in enumerate(params.classes)}
-
-    counted = [work.manifest.records[image].counts for image in work.train]
-    train = np.array([sum(row.get(name, 0) for row in counted) for name in params.classes], dtype=np.int64)
-    floor, answers = constant_masks(train, matrices.sum(2), params.classes, focus)
-    model = of_totals(statistic, matrices)
-    rows = against_floor(model, floor, units, params.evaluate.bootstrap, seed, list(answers))
+    classes, whole = work.params.classes, matrices.sum(0)
+    focus = [work.params.class_index(name) for name in work.params.report.focus_classes]
+    statistic, answers = floor
+    model = of_totals(lambda totals: named(scores(totals, focus, whole), classes), matrices)
+    rows = against_floor(model, statistic, units, work.params.evaluate.bootstrap, seed)
     found["floor"] = {name: rows[name] | {"answer": answers[name]} for name in OVERALL}
     for name, row in found["per_class"].items():
-        row["floor"] = rows[f"IoU/{name}"]
+        row["floor"] = rows[f"IoU/{name}"] | {"answer": answers[f"IoU/{name}"]}
 
 
 def summarize(
