@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from retrace.config.ablation import Ablation, check_levels
-from retrace.config.base import Block, Count, Fraction, Index, Items, NotNegative, Number
+from retrace.config.base import Block, Count, Fraction, Index, Items, NotNegative, Number, Positive
 from retrace.config.data import Data, MasksSource, Rebalance
 from retrace.config.metrics import OVERALL, VAL_LOSS, check_metric, check_monitor
 from retrace.config.phases import FabricPhase, Phase, Pretrain, UltralyticsPhase
@@ -13,6 +13,13 @@ from retrace.numerics import Numerics
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 RESERVED = ("none", "pretrain")  # phase names that would collide with the folders of the starting weights
+
+
+class Boundary(Block):
+    """How far apart two outlines may lie for the boundary F-score."""
+
+    tolerance: Positive
+    unit: Literal["pixels", "diagonal"] = "pixels"  # of the tolerance; diagonal: a share of the image's diagonal
 
 
 class Evaluate(Block):
@@ -26,6 +33,7 @@ class Evaluate(Block):
     batch_size: Count = 8
     confidence: Fraction = 0.25  # detection: the reported precision, recall and F1 are at this confidence
     iou_threshold: Fraction = 0.5  # detection: a match needs at least this IoU
+    boundary: Boundary | None = None  # segmentation: measure the boundary F-score too
     samples: Index = 3  # pictures of the best, median and worst predictions each
 
 

@@ -8,11 +8,14 @@ of them. Neither the edge of the image nor the edge of an area that is not score
 """
 
 import math
+from typing import Any
 
 import cv2
 import numpy as np
 
+from retrace.config.schema import Boundary
 from retrace.data.manifest import IGNORE
+from retrace.statistics.bootstrap import Units, intervals, of_totals
 
 COUNTS = ("near_predicted", "predicted", "near_true", "true")  # columns of `boundary_counts`
 
@@ -73,6 +76,21 @@ def boundary_scores(counts: np.ndarray, whole: np.ndarray) -> dict[str, np.ndarr
     total = np.where(averaged, score, 0.0).sum(-1)
     mean = total / averaged.sum() if averaged.any() else np.full(total.shape, np.nan)
     return {"boundary_F1": score, "mean_boundary_F1": mean}
+
+
+def radius_of(options: Boundary, shape: tuple[int, ...]) -> float:
+    """The tolerance in pixels for an image of this shape (height, width)."""
+    if options.unit == "pixels":
+        return options.tolerance
+    return options.tolerance * math.hypot(shape[0], shape[1])
+
+
+def summarize_boundaries(per_image: np.ndarray, units: Units, resamples: int, seed: int) -> dict[str, Any]:
+    """`boundary_scores` of all images with their intervals. per_image: int64 [N, C, 4]."""
+    whole = per_image.sum(0)
+    statistic = of_totals(lambda totals: boundary_scores(totals, whole), per_image)
+    support = {"boundary_F1": units.holding(per_image[:, :, -1] > 0)}
+    return intervals(statistic, units, resamples, seed, support)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

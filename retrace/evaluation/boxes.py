@@ -8,10 +8,11 @@ from retrace.data.palette import palette
 from retrace.evaluation import pictures
 from retrace.evaluation.detection import BoxScores, curves, summarize
 from retrace.evaluation.floor import against_floor, constant_boxes
+from retrace.evaluation.logged import LoggedScores
 from retrace.evaluation.scores.matching import Found, Matches, Truth, match, pair, rounded, truth_of
 from retrace.evaluation.work import Images, Scored, Work
 from retrace.files import write_json, write_jsonl
-from retrace.statistics.bootstrap import Units
+from retrace.statistics.bootstrap import Units, intervals
 
 FLOORED = ("AP50", "AP", "AR", "F1", "best_F1")  # scores for which a constant answer is a yardstick
 ANSWER = "the mean training box of each class"
@@ -33,6 +34,7 @@ def score_boxes(work: Work, split: str, ids: list[str]) -> Scored:
     seed, units = work.bootstrap_seed(split), work.units(split, ids)
     found = summarize(truths, founds, matches, units, params.classes, options, seed)
     _add_floor(work, found, ids, truths, matches, units, seed)
+    _add_logged(work, found, matches, units, seed)
     sure = [confident(found_, options.confidence) for found_ in founds]
     found["confusion"] = confusion(truths, sure, len(params.classes), options.iou_threshold).tolist()
     return found, _draw(work, split, ids, truths, sure)
@@ -59,6 +61,16 @@ def _add_floor(
     found["floor"] = {name: rows[name] | {"answer": ANSWER} for name in FLOORED}
     for name, row in found["per_class"].items():
         row["floor"] = rows[f"AP50/{name}"] | {"answer": ANSWER}
+
+
+def _add_logged(work: Work, found: dict[str, Any], matches: Matches, units: Units, seed: int) -> None:
+    """AP50 as the training log of a YOLO phase shows it, whose validator drops detections below `conf`."""
+    phase = work.params.phases[work.phase]
+    if phase.engine == "ultralytics":
+        confidence = phase.hyperparameters.conf
+        statistic = LoggedScores(matches, work.params.classes, confidence)
+        found |= intervals(statistic, units, work.params.evaluate.bootstrap, seed)
+        found["logged_confidence"] = confidence
 
 
 def confident(found: Found, confidence: float) -> Found:

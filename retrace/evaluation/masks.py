@@ -1,6 +1,7 @@
 """Score the masks of one split: a confusion matrix per image, then scores, intervals and sample pictures."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -9,33 +10,67 @@ import numpy as np
 from retrace.data.loading import read_mask
 from retrace.data.palette import palette
 from retrace.evaluation import pictures
-from retrace.evaluation.floor import against_floor, constant_masks, named, places, spread
+from retrace.evaluation.boundary import COUNTS, boundary_counts, radius_of, summarize_boundaries
+from retrace.evaluation.floor import Places, against_floor, constant_masks, named, places, spread
 from retrace.evaluation.scores.segmentation import OVERALL, PER_CLASS, confusion_matrix, scores
 from retrace.evaluation.work import Images, Scored, Work
 from retrace.statistics.bootstrap import Statistic, Units, intervals, of_totals
 
 
+@dataclass(frozen=True)
+class _Counted:
+    """What is kept of every image of a split."""
+
+    matrices: np.ndarray  # int64 [N, C, C], rows = truth
+    constant: np.ndarray  # int64 [N, C, C], of the answer that looks at no image
+    boundaries: np.ndarray  # int64 [N, C, 4]; all 0 where they are not asked for
+    sizes: list[int]  # bytes of the predicted mask as a PNG file
+    used: np.ndarray  # bool [C]: classes that are predicted anywhere
+
+
 def score_masks(work: Work, split: str, ids: list[str]) -> Scored:
-    """Predict, compare at the label's own resolution; writes confusion_<split>.npy (int64 [N, C, C]) and samples."""
-    params = work.params
-    count = len(params.classes)
+    """Predict and compare at the label's own resolution.
+
+    Writes confusion_<split>.npy (int64 [N, C, C]), boundary_<split>.npy (int64 [N, C, 4]) and sample pictures.
+    """
+    params, options = work.params, work.params.evaluate
+    train = places((read_mask(work.manifest, image) for image in spread(work.train)), len(params.classes))
+    counted = _count(work, split, ids, train)
+    np.save(work.folder / f"confusion_{split}.npy", counted.matrices, allow_pickle=False)
+    focus = [params.class_index(name) for name in params.report.focus_classes]
+    seed, units = work.bootstrap_seed(split), work.units(split, ids)
+    found = summarize(counted.matrices, units, params.classes, focus, options.bootstrap, seed, options.min_reliable)
+    floor = constant_masks(train, counted.constant, params.classes, focus)
+    _add_floor(work, found, counted.matrices, floor, units, seed)
+    if options.boundary is not None:
+        np.save(work.folder / f"boundary_{split}.npy", counted.boundaries, allow_pickle=False)
+        _add_boundaries(work, found, counted.boundaries, units, seed)
+    weighed = weigh(counted.sizes, units, options.bootstrap, seed)
+    found["masks"] = weighed | {"classes_used": int(counted.used.sum())}
+    return found, _draw(work, split, ids, scores(counted.matrices)["mIoU"])
+
+
+def _count(work: Work, split: str, ids: list[str], train: Places) -> _Counted:
+    count, options = len(work.params.classes), work.params.evaluate.boundary
     matrices, constant = np.zeros((2, len(ids), count, count), dtype=np.int64)
-    train = places((read_mask(work.manifest, image) for image in spread(work.train)), count)
+    boundaries = np.zeros((len(ids), count, len(COUNTS)), dtype=np.int64)
     sizes, used = [], np.zeros(count, dtype=bool)
     for row, ((_, truth, _), predicted) in enumerate(work.predictions(ids, f"evaluate {split}")):
         assert truth is not None  # only labeled images are scored
         matrices[row] = confusion_matrix(truth, predicted, count)
         constant[row] = confusion_matrix(truth, train.answer(truth.shape), count)
+        if options is not None:
+            boundaries[row] = boundary_counts(truth, predicted, count, radius_of(options, truth.shape))
         sizes.append(len(mask_png(predicted)))
         used[np.unique(predicted)] = True
-    np.save(work.folder / f"confusion_{split}.npy", matrices, allow_pickle=False)
-    focus = [params.class_index(name) for name in params.report.focus_classes]
-    options, seed, units = params.evaluate, work.bootstrap_seed(split), work.units(split, ids)
-    found = summarize(matrices, units, params.classes, focus, options.bootstrap, seed, options.min_reliable)
-    floor = constant_masks(train, constant, params.classes, focus)
-    _add_floor(work, found, matrices, floor, units, seed)
-    found["masks"] = weigh(sizes, units, options.bootstrap, seed) | {"classes_used": int(used.sum())}
-    return found, _draw(work, split, ids, scores(matrices)["mIoU"])
+    return _Counted(matrices, constant, boundaries, sizes, used)
+
+
+def _add_boundaries(work: Work, found: dict[str, Any], boundaries: np.ndarray, units: Units, seed: int) -> None:
+    rows = summarize_boundaries(boundaries, units, work.params.evaluate.bootstrap, seed)
+    found["mean_boundary_F1"] = rows["mean_boundary_F1"]
+    for row, score in zip(found["per_class"].values(), rows["boundary_F1"], strict=True):
+        row["boundary_F1"] = score
 
 
 def _add_floor(

@@ -42,6 +42,7 @@ class Work:
     """`predict` takes RGB images and returns a mask (or detections) each; `folder` is metrics/<study>/<phase>."""
 
     params: Params
+    phase: str
     manifest: Manifest
     predict: Callable[[Sequence[np.ndarray]], list[Any]]
     folder: Path
