@@ -14,7 +14,7 @@ from retrace.evaluation.detection import BoxScores
 from retrace.evaluation.scores.matching import AREAS, ROW, THRESHOLDS, Matches
 from retrace.evaluation.scores.segmentation import scores
 from retrace.statistics.bootstrap import Statistic, Units, intervals, of_totals
-from retrace.statistics.verdicts import paired_difference
+from retrace.statistics.verdicts import BETTER, WORSE, decide, paired_difference
 
 DESIGNS = ((48, 1), (40, 5), (20, 5), (10, 5), (8, 30))  # sequences, images of each
 CORRELATIONS = (0.0, 0.2, 0.5, 0.8)
@@ -135,7 +135,7 @@ def outcome(metric: str, sequences: int, images: int, icc: float, studies: int, 
         two = paired_difference(study.models[1], study.models[0], study.units, RESAMPLES, number)[metric]
         hits += one["low"] <= first <= one["high"]
         between += two["low"] <= second - first <= two["high"]
-        decided += two["p"] <= 0.05
+        decided += decide([two], margin=0.0)[0] in (BETTER, WORSE)
         detectable += two["detectable"]
     return Outcome(hits / studies, between / studies, decided / studies, detectable / studies)
 

@@ -1,4 +1,4 @@
-"""AP50 as the training log of Ultralytics 8.3 shows it, beside COCO's: why a log can promise more than its weights keep.
+"""AP50 as the training log of Ultralytics 8.3 shows it: why a log can promise more than its weights keep.
 
 Where a training is given `conf`, its validator drops less confident detections. The precision-recall curve
 then ends early, and `ultralytics.utils.metrics.compute_ap` of version 8.3.231 closes it with a straight line
