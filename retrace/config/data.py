@@ -167,4 +167,5 @@ class Rebalance(Block):
     min_pixels: Count = 1  # segmentation: an image counts for a class that covers at least this many pixels
     classes: Items[str] | None = None  # only these must meet the minimum; null: every class
     keep_groups: bool = True  # images of one group stay in one split
+    min_units: Count = 5  # independent images or sequences that val and test need; fewer have no interval
     duplicate_distance: Annotated[int, Field(ge=0, le=32)] = 3  # perceptual-hash bits; at most this = near-duplicate

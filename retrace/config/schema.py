@@ -117,6 +117,11 @@ class Params(Block):
     def _classes(self):
         if not self.classes:
             raise ValueError("classes: name at least one class")
+        if self.task == "segmentation" and len(self.classes) == 1:
+            raise ValueError(
+                f"classes: {self.classes[0]!r} alone; with everything else not scored, any answer is right. Allowed: two or "
+                "more, e.g. a class for the background"
+            )
         twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
         if twice:
             raise ValueError(f"classes: {twice[0]!r} is named twice; every class needs its own name")
