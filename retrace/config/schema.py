@@ -58,6 +58,7 @@ class Report(Block):
     data_needed: str = ""  # one line for `retrace studies`: where the real data comes from
     real_data: bool = True  # false: demo data; claims are then "not comparable"
     headline: str = "mIoU"  # detection: AP50
+    margin: NotNegative = 0.0  # differences of at most this size do not matter: "equal"
     focus_classes: Items[str] = ()
     class_groups: dict[str, Items[str]] = Field(default_factory=dict)
     colors: dict[str, Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]] = Field(default_factory=dict)
@@ -119,8 +120,8 @@ class Params(Block):
             raise ValueError("classes: name at least one class")
         if self.task == "segmentation" and len(self.classes) == 1:
             raise ValueError(
-                f"classes: {self.classes[0]!r} alone; with everything else not scored, any answer is right. Allowed: two or "
-                "more, e.g. a class for the background"
+                f"classes: {self.classes[0]!r} alone; with everything else not scored, any answer is right. Allowed: "
+                "two or more, e.g. a class for the background"
             )
         twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
         if twice:

@@ -34,6 +34,17 @@ def unit_names(records: Mapping[str, Record], image_ids: Sequence[str], rule: Ru
     return [unit[image_id] for image_id in image_ids]
 
 
+def unit_kind(records: Mapping[str, Record], names: Sequence[str], image_ids: Sequence[str]) -> str:
+    """What the units of the listed images are called: `image`, `sequence` (images of one group) or `group`.
+
+    names: their `unit_names`. They are called groups where near-duplicates join images of several groups.
+    """
+    if len(set(names)) == len(image_ids):
+        return "image"
+    held = {(name, records[image_id].group) for name, image_id in zip(names, image_ids, strict=True)}
+    return "sequence" if len(held) == len(set(names)) else "group"
+
+
 def _groups(records: Iterable[Record]) -> np.ndarray:
     keys = [f"group {record.group}" if record.group else f"image {record.id}" for record in records]
     return by_first_appearance(np.unique(keys, return_inverse=True)[1])

@@ -31,8 +31,9 @@ def score_boxes(work: Work, split: str, ids: list[str]) -> Scored:
     matches = match(truths, founds, len(params.classes), options.iou_threshold)
     matches.save(work.folder, split)
     write_json(work.folder / f"curves_{split}.json", _plotted(curves(matches, params.classes)))
-    seed, units = work.bootstrap_seed(split), work.units(split, ids)
+    seed, (units, kind) = work.bootstrap_seed(split), work.units(split, ids)
     found = summarize(truths, founds, matches, units, params.classes, options, seed)
+    found["unit"] = kind
     _add_floor(work, found, ids, truths, matches, units, seed)
     _add_logged(work, found, matches, units, seed)
     sure = [confident(found_, options.confidence) for found_ in founds]

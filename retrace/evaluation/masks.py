@@ -38,8 +38,9 @@ def score_masks(work: Work, split: str, ids: list[str]) -> Scored:
     counted = _count(work, split, ids, train)
     np.save(work.folder / f"confusion_{split}.npy", counted.matrices, allow_pickle=False)
     focus = [params.class_index(name) for name in params.report.focus_classes]
-    seed, units = work.bootstrap_seed(split), work.units(split, ids)
+    seed, (units, kind) = work.bootstrap_seed(split), work.units(split, ids)
     found = summarize(counted.matrices, units, params.classes, focus, options.bootstrap, seed, options.min_reliable)
+    found["unit"] = kind
     floor = constant_masks(train, counted.constant, params.classes, focus)
     _add_floor(work, found, counted.matrices, floor, units, seed)
     if options.boundary is not None:

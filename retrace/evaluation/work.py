@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from retrace.config import Params
 from retrace.data.loading import evaluation_loader, read_image, read_mask
 from retrace.data.manifest import Manifest
-from retrace.data.units import unit_names
+from retrace.data.units import unit_kind, unit_names
 from retrace.files import write_text
 from retrace.progress import track
 from retrace.seeds import derive
@@ -55,13 +55,16 @@ class Work:
         for batch in track(loader, description, total=len(loader)):
             yield from zip(batch, self.predict([image for image, _, _ in batch]), strict=True)
 
-    def units(self, split: str, ids: list[str]) -> Units:
-        """The independent units of the images, also written to units_<split>.txt: a name for every image."""
+    def units(self, split: str, ids: list[str]) -> tuple[Units, str]:
+        """The independent units of the images, and what they are called: see `data.units`.
+
+        Also written to units_<split>.txt: a name for every image.
+        """
         names = unit_names(
             self.manifest.records, ids, self.params.evaluate.unit, self.params.rebalance.duplicate_distance
         )
         write_text(self.folder / f"units_{split}.txt", "".join(f"{name}\n" for name in names))
-        return Units.named(names)
+        return Units.named(names), unit_kind(self.manifest.records, names, ids)
 
     def bootstrap_seed(self, split: str) -> int:
         """The same for every phase, so that phases are compared on the same resamples."""

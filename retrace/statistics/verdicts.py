@@ -130,6 +130,13 @@ def verdict(row: dict[str, Any], margin: float, adjusted: float | None) -> str |
     return UNDECIDED
 
 
+def excludes_zero(low: float | None, high: float | None) -> str:
+    """The verdict on an effect whose interval already accounts for seeds: better, worse or undecided."""
+    if low is not None and low > 0:
+        return BETTER
+    return WORSE if high is not None and high < 0 else UNDECIDED
+
+
 def decide(rows: Sequence[dict[str, Any]], margin: float) -> list[str | None]:
     """The verdicts of all rows of one table, with Holm's correction over them."""
     adjusted = holm([row["p"] for row in rows])
