@@ -150,7 +150,7 @@ def weigh(sizes: Sequence[int], units: Units, resamples: int, seed: int) -> dict
     mean = of_totals(lambda totals: {"bytes_mean": totals[:, 0] / np.maximum(totals[:, 1], 1)}, rows)
     if not len(rows):
         return {
-            "bytes_mean": {"value": None, "low": None, "high": None, "usable": 0.0},
+            "bytes_mean": {"value": None, "low": None, "high": None, "n": 0, "usable": 0.0},
             "bytes_median": None,
             "bytes_total": 0,
         }

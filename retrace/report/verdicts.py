@@ -73,7 +73,7 @@ def why_not(row: Row, floor: Row | None) -> str | None:
     if floor is not None and floor["beaten"] is False:
         return "floor"
     if row["low"] is None:
-        return "usable" if row["usable"] else "units"
+        return "units" if row["n"] < FEWEST_UNITS else "usable"
     return None
 
 

@@ -105,15 +105,15 @@ def tails(units: int) -> tuple[float, float]:
 
 
 def interval(value: float, draws: np.ndarray, units: int) -> dict[str, float | None]:
-    """`{"value", "low", "high", "usable"}` of one number and its draws [B]; undefined (NaN) is None.
+    """`{"value", "low", "high", "n", "usable"}` of one number and its draws [B]; undefined (NaN) is None.
 
     Draws in which the score is undefined (its class, or one of the classes it is the mean of, was not
-    drawn) are left out; `usable` is the share of the others. low and high are None where `usable` is
+    drawn) are left out; `usable` is the share of the others, `n` the number of units. low and high are None where `usable` is
     below `LEAST_USABLE` or there are fewer than `FEWEST_UNITS` units that the score is made from.
     """
     defined = draws[~np.isnan(draws)]
     usable = defined.size / draws.size if draws.size else 0.0
-    result = {"value": None, "low": None, "high": None, "usable": usable}
+    result = {"value": None, "low": None, "high": None, "n": units, "usable": usable}
     if np.isnan(value):
         return result
     result["value"] = float(value)

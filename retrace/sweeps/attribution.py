@@ -104,7 +104,7 @@ def sentence(ledger: Ledger, file: str, found: dict[str, Any], name: str) -> Inl
             + ("(too few independent images)" if found["units"] < FEWEST_UNITS else "(all runs score alike)")
         )
     elif row["low"] <= 0 <= row["high"]:
-        parts.append(f", effect undecided{' on average' if depends else ''}")
+        parts.append(f", no measurable effect{' on average' if depends else ''}")
     parts += depends
     for key, verb in (("costs", "costs"), ("gains", "helps")):
         if key in most:

@@ -92,7 +92,7 @@ def test_absent_class_is_null_and_one_image_has_no_interval():
     totals = confusions(np.random.default_rng(2), 10)
     totals[:, 2, :] = 0  # never in the truth
     found = intervals(of_totals(lambda t: scores(t, focus=[2]), totals), Units.each(10), 100, seed=1)
-    assert found["IoU"][2] == {"value": None, "low": None, "high": None, "usable": 0.0} == found["focus_mIoU"]
+    assert found["IoU"][2] == {"value": None, "low": None, "high": None, "n": 10, "usable": 0.0} == found["focus_mIoU"]
     assert found["IoU"][0]["low"] < found["IoU"][0]["value"] < found["IoU"][0]["high"]
     dump_json(found)
     one = intervals(of_totals(scores, totals[:1]), Units.each(1), 100, seed=1)
@@ -101,9 +101,9 @@ def test_absent_class_is_null_and_one_image_has_no_interval():
 
 def test_rare_class_leaves_out_the_resamples_without_it():
     draws = np.array([0.2, np.nan, 0.4, np.nan] * 30)
-    assert interval(0.3, draws, 40) == {"value": 0.3, "low": 0.2, "high": 0.4, "usable": 0.5}
+    assert interval(0.3, draws, 40) == {"value": 0.3, "low": 0.2, "high": 0.4, "n": 40, "usable": 0.5}
     few = np.where(np.arange(120) < 59, 0.2, np.nan)
-    assert interval(0.3, few, 40) == {"value": 0.3, "low": None, "high": None, "usable": 59 / 120}
+    assert interval(0.3, few, 40) == {"value": 0.3, "low": None, "high": None, "n": 40, "usable": 59 / 120}
 
 
 def test_too_few_units_have_no_interval():

@@ -196,7 +196,7 @@ def test_kept_matches_give_the_same_after_reading_back_and_pair_two_phases(tmp_p
     found = paired_difference(*statistics, Units.each(30), 200, seed=2)
     assert found["AP"]["p"] < 0.05 and found["AP"]["value"] > found["AP"]["low"] > 0
     assert found["AP/never"] == {
-        **{"value": None, "low": None, "high": None, "usable": 0.0},
+        **{"value": None, "low": None, "high": None, "n": 30, "usable": 0.0},
         **{"p": None, "detectable": None},
     }
     assert paired_difference(*statistics[::-1], Units.each(30), 200, seed=2)["AP"]["high"] < 0
