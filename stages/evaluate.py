@@ -47,7 +47,8 @@ def main(*arguments: str) -> None:
         lists: dict[str, list[str]] = {split: _labeled(manifest, params, split) for split in params.evaluate.splits}
         target = Path("metrics", params.study, phase)
         with whole_folder(target) as folder:
-            work = Work(params, manifest, predictor.predict, folder)
+            train = _training(manifest, params)
+            work = Work(params, phase, manifest, predictor.predict, folder, train)
             splits = _score(work, lists)
             write_json(target.with_suffix(".json"), _header(params, phase, shipped, predictor) | {"splits": splits})
         entry |= describe_device(device)
@@ -86,6 +87,12 @@ def _labeled(manifest: Manifest, params: Params, split: str) -> list[str]:
     if len(labeled) < len(ids):
         print(f"{split}: {len(ids) - len(labeled)} of {len(ids)} images have no mask and are not scored")
     return labeled
+
+
+def _training(manifest: Manifest, params: Params) -> list[str]:
+    """The training images that have a truth."""
+    ids = read_list(Path("data", params.study, "splits"), "train")
+    return [image for image in ids if params.task == "detection" or manifest.records[image].mask is not None]
 
 
 def _header(params: Params, phase: str, shipped: Path, predictor: Predictor) -> dict[str, Any]:

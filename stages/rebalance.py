@@ -15,15 +15,17 @@ from retrace.config.load import load
 from retrace.config.schema import Params
 from retrace.data.audit import SPLITS, find_leaks, instances, split_counts, unlabeled_twins
 from retrace.data.duplicates import Indices, by_first_appearance, hash_array, join, near_duplicate_sets
-from retrace.data.manifest import Record, read_manifest
+from retrace.data.manifest import Manifest, Record, read_manifest
 from retrace.data.moves import explain, shortfall_text
 from retrace.data.rebalancing import Infeasible, Problem, assign
 from retrace.data.splits import write_list
+from retrace.data.units import unit_names
 from retrace.environment import unpinned_mark
 from retrace.errors import UserError, stage
 from retrace.files import whole_folder, write_json
 from retrace.provenance.run_log import journal
 from retrace.seeds import derive
+from retrace.statistics.bootstrap import FEWEST_UNITS
 
 
 def rebalance(params: Params, raw: Path, splits: Path) -> dict[str, Any]:
@@ -64,6 +66,7 @@ def rebalance(params: Params, raw: Path, splits: Path) -> dict[str, Any]:
         "minimum": {"val": options.min_val_instances, "test": options.min_test_instances},
         **unpinned_mark(),
     }
+    _check_scored(params, manifest, final)
     unlabeled = [r.id for r in manifest.records.values() if r.split == "unlabeled" and r.id not in twins]
     with whole_folder(splits) as folder:
         for split in SPLITS:
@@ -86,6 +89,28 @@ def _check_splits(params: Params, records: list[Record]) -> None:
             "rebalance: no image is in val, and training needs one to choose its best epoch; give a val split in "
             "data.source, or set rebalance.min_val_instances to have val taken from train"
         )
+
+
+def _check_scored(params: Params, manifest: Manifest, final: dict[str, list[str]]) -> None:
+    """Refuse, before anything is trained, lists that could not tell a good model from a bad one."""
+    if not any(sum(manifest.records[image].counts.values()) for image in final["val"]):
+        what = "object" if params.task == "detection" else "labeled pixel"
+        raise UserError(
+            f"rebalance: none of the {len(final['val'])} images in val has a {what} of any class "
+            f"({', '.join(params.classes)}), so every epoch would score the same; give val labeled images in "
+            "data.source"
+        )
+    options = params.rebalance
+    for split in ("val", "test"):
+        names = unit_names(manifest.records, final[split], "auto", options.duplicate_distance)
+        count = len(set(names))
+        if names and count < options.min_units:
+            raise UserError(
+                f"rebalance: {split} has {len(names)} images, but only {count} of them (or groups of them) are "
+                f"independent, and rebalance.min_units = {options.min_units}: from fewer than {FEWEST_UNITS} there is "
+                f"neither an interval nor a verdict. Move whole sequences to {split}, or set rebalance.min_units: "
+                f"{count} to train anyway"
+            )
 
 
 def _partitions(records: list[Record], distance: int) -> dict[str, Indices]:

@@ -90,7 +90,7 @@ class Dataset:
     def write_params(self, **data: Any) -> None:
         """params.yaml: two classes, source `masks`; `data` changes the data block."""
         values = YAML(typ="safe", pure=True).load((ROOT / "studies" / "lanes.yaml").read_text(encoding="utf-8"))
-        values |= {"classes": ["road", "lane"], "rebalance": {}}
+        values |= {"classes": ["road", "lane"], "rebalance": {"min_units": 1}}
         values["report"] = {"title": "a test"}
         values["data"] = {
             "root": "input",

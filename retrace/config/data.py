@@ -188,5 +188,7 @@ class Rebalance(Block):
     min_pixels: Count = 1
     classes: Items[str] | None = None  # only these must meet the minimum; null: every class
     keep_groups: bool = True  # images of one group stay in one split
+    # independent images or sequences that val and test need; fewer than five have no interval
+    min_units: Count = 5
     # perceptual-hash bits; images that differ in at most so many are near-duplicates
     duplicate_distance: Annotated[int, Field(ge=0, le=32)] = 3

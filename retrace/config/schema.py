@@ -14,6 +14,7 @@ from retrace.config.base import (
     Name,
     NotNegative,
     Number,
+    Positive,
     refused,
 )
 from retrace.config.data import TASKS, Data, MasksSource, Rebalance, Split
@@ -23,15 +24,27 @@ from retrace.config.training import Focus, TrainingParams
 Color = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 
 
+class Boundary(Block):
+    """How far apart two outlines may lie for the boundary F-score."""
+
+    tolerance: Positive
+    unit: Literal["pixels", "diagonal"] = (
+        "pixels"  # of the tolerance; diagonal: a share of the image's diagonal
+    )
+
+
 class Evaluate(Block):
     """How every phase's shipped weights are scored."""
 
     splits: Items[Literal["val", "test", "val_as_given"]] = ("val", "test")
-    bootstrap: Annotated[int, Field(ge=100)] = 1000  # resamples over images
+    # what is drawn in a resample: sequences and near-duplicates together (auto), sequences (group), images
+    unit: Literal["auto", "image", "group"] = "auto"
+    bootstrap: Annotated[int, Field(ge=100)] = 1000  # resamples over units
     min_reliable: Index = 5  # a class seen in fewer images (instances) is marked "not reliable"
     batch_size: Count = 8
     confidence: Fraction = 0.25  # detection: precision, recall and F1 are at this confidence
     iou_threshold: Fraction = 0.5  # detection: a match needs at least this IoU
+    boundary: Boundary | None = None  # segmentation: measure the boundary F-score too
     samples: Index = 3  # pictures of the best, median and worst predictions each
 
 
@@ -58,6 +71,7 @@ class Report(Focus):
     data_needed: str = ""  # one line for `retrace studies`: where the real data comes from
     real_data: bool = True  # false: demo data; claims are then "not comparable"
     headline: str = "mIoU"  # detection: AP50
+    margin: NotNegative = 0.0  # differences of at most this size do not matter: "equal"
     class_groups: dict[str, Items[str]] = Field(default_factory=dict)
     colors: dict[str, Color] = Field(default_factory=dict)  # class -> color
     claims: Items[Claim] = ()

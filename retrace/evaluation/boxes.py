@@ -6,10 +6,16 @@ import numpy as np
 
 from retrace.data.palette import palette
 from retrace.evaluation import pictures
-from retrace.evaluation.detection import curves, summarize
-from retrace.evaluation.scores.matching import Found, Truth, match, pair, rounded, truth_of
+from retrace.evaluation.detection import BoxScores, curves, summarize
+from retrace.evaluation.floor import against_floor, constant_boxes
+from retrace.evaluation.logged import LoggedScores
+from retrace.evaluation.scores.matching import Found, Matches, Truth, match, pair, rounded, truth_of
 from retrace.evaluation.work import Images, Scored, Work
 from retrace.files import write_json, write_jsonl
+from retrace.statistics.bootstrap import Units, intervals
+
+FLOORED = ("AP50", "AP", "AR", "F1", "best_F1")  # scores for which a constant answer is a yardstick
+ANSWER = "the mean training box of each class"
 
 
 def score_boxes(work: Work, split: str, ids: list[str]) -> Scored:
@@ -25,10 +31,47 @@ def score_boxes(work: Work, split: str, ids: list[str]) -> Scored:
     matches = match(truths, founds, len(params.classes), options.iou_threshold)
     matches.save(work.folder, split)
     write_json(work.folder / f"curves_{split}.json", _plotted(curves(matches, params.classes)))
-    found = summarize(truths, founds, matches, params.classes, options, work.bootstrap_seed(split))
+    seed, (units, kind) = work.bootstrap_seed(split), work.units(split, ids)
+    found = summarize(truths, founds, matches, units, params.classes, options, seed)
+    found["unit"] = kind
+    _add_floor(work, found, ids, truths, matches, units, seed)
+    _add_logged(work, found, matches, units, seed)
     sure = [confident(found_, options.confidence) for found_ in founds]
     found["confusion"] = confusion(truths, sure, len(params.classes), options.iou_threshold).tolist()
     return found, _draw(work, split, ids, truths, sure)
+
+
+def _add_floor(
+    work: Work,
+    found: dict[str, Any],
+    ids: list[str],
+    truths: list[Truth],
+    matches: Matches,
+    units: Units,
+    seed: int,
+) -> None:
+    """Put the best constant answer beside the scores: `floor` of the split and of every class."""
+    params, options, records = work.params, work.params.evaluate, work.manifest.records
+    constant = constant_boxes([records[i] for i in work.train], [records[i] for i in ids], params.classes)
+    kept = match(truths, constant, len(params.classes), options.iou_threshold)
+    floor, model = (
+        BoxScores(matched, params.classes, options.confidence, found["best_F1_confidence"])
+        for matched in (kept, matches)
+    )
+    rows = against_floor(model, floor, units, options.bootstrap, seed)
+    found["floor"] = {name: rows[name] | {"answer": ANSWER} for name in FLOORED}
+    for name, row in found["per_class"].items():
+        row["floor"] = rows[f"AP50/{name}"] | {"answer": ANSWER}
+
+
+def _add_logged(work: Work, found: dict[str, Any], matches: Matches, units: Units, seed: int) -> None:
+    """AP50 as the training log of a YOLO phase shows it, whose validator drops detections below `conf`."""
+    phase = work.params.phases[work.phase]
+    if phase.engine == "ultralytics":
+        confidence = phase.hyperparameters.conf
+        statistic = LoggedScores(matches, work.params.classes, confidence)
+        found |= intervals(statistic, units, work.params.evaluate.bootstrap, seed)
+        found["logged_confidence"] = confidence
 
 
 def confident(found: Found, confidence: float) -> Found:

@@ -14,7 +14,7 @@ import numpy as np
 from retrace.config.schema import Evaluate
 from retrace.evaluation.scores.coco import COCO_SCORES, coco_scores
 from retrace.evaluation.scores.matching import AREAS, REPORTED, THRESHOLDS, Found, Matches, Truth
-from retrace.statistics.bootstrap import intervals
+from retrace.statistics.bootstrap import Units, intervals
 
 RECALLS = np.linspace(0, 1, 101)
 CONFIDENCES = np.arange(1001) / 1000
@@ -189,6 +189,7 @@ def summarize(
     truths: Sequence[Truth],
     founds: Sequence[Found],
     matches: Matches,
+    units: Units,
     classes: Sequence[str],
     options: Evaluate,
     seed: int,
@@ -200,14 +201,17 @@ def summarize(
     """
     best = best_confidence(matches, classes)
     statistic = BoxScores(matches, classes, options.confidence, best)
-    found = intervals(statistic, len(truths), options.bootstrap, seed)
-    _agree(found, coco_scores(truths, founds, classes))
     objects = matches.objects[:, :, 0]
+    held = units.holding(objects > 0)
+    support = {f"{key}/{name}": held[label] for label, name in enumerate(classes) for key in PER_CLASS}
+    found = intervals(statistic, units, options.bootstrap, seed, support)
+    _agree(found, coco_scores(truths, founds, classes))
     per_class = {
         name: {key: found[f"{key}/{name}"] for key in PER_CLASS}
         | {
             "instances": int(objects[:, label].sum()),
             "images": int((objects[:, label] > 0).sum()),
+            "units": int(held[label]),
             "reliable": bool(objects[:, label].sum() >= options.min_reliable),
         }
         for label, name in enumerate(classes)
@@ -215,7 +219,14 @@ def summarize(
     overall = {key: found[key] for key in (*COCO_SCORES, *AT_CONFIDENCE, *AT_BEST)}
     sizes = {name: int(matches.objects[:, :, area].sum()) for area, name in enumerate(AREAS)}
     thresholds = {"best_F1_confidence": best, "confidence": options.confidence, "iou_threshold": options.iou_threshold}
-    return {"images": len(truths), "instances": sizes, **overall, **thresholds, "per_class": per_class}
+    return {
+        "images": len(truths),
+        "units": units.count,
+        "instances": sizes,
+        **overall,
+        **thresholds,
+        "per_class": per_class,
+    }
 
 
 def _agree(found: dict[str, Any], official: dict[str, float]) -> None:

@@ -11,8 +11,11 @@ from torch.utils.data import Dataset
 from retrace.config.schema import Params
 from retrace.data.loading import evaluation_loader, read_image, read_mask
 from retrace.data.manifest import Manifest
+from retrace.data.units import unit_kind, unit_names
+from retrace.files import write_text
 from retrace.progress import track
 from retrace.seeds import derive
+from retrace.statistics.bootstrap import Units
 
 Item = tuple[np.ndarray, np.ndarray | None, str]  # RGB uint8 [H, W, 3], mask uint8 [H, W] or None, id
 Scored = tuple[dict[str, Any], list[dict[str, Any]]]  # a split of metrics/<study>/<phase>.json, rows of samples.json
@@ -39,9 +42,11 @@ class Work:
     """`predict` takes RGB images and returns a mask (or detections) each; `folder` is metrics/<study>/<phase>."""
 
     params: Params
+    phase: str
     manifest: Manifest
     predict: Callable[[Sequence[np.ndarray]], list[Any]]
     folder: Path
+    train: Sequence[str]  # ids of the training images, from which the floor is learned
 
     def predictions(self, ids: list[str], description: str) -> Iterator[tuple[Item, Any]]:
         """Every image with its prediction, in the order of `ids`, predicted `evaluate.batch_size` at a time."""
@@ -49,6 +54,17 @@ class Work:
         loader = evaluation_loader(Images(self.manifest, ids), size, workers, collate=list)
         for batch in track(loader, description, total=len(loader)):
             yield from zip(batch, self.predict([image for image, _, _ in batch]), strict=True)
+
+    def units(self, split: str, ids: list[str]) -> tuple[Units, str]:
+        """The independent units of the images, and what they are called: see `data.units`.
+
+        Also written to units_<split>.txt: a name for every image.
+        """
+        names = unit_names(
+            self.manifest.records, ids, self.params.evaluate.unit, self.params.rebalance.duplicate_distance
+        )
+        write_text(self.folder / f"units_{split}.txt", "".join(f"{name}\n" for name in names))
+        return Units.named(names), unit_kind(self.manifest.records, names, ids)
 
     def bootstrap_seed(self, split: str) -> int:
         """The same for every phase, so that phases are compared on the same resamples."""

@@ -7,7 +7,7 @@ from retrace.report.blocks import Cell, Table, cell, run
 from retrace.report.comparisons import FACTS, NOT_RECORDED, SPEED, VAL_LOSS, claim_source, metric_key
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import ABSENT, Inline, Ledger
-from retrace.report.tables import BRACKETS, TONES, averaged, judged, label, rare, unreliable
+from retrace.report.tables import BRACKETS, TONES, averaged, counted, judged, label, rare, unreliable
 
 
 def claims(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | None:
@@ -46,12 +46,12 @@ def _basis(inputs: Inputs, ledger: Ledger, claim: Claim) -> Cell:
     phase = claim.phase or inputs.params.phase
     if claim.metric in (*FACTS, *SPEED, *NOT_RECORDED) or claim.split not in inputs.metrics[phase]["splits"]:
         return cell(ABSENT)
-    images = ledger.num(inputs.file_metrics(phase), f"splits.{claim.split}.images", "count")
+    images = counted(inputs, ledger, phase, claim.split)
     if claim.metric == VAL_LOSS:
-        return cell(images, " images")
+        return cell(images)
     metric = inputs.metrics[phase]["training"]["monitor"] if claim.metric == "best_value" else claim.metric
     few = rare(inputs, ledger, phase, claim.split, averaged(inputs, metric or ""), named="/" not in claim.metric)
-    return cell(images, " images", *(("; ", few, ": not reliable") if few else ()), tone="warn" if few else "")
+    return cell(images, *(("; ", few, ": not reliable") if few else ()), tone="warn" if few else "")
 
 
 def _measured(ledger: Ledger, file: str, key: str, format: str) -> Inline:
@@ -101,8 +101,7 @@ def final(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
         rows.append(_final_row(inputs, ledger, derived, metric, on, targets.get((metric, on))))
     counts: list[Any] = []
     for name in dict.fromkeys(name for _, name in wanted if name in inputs.active["splits"]):
-        images = ledger.num(inputs.file_metrics(active), f"splits.{name}.images", "count")
-        counts += ["; " if counts else "Scored on ", f"{name}, n = ", images]
+        counts += ["; " if counts else "Scored on ", f"{name}, n = ", *counted(inputs, ledger, active, name)]
     few = unreliable(inputs, ledger, active, [name for _, name in wanted if name in inputs.active["splits"]])
     if active == first:
         others = [phase for phase in inputs.metrics if phase != active]
@@ -115,7 +114,7 @@ def final(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
         )
         title = "Final and baselines" if others else "Final"
         note = "For paired differences and verdicts, see Scores and verdicts." if others else ""
-        return Table("final", title, columns, tuple(rows), run(*counts, f" images. {BRACKETS} {note}".rstrip(), few))
+        return Table("final", title, columns, tuple(rows), run(*counts, f". {BRACKETS} {note}".rstrip(), few))
     columns = (
         "Metric",
         "Baseline" if first == "baseline" else f"Baseline ({first})",
@@ -125,7 +124,7 @@ def final(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
         "Status",
     )
     note = "Change is the paired difference. Status compares with the target or, without a target, gives the verdict."
-    return Table("final", "Baseline and final", columns, tuple(rows), run(*counts, f" images. {BRACKETS} {note}", few))
+    return Table("final", "Baseline and final", columns, tuple(rows), run(*counts, f". {BRACKETS} {note}", few))
 
 
 def _final_row(

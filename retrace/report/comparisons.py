@@ -4,22 +4,19 @@ They are written to `reports/<study>/derived.json`, from which the report quotes
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from retrace import seeds
 from retrace.config.schema import Claim
 from retrace.errors import UserError
-from retrace.evaluation.scores import segmentation
 from retrace.report.data_tables import audit
 from retrace.report.inputs import OVERALL, Inputs
 from retrace.report.inputs import values as logged
 from retrace.report.numbers import resolve
-from retrace.statistics.bootstrap import Statistic, bootstrap, interval, of_totals, verdict
+from retrace.report.resamples import Resamples, image_ids
+from retrace.report.verdicts import decide_tables
+from retrace.statistics.bootstrap import interval
 
 GROUP = "group/"  # the mean main score of a group of classes (report.class_groups)
 VAL_LOSS = "val_loss"  # the lowest validation loss of a training, from its history
@@ -44,115 +41,18 @@ def derive(inputs: Inputs) -> dict[str, Any]:
     A split is None where the two phases were not scored on the same images.
     """
     resamples = Resamples(inputs)
+    comparisons = {phase: _against_start(inputs, resamples, phase) for phase in inputs.metrics}
+    final = _final(inputs, resamples)
+    decide_tables(inputs, comparisons, final)
     return {
-        "comparisons": {phase: _against_start(inputs, resamples, phase) for phase in inputs.metrics},
+        "comparisons": comparisons,
         "groups": {phase: _groups(inputs, resamples, phase) for phase in inputs.metrics},
-        "final": _final(inputs, resamples),
+        "final": final,
         "classes": _classes(inputs),
         "training": _training(inputs),
         "audit": audit(inputs),
         "claims": [judge(inputs, index) for index in range(len(inputs.params.report.claims))],
     }
-
-
-def image_ids(inputs: Inputs, phase: str, split: str) -> list[str]:
-    """The ids of the images that a phase was scored on, in order."""
-    path = Path("metrics", inputs.study, phase, f"images_{split}.txt")
-    try:
-        return path.read_text(encoding="utf-8").split()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `dvc repro evaluate@{phase}` (or `dvc pull`)") from None
-
-
-class Resamples:
-    """Every score of every (phase, split) on all images and on each resample, computed once.
-
-    All phases see the same resamples of a split, so the difference of two phases' draws is paired.
-    """
-
-    def __init__(self, inputs: Inputs):
-        self._inputs = inputs
-        self._kept: dict[tuple[str, str], tuple[dict[str, Any], dict[str, np.ndarray]]] = {}
-
-    def of(self, phase: str, split: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """({name: value on all images}, {name: float64 [resamples], NaN where undefined})."""
-        if (phase, split) not in self._kept:
-            params = self._inputs.params
-            images = self._inputs.metrics[phase]["splits"][split]["images"]
-            scores = statistic(self._inputs, phase, split)
-            values = {name: value[0] for name, value in scores(np.ones((1, images))).items()}
-            draws = {name: np.full(1, np.nan) for name in values}
-            if images > 1:
-                seed = seeds.derive(params.seed, "bootstrap", split)
-                draws = bootstrap(scores, images, params.evaluate.bootstrap, seed)
-            self._kept[phase, split] = values, draws
-        return self._kept[phase, split]
-
-    def difference(self, phase: str, other: str, split: str) -> dict[str, Any]:
-        """`{name: {"value", "low", "high", "verdict"}}`: how much `phase` exceeds `other` on the same images."""
-        (values, draws), (other_values, other_draws) = self.of(phase, split), self.of(other, split)
-        result = {}
-        for name, value in values.items():
-            row: dict[str, Any] = interval(value - other_values[name], draws[name] - other_draws[name])
-            row["verdict"] = None if row["value"] is None else verdict(row["low"], row["high"])
-            result[name] = row
-        return result
-
-
-def statistic(inputs: Inputs, phase: str, split: str) -> Statistic:
-    """Image weights [b, N] -> the overall scores, the main score of every class and of every group of classes [b]."""
-    folder, focus = Path("metrics", inputs.study, phase), inputs.params.report.focus_classes
-    try:
-        scores = per_image(folder, split, inputs.metrics[phase], focus)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder}: cannot read the per-image results of {split} ({error}); "
-            f"run `dvc repro evaluate@{phase}` (or `dvc pull`)"
-        ) from None
-    main, groups = inputs.per_class[0], inputs.params.report.class_groups
-    whole = scores(np.ones((1, inputs.metrics[phase]["splits"][split]["images"])))
-    defined = {group: [not np.isnan(whole[f"{main}/{name}"][0]) for name in names] for group, names in groups.items()}
-    wanted = (*inputs.overall, *(f"{main}/{name}" for name in inputs.params.classes))
-
-    def chosen(weights: np.ndarray) -> dict[str, np.ndarray]:
-        drawn = scores(weights)
-        result = {name: drawn[name] for name in wanted}
-        for group, names in groups.items():
-            members = np.stack([drawn[f"{main}/{name}"] for name in names], axis=-1)
-            result[f"group/{group}"] = _mean_of(members, np.array(defined[group]))
-        return result
-
-    return chosen
-
-
-def per_image(folder: Path, split: str, document: dict[str, Any], focus: Sequence[str]) -> Statistic:
-    """Image weights [b, N] -> every score [b], from the per-image results in `folder`. document: their metrics file.
-
-    Raises OSError or ValueError for a missing or damaged file.
-    """
-    classes = document["classes"]
-    if document["task"] == "detection":
-        from retrace.evaluation.detection import BoxScores
-        from retrace.evaluation.scores.matching import load_matches
-
-        row = document["splits"][split]
-        return BoxScores(load_matches(folder, split), classes, row["confidence"], row["best_F1_confidence"])
-    indices = [classes.index(name) for name in focus]
-    counts = np.load(folder / f"confusion_{split}.npy", allow_pickle=False)
-    whole = counts.sum(0)
-
-    def scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
-        found = segmentation.scores(confusion, indices, whole)
-        return found | {f"IoU/{name}": found["IoU"][..., index] for index, name in enumerate(classes)}
-
-    return of_totals(scores, counts)
-
-
-def _mean_of(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """[b, C] -> [b]: mean over the chosen classes (bool [C]), NaN without any or where one of them is NaN."""
-    if not chosen.any():
-        return np.full(len(values), np.nan)
-    return np.where(chosen, values, 0.0).sum(-1) / chosen.sum()
 
 
 def _against_start(inputs: Inputs, resamples: Resamples, phase: str) -> dict[str, Any]:
@@ -209,7 +109,8 @@ def _groups(inputs: Inputs, resamples: Resamples, phase: str) -> dict[str, Any]:
         for group in inputs.params.report.class_groups if row["images"] else ():
             values, draws = resamples.of(phase, split)
             name = f"group/{group}"
-            result.setdefault(split, {})[group] = interval(values[name], draws[name])
+            units = resamples.units(phase, split, name)
+            result.setdefault(split, {})[group] = interval(values[name], draws[name], units)
     return result
 
 

@@ -5,7 +5,9 @@ from typing import Any
 
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import Ledger, plain
-from retrace.report.tables import label
+from retrace.report.tables import counted, label
+from retrace.report.verdicts import words
+from retrace.statistics.verdicts import BETTER, WORSE
 
 PAGE = "report.html"
 
@@ -21,7 +23,7 @@ def conclusion(inputs: Inputs, derived: dict[str, Any]) -> list[str]:
 def _score(inputs: Inputs, ledger: Ledger) -> str:
     split, phase, metric = inputs.headline_split, inputs.params.phase, inputs.params.report.headline
     value = plain(ledger.interval(inputs.file_metrics(phase), f"splits.{split}.{metric}"))
-    images = f"{inputs.active['splits'][split]['images']} images"
+    images = plain(counted(inputs, ledger, phase, split))
     demo = "" if inputs.params.report.real_data else ", demo data"
     return f"{phase}: {label(inputs, metric)} {value} on {split} ({images}{demo})"
 
@@ -44,7 +46,8 @@ def _verdict(inputs: Inputs, ledger: Ledger, what: str, rows: dict[str, Any], ke
     if row is None or row["value"] is None:
         return []
     change = plain(ledger.interval(inputs.file_own("derived.json"), f"{key}.{split}.{metric}", "signed"))
-    return [f"{what}: {change}, {row['verdict']}"]
+    weights = " (these weights)" if row["verdict"] in (BETTER, WORSE) else ""
+    return [f"{what}: {change}, {words(row)}{weights}"]
 
 
 def _targets(inputs: Inputs, derived: dict[str, Any]) -> str:

@@ -11,11 +11,13 @@ import numpy as np
 from retrace import seeds
 from retrace.data.splits import read_list
 from retrace.report.blocks import Bullets, Cell, Table, cell, run
-from retrace.report.comparisons import image_ids, metric_key, statistic
+from retrace.report.comparisons import metric_key
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import Inline, Ledger
-from retrace.report.tables import BRACKETS, averaged, label, rare, unit
-from retrace.statistics.bootstrap import intervals
+from retrace.report.resamples import image_ids, statistic, unit_names
+from retrace.report.tables import BRACKETS, averaged, counted, label, rare, unit
+from retrace.report.verdicts import words
+from retrace.statistics.bootstrap import Units, intervals
 
 GIVEN, USED = "val_as_given", "val"
 NAMES = {GIVEN: "val as given", USED: "val rebalanced"}
@@ -69,6 +71,10 @@ def derive(inputs: Inputs) -> dict[str, Any] | None:
 def _effects(inputs: Inputs, phases: tuple[str, str], lists: dict[str, list[str]]) -> dict[str, Any]:
     before, after = phases
     union = sorted({id for ids in lists.values() for id in ids})
+    named: dict[str, str] = {}
+    for split, ids in lists.items():
+        named |= zip(ids, unit_names(inputs, before, split), strict=True)
+    units = Units.named([named[id] for id in union])
     place = {id: index for index, id in enumerate(union)}
     rows = {name: np.array([place[id] for id in ids]) for name, ids in lists.items()}
     wanted = ((before, GIVEN), (before, USED), (after, USED))
@@ -82,7 +88,7 @@ def _effects(inputs: Inputs, phases: tuple[str, str], lists: dict[str, list[str]
         return apart | {f"list {name}": used[name] - given[name] for name in names}
 
     seed = seeds.derive(inputs.params.seed, "bootstrap", "both lists")
-    effects = intervals(differences, len(union), inputs.params.evaluate.bootstrap, seed)
+    effects = intervals(differences, units, inputs.params.evaluate.bootstrap, seed)
     return {name: {part: effects[f"{part} {name}"] for part in ("apart", "list")} for name in metrics(inputs)}
 
 
@@ -109,15 +115,13 @@ def _score(inputs: Inputs, ledger: Ledger, phase: str, split: str, metric: str) 
     """The score with its interval, and the number of images and objects behind it."""
     file = inputs.file_metrics(phase)
     value = ledger.interval(file, metric_key(metric, split)[0])
-    images = ledger.num(file, f"splits.{split}.images", "count")
+    images = counted(inputs, ledger, phase, split)
     of, few = metric.partition("/")[2], _rare(inputs, ledger, phase, split, metric)
     if of:
         seen = ledger.num(file, f"splits.{split}.per_class.{of}.{inputs.seen_key}", "count")
-        counted: Inline = run(images, " images, ", seen, f" {unit(inputs)}")
-    else:
-        counted = run(images, " images")
+        images = run(*images, ", ", seen, f" {unit(inputs)}")
     mark = run("; ", few, ": not reliable") if few else ()
-    return cell(value, mark, tone="warn" if few else ""), cell(counted)
+    return cell(value, mark, tone="warn" if few else ""), cell(images)
 
 
 def _rare(inputs: Inputs, ledger: Ledger, phase: str, split: str, metric: str) -> Inline:
@@ -140,7 +144,7 @@ def _sentence(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: s
     if any(effects[part]["value"] is None for part in ("apart", "list")):
         return (f"{label(inputs, metric)} is undefined on one of the lists, so the two cannot be compared.",)
     model = {name: _model_effect(inputs, ledger, derived, name, metric) for name in NAMES}
-    given, used = (str(derived["comparisons"][after][name][metric]["verdict"]) for name in NAMES)
+    given, used = (words(derived["comparisons"][after][name][metric]) for name in NAMES)
     verdicts = f"the verdict is the same on both, {used}" if given == used else f"{given} as given, {used} rebalanced"
     return run(
         f"{label(inputs, metric)}, {after} against {before}: ",

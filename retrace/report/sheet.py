@@ -11,7 +11,7 @@ from retrace.report.inputs import Inputs
 from retrace.report.model_tables import architecture
 from retrace.report.numbers import ABSENT, Inline, Ledger, plain
 from retrace.report.run_tables import clock
-from retrace.report.tables import BRACKETS, label
+from retrace.report.tables import BRACKETS, counted, label
 from retrace.report.training_log import convergence
 
 NOT_RUN = ("not recorded: restored from the cache, nothing ran here",)
@@ -38,10 +38,10 @@ class Sheet:
             return (f"{split} was not scored",)
         if scored[metric]["value"] is None:
             return ("undefined: nothing was detected",)
-        images = self.ledger.num(self.file, f"splits.{split}.images", "count")
+        images = counted(self.inputs, self.ledger, self.phase, split)
         value = self.ledger.interval(self.file, f"splits.{split}.{metric}")
         at = () if metric.startswith("AP") else self._at(split)
-        return run(*value, f" on {split}, n = ", images, " images", at, self._target(split, metric))
+        return run(*value, f" on {split}, n = ", *images, at, self._target(split, metric))
 
     def _target(self, split: str, metric: str) -> Inline:
         """`; target at least 0.85: met`"""

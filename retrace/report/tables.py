@@ -6,6 +6,9 @@ from typing import Any
 from retrace.report.blocks import Bullets, Cell, Section, Table, Text, cell, run, section
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import ABSENT, Inline, Ledger
+from retrace.report.verdicts import NO_VERDICT
+from retrace.statistics.bootstrap import FEWEST_UNITS
+from retrace.statistics.verdicts import UNDECIDED
 
 LABELS = {
     "mIoU": "mIoU",
@@ -26,13 +29,14 @@ TONES = {
     "met": "good",
     "worse": "bad",
     "not met": "bad",
-    "no measurable difference": "quiet",
+    "equal": "quiet",
+    "undecided": "quiet",
     "not comparable": "quiet",
 }
 POINT = ("confidence", "iou_threshold")  # of precision, recall and F1
 METHOD = "Notes on method"  # the section that explains intervals, verdicts and marks once
 BRACKETS = f"Brackets: 95 % interval (see {METHOD})."
-INTERVALS = "Brackets: 95 % bootstrap interval over images."  # where there are no notes on method
+INTERVALS = "Brackets: 95 % bootstrap interval over independent images or sequences."
 
 
 def label(inputs: Inputs, metric: str) -> str:
@@ -45,8 +49,16 @@ def label(inputs: Inputs, metric: str) -> str:
 
 def caption_of(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> Inline:
     """`Scored on test, n = 48 images. Brackets: ...`"""
-    images = ledger.num(inputs.file_metrics(phase), f"splits.{split}.images", "count")
-    return run(f"Scored on {split}, n = ", images, f" images. {BRACKETS}")
+    return run(f"Scored on {split}, n = ", *counted(inputs, ledger, phase, split), f". {BRACKETS}")
+
+
+def counted(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> Inline:
+    """`48 images in 10 sequences`, or `40 images` where each is independent."""
+    file, scored = inputs.file_metrics(phase), inputs.metrics[phase]["splits"][split]
+    images = ledger.num(file, f"splits.{split}.images", "count")
+    if scored["unit"] == "image":
+        return run(images, " images")
+    return run(images, " images in ", ledger.num(file, f"splits.{split}.units", "count"), f" {scored['unit']}s")
 
 
 def unit(inputs: Inputs) -> str:
@@ -92,14 +104,13 @@ def headline(inputs: Inputs, ledger: Ledger) -> Text:
     split, phase, metric = inputs.headline_split, inputs.params.phase, inputs.params.report.headline
     file = inputs.file_metrics(phase)
     value = ledger.interval(file, f"splits.{split}.{metric}")
-    images = ledger.num(file, f"splits.{split}.images", "count")
     return Text(
         run(
             f"{label(inputs, metric)} ",
             *value,
             f" on {split} (n = ",
-            images,
-            f" images; 95 % bootstrap interval over images). This is the score of phase {phase}, measured after "
+            *counted(inputs, ledger, phase, split),
+            f"; brackets: 95 % interval). This is the score of phase {phase}, measured after "
             f"loading the saved {_weights(inputs, phase)} back from disk.",
         ),
         tone="headline",
@@ -125,23 +136,26 @@ def _difference(inputs: Inputs, ledger: Ledger, phase: str, split: str, metric: 
     return ledger.interval(file, f"{key}.{metric}", "signed")
 
 
-def verdict(inputs: Inputs, derived: dict[str, Any], phase: str, split: str, metric: str) -> Cell:
-    """better / no measurable difference / worse, or the reason why there is no verdict."""
+def verdict(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], phase: str, split: str, metric: str) -> Cell:
+    """better, worse, equal or undecided, or the reason why there is no verdict."""
     against = derived["comparisons"][phase]
     if against["from"] is None:
         return cell("starting point", tone="quiet")
     row = against.get(split)
     if row is None:
         return cell("not the same images", tone="quiet")
-    return judged(row.get(metric))
+    key = f"comparisons.{phase}.{split}.{metric}.detectable"
+    return judged(row.get(metric), (ledger.num(inputs.file_own("derived.json"), key, "fraction"),))
 
 
-def judged(row: dict[str, Any] | None) -> Cell:
-    """The verdict on one difference as a cell."""
-    if row is None or row["value"] is None:
+def judged(row: dict[str, Any] | None, detectable: Inline = ()) -> Cell:
+    """The verdict on one difference as a cell. detectable: the number that stands beside `undecided`."""
+    if row is None:
         return cell("undefined", tone="quiet")
-    word = row["verdict"]
-    return cell(word, tone=TONES.get(word, "quiet"))
+    if row["why"] is not None:
+        return cell(NO_VERDICT[row["why"]], tone="quiet")
+    note = run("; detectable: ", *detectable) if row["verdict"] == UNDECIDED and detectable else ()
+    return cell(row["verdict"], *note, tone=TONES.get(row["verdict"], "quiet"))
 
 
 def phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str) -> Table:
@@ -156,13 +170,13 @@ def phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str)
         scores = [cell(ledger.interval(file, f"splits.{s}.{metric}") if s in measured else (ABSENT,)) for s in splits]
         difference = cell(_difference(inputs, ledger, phase, compared, metric))
         origin = derived["comparisons"][phase]["from"] or ABSENT
-        word = verdict(inputs, derived, phase, compared, metric)
+        word = verdict(inputs, ledger, derived, phase, compared, metric)
         note = [cell(inputs.params.phases[phase].note)] if noted else []
         rows.append((name, *scores, cell(origin), difference, word, *note))
     counts: list[Any] = []
     for split in splits:
         counts += ["; " if counts else "Scored on ", f"{split}, n = "]
-        counts += [ledger.num(inputs.file_metrics(inputs.params.phase), f"splits.{split}.images", "count")]
+        counts += counted(inputs, ledger, inputs.params.phase, split)
     return Table(
         f"phases_{metric}",
         "Scores and verdicts",
@@ -177,7 +191,7 @@ def phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str)
         tuple(rows),
         run(
             *counts,
-            f" images. {BRACKETS}",
+            f". {BRACKETS}",
             unreliable(inputs, ledger, inputs.params.phase, splits),
         ),
     )
@@ -220,7 +234,7 @@ def class_changes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], split
             for of, row in inputs.metrics.items()
         ]
         change = cell(_difference(inputs, ledger, phase, split, f"{metric}/{name}"))
-        word = verdict(inputs, derived, phase, split, f"{metric}/{name}")
+        word = verdict(inputs, ledger, derived, phase, split, f"{metric}/{name}")
         if 0 < inputs.seen(phase, split, name) < inputs.metrics[phase]["min_reliable"]:
             seen = ledger.num(inputs.file_metrics(phase), f"splits.{split}.per_class.{name}.{inputs.seen_key}", "count")
             word = cell(word.parts, "; n = ", seen, ": not reliable", tone="warn")
@@ -301,14 +315,24 @@ def method(inputs: Inputs, ledger: Ledger, title: str = METHOD) -> Section | Non
             "back from disk, unless a table says that the number comes from the training log.",
         ),
         (
-            "Intervals: numbers in brackets are 95 % percentile intervals of a bootstrap over images with ",
+            "Intervals: numbers in brackets are 95 % intervals of a bootstrap with ",
             resamples,
-            " resamples. A resample in which a class does not occur is left out of the interval of that class and of "
-            "every mean that includes the class.",
+            " resamples. It draws independent units (evaluate.unit): images, or whole sequences where images come in "
+            f"sequences. With fewer than {FEWEST_UNITS} units there is no interval. A resample in which a class does "
+            "not occur is left out of the interval of that class and of every mean that includes the class.",
         ),
         (
-            "Differences: both phases are scored on the same resampled images, so the difference is paired. The "
-            "verdict is better or worse when its interval lies above or below 0, otherwise no measurable difference.",
+            "Differences: both phases are scored on the same resampled units, so the difference is paired. The "
+            "verdict is better or worse when the difference is not chance (5 % level, Holm's correction over the "
+            "verdicts of a table), equal when its whole interval lies within the margin of ",
+            ledger.num(inputs.file_own("parameters.json"), "report.margin", "plain"),
+            " (report.margin), otherwise undecided; the detectable difference is the smallest that this comparison "
+            "would have found with a probability of 80 %. Each phase was trained once, so a verdict is about these "
+            "weights: with another seed it may be another.",
+        ),
+        (
+            "Floor: the best constant answer that can be learned on the training list, an answer that looks at no "
+            "image. A score that is not above it beyond chance gets no verdict.",
         ),
         (
             f"Marks: {ABSENT} means that a value is undefined or was not measured. A class is marked not reliable when "

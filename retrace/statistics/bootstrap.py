@@ -1,46 +1,90 @@
-"""95 % percentile bootstrap over images (Efron & Tibshirani 1993, chapter 13), from per-image sufficient statistics.
+"""95 % bootstrap intervals over independent units, from per-image sufficient statistics.
 
-An image is the sampling unit: its pixels or objects are not independent, images are. A resample is a row of integer
-weights (how often each image was drawn), so nothing is predicted or matched again. Two phases scored on the same
-images with the same seed see the same resamples, which is what makes their difference paired.
+A *unit* is a set of images that are not independent of each other: a sequence, a source photograph,
+near-duplicates. Where every image is independent, every image is a unit. A resample draws as many units
+as there are, with replacement (the cluster bootstrap; Davison & Hinkley 1997, section 3.8), so it is a row
+of integer image weights, and nothing is predicted or matched again. Two phases scored on the same images
+with the same seed see the same resamples, which makes their difference paired.
+
+Percentiles of few units are too close together. They are expanded (Hesterberg 2015, "What Teachers Should
+Know About the Bootstrap", section 5.5): instead of the tail `a` of the draws, the tail
+
+    Phi(-sqrt(n / (n - 1)) t(a; n - 1))
+
+is cut off, where n is the number of units. Below `FEWEST_UNITS` units there is no interval, nor where fewer
+than half of the resamples define the score.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 BLOCK = 64  # resamples held at once: 10,000 images x 64 x 8 bytes = 5 MB
 LEVEL = 95.0  # per cent
-FEWEST = 40  # draws an interval takes: one beyond either end
-VERDICTS = ("better", "no measurable difference", "worse")
+FEWEST_UNITS = 5
+LEAST_USABLE = 0.5  # share of the resamples in which the score must be defined
 
 Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]
+Support = Mapping[str, np.ndarray]
 
 
-def resample_weights(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Multinomial image weights in blocks: float64 [<= BLOCK, images], integer values, every row sums to `images`.
+@dataclass(frozen=True)
+class Units:
+    """The independent unit of every image."""
+
+    of: np.ndarray  # int [N], values 0 ... count - 1
+
+    @classmethod
+    def each(cls, images: int) -> "Units":
+        """Every image is a unit of its own."""
+        return cls(np.arange(images))
+
+    @classmethod
+    def named(cls, names: Sequence[str]) -> "Units":
+        """Images with the same name are one unit; units are numbered as they first appear."""
+        number: dict[str, int] = {}
+        return cls(np.array([number.setdefault(name, len(number)) for name in names], dtype=np.int64))
+
+    @property
+    def count(self) -> int:
+        """Number of units."""
+        return int(self.of.max(initial=-1)) + 1
+
+    def holding(self, present: np.ndarray) -> np.ndarray:
+        """bool [N, ...] -> int [...]: in how many units at least one image has what `present` says."""
+        held = np.zeros((self.count, *present.shape[1:]), dtype=bool)
+        np.logical_or.at(held, self.of, present)
+        return held.sum(0)
+
+
+def resample_weights(units: Units, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Image weights in blocks: float64 [<= BLOCK, N], how often each image's unit was drawn.
 
     `seed` comes from `seeds.derive(seed, "bootstrap", split)`.
     """
     random = np.random.Generator(np.random.PCG64(seed))
+    count = units.count
     for start in range(0, resamples, BLOCK):
         rows = min(BLOCK, resamples - start)
-        drawn = random.integers(0, images, size=(rows, images)) + np.arange(rows)[:, None] * images
-        yield np.bincount(drawn.ravel(), minlength=rows * images).reshape(rows, images).astype(np.float64)
+        drawn = random.integers(0, count, size=(rows, count)) + np.arange(rows)[:, None] * count
+        weights = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
+        yield weights[:, units.of].astype(np.float64)
 
 
-def bootstrap(statistic: Statistic, images: int, resamples: int, seed: int) -> dict[str, np.ndarray]:
-    """Draw `statistic` (weights [b, images] -> {name: [b, ...]}) on every resample: {name: [resamples, ...]}."""
-    blocks = [statistic(weights) for weights in resample_weights(images, resamples, seed)]
+def bootstrap(statistic: Statistic, units: Units, resamples: int, seed: int) -> dict[str, np.ndarray]:
+    """Draw `statistic` (weights [b, N] -> {name: [b, ...]}) on every resample: {name: [resamples, ...]}."""
+    blocks = [statistic(weights) for weights in resample_weights(units, resamples, seed)]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
 def of_totals(scores: Statistic, per_image: np.ndarray) -> Statistic:
     """The statistic of weights that sums `per_image` [N, ...] counts and scores the totals [b, ...].
 
-    Sums of integer counts below 2**53 are exact in float64, so the result does not depend on the order of summing.
+    Sums of integer counts below 2**53 are exact in float64, so the result does not depend on the
+    order of summing.
     """
     flat = per_image.reshape(len(per_image), math.prod(per_image.shape[1:])).astype(np.float64)
 
@@ -50,66 +94,81 @@ def of_totals(scores: Statistic, per_image: np.ndarray) -> Statistic:
     return statistic
 
 
-def interval(value: float, draws: np.ndarray) -> dict[str, float | None]:
-    """`{"value", "low", "high"}` of one number and its draws [B]; undefined (NaN) is None.
+def tails(units: int) -> tuple[float, float]:
+    """The percentiles (per cent) of the draws at which the interval of this many units ends."""
+    from scipy.stats import norm, t
 
-    Draws in which the score is undefined (its class, or one of the classes it is the mean of, was not drawn) are left
-    out. Where fewer than `FEWEST` remain there is no interval.
+    outside = (1 - LEVEL / 100) / 2
+    expanded = math.sqrt(units / (units - 1)) * t.isf(outside, units - 1)
+    low = 100 * float(norm.sf(expanded))
+    return low, 100 - low
+
+
+def interval(value: float, draws: np.ndarray, units: int) -> dict[str, float | None]:
+    """`{"value", "low", "high", "n", "usable"}` of one number and its draws [B]; undefined (NaN) is None.
+
+    Draws in which the score is undefined (its class, or one of the classes it is the mean of, was not
+    drawn) are left out; `usable` is the share of the others, `n` the number of units. low and high are None where `usable` is
+    below `LEAST_USABLE` or there are fewer than `FEWEST_UNITS` units that the score is made from.
     """
     defined = draws[~np.isnan(draws)]
-    if np.isnan(value) or defined.size < FEWEST:
-        return {"value": None if np.isnan(value) else float(value), "low": None, "high": None}
-    low, high = np.percentile(defined, [50 - LEVEL / 2, 50 + LEVEL / 2])
-    return {"value": float(value), "low": float(low), "high": float(high)}
+    usable = defined.size / draws.size if draws.size else 0.0
+    result = {"value": None, "low": None, "high": None, "n": units, "usable": usable}
+    if np.isnan(value):
+        return result
+    result["value"] = float(value)
+    if units >= FEWEST_UNITS and usable >= LEAST_USABLE:
+        low, high = np.percentile(defined, tails(units))
+        result |= {"low": float(low), "high": float(high)}
+    return result
 
 
-def intervals(statistic: Statistic, images: int, resamples: int, seed: int) -> dict[str, Any]:
+def intervals(
+    statistic: Statistic,
+    units: Units,
+    resamples: int,
+    seed: int,
+    support: Support | None = None,
+) -> dict[str, Any]:
     """Every score of all images with its interval: `{name: I}`, or `{name: [I, ...]}` for a score per class.
 
-    One image (or none) has no spread to estimate: low and high are then None.
+    support: {name: number of units that have the class, int [...] of the score's shape} for scores of
+    one class; every other score is made from all units.
     """
-    values = {name: array[0] for name, array in statistic(np.ones((1, images))).items()}
-    draws = _draws(statistic, values, images, resamples, seed)
-    return {name: _nested(interval, value, draws[name]) for name, value in values.items()}
+    values = point(statistic, units)
+    draws = draw(statistic, values, units, resamples, seed)
+    return {
+        name: nested(interval, value, draws[name], counted(support, name, units, value))
+        for name, value in values.items()
+    }
 
 
-def paired_difference(statistic: Statistic, other: Statistic, images: int, resamples: int, seed: int) -> dict[str, Any]:
-    """How much `statistic` exceeds `other` on the same images: value, low, high and verdict for each score.
-
-    The verdict is `better` (the whole interval is above 0), `worse` (below 0) or `no measurable difference`; None
-    where either side is undefined. All scores here are "higher is better".
-    """
-
-    def difference(weights: np.ndarray) -> dict[str, np.ndarray]:
-        mine, theirs = statistic(weights), other(weights)
-        return {name: mine[name] - theirs[name] for name in mine if name in theirs}
-
-    values = {name: array[0] for name, array in difference(np.ones((1, images))).items()}
-    draws = _draws(difference, values, images, resamples, seed)
-    return {name: _nested(_judged, value, draws[name]) for name, value in values.items()}
+def point(statistic: Statistic, units: Units) -> dict[str, np.ndarray]:
+    """{name: [...]}: every score of all images."""
+    return {name: array[0] for name, array in statistic(np.ones((1, len(units.of)))).items()}
 
 
-def verdict(low: float | None, high: float | None) -> str:
-    """In words, from the interval of a difference; without an interval nothing is measurable."""
-    if low is not None and low > 0:
-        return "better"
-    return "worse" if high is not None and high < 0 else "no measurable difference"
-
-
-def _judged(value: float, draws: np.ndarray) -> dict[str, Any]:
-    result: dict[str, Any] = interval(value, draws)
-    return result | {"verdict": None if result["value"] is None else verdict(result["low"], result["high"])}
-
-
-def _draws(
-    statistic: Statistic, values: dict[str, np.ndarray], images: int, resamples: int, seed: int
+def draw(
+    statistic: Statistic,
+    values: Mapping[str, np.ndarray],
+    units: Units,
+    resamples: int,
+    seed: int,
 ) -> dict[str, np.ndarray]:
-    if images < 2:
+    """`bootstrap`, or undefined draws where there are too few units for any interval."""
+    if units.count < FEWEST_UNITS:
         return {name: np.full((1, *np.shape(value)), np.nan) for name, value in values.items()}
-    return bootstrap(statistic, images, resamples, seed)
+    return bootstrap(statistic, units, resamples, seed)
 
 
-def _nested(make: Callable[[float, np.ndarray], dict[str, Any]], value: np.ndarray, draws: np.ndarray) -> Any:
+def counted(support: Support | None, name: str, units: Units, value: np.ndarray) -> np.ndarray:
+    """Number of units that a score is made from, in the shape of the score."""
+    every = np.full(np.shape(value), units.count)
+    return every if support is None else np.asarray(support.get(name, every))
+
+
+def nested(make: Callable[..., dict[str, Any]], value: np.ndarray, draws: np.ndarray, units: Any) -> Any:
+    """`make(value, draws, units)` for a number, or a list of them for an array of numbers."""
     if np.ndim(value) == 0:
-        return make(float(value), draws)
-    return [_nested(make, value[index], draws[:, index]) for index in range(len(value))]
+        return make(float(value), draws, int(units))
+    return [nested(make, value[i], draws[:, i], units[i]) for i in range(len(value))]

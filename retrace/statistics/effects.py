@@ -7,7 +7,8 @@ ed. 2005, chapter 5):
     main effect of f         mean of y where f is on - mean where it is off
     interaction of f and g   half of what the effect of f changes by when g is switched on
 
-Two things would come out differently next time, and runs and images are crossed: every run sees every image. The
+Two things would come out differently next time, and runs and images are crossed: every run sees every image. Where
+images come in sequences, the sequences take the place of the images: they are what is independent. The
 variance of a contrast is therefore put together from its parts as in a two-way random-effects layout (Searle, Casella &
 McCulloch, Variance Components, 1992; Owen, The pigeonhole bootstrap, Annals of Applied Statistics 1, 2007):
 
@@ -35,6 +36,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+
+from retrace.statistics.bootstrap import FEWEST_UNITS
 
 LEVEL = 0.95
 FLOOR = 0.01  # a score below one point: the class is practically not found
@@ -91,35 +94,35 @@ def together(layout: Layout) -> np.ndarray:
 
 
 def effect(
-    layout: Layout, contrast: np.ndarray, scores: np.ndarray, draws: np.ndarray, images: int, level: float = LEVEL
+    layout: Layout, contrast: np.ndarray, scores: np.ndarray, draws: np.ndarray, units: int, level: float = LEVEL
 ) -> dict[str, float | None]:
     """`{"value", "low", "high"}` of one contrast; None where it is undefined. Runs that all score the same (a class
     that none of them finds) have no spread to make an interval from.
 
-    contrast, scores: [R]; draws: [B, R], the scores on B resamples of the `images` images, the same resample in a row
-    for all runs. NaN is an undefined score: in `scores` it makes the effect undefined, in `draws` the row is left out
-    (a class that was not drawn).
+    contrast, scores: [R]; draws: [B, R], the scores on B resamples of the `units` independent units, the same
+    resample in a row for all runs. NaN is an undefined score: in `scores` it makes the effect undefined, in `draws`
+    the row is left out (a class that was not drawn). With fewer than five units there is no interval.
     """
     if np.isnan(scores).any():
         return {"value": None, "low": None, "high": None}
     value = float(contrast @ scores)
     usable = draws[~np.isnan(draws).any(1)]
-    if images < 2 or len(usable) < 2 or np.ptp(scores[contrast != 0]) == 0:
+    if units < FEWEST_UNITS or len(usable) < 2 or np.ptp(scores[contrast != 0]) == 0:
         return {"value": value, "low": None, "high": None}
-    half = _half_width(layout, contrast, scores, usable, images, level)
+    half = _half_width(layout, contrast, scores, usable, units, level)
     return {"value": value, "low": value - half, "high": value + half}
 
 
 def _half_width(
-    layout: Layout, contrast: np.ndarray, scores: np.ndarray, draws: np.ndarray, images: int, level: float
+    layout: Layout, contrast: np.ndarray, scores: np.ndarray, draws: np.ndarray, units: int, level: float
 ) -> float:
     from scipy.stats import t
 
     parts = layout.by_cell(contrast, scores)
-    small = images / (images - 1)  # the bootstrap's variance is that of the population of these images
+    small = units / (units - 1)  # the bootstrap's variance is that of the population of these units
     both = small * float(layout.by_cell(contrast, draws - draws.mean(0)).sum(-1).mean())
     by_image = max(small * float((draws @ contrast).var(ddof=1)) - both, 0.0)
-    quantiles = t.ppf((1 + level) / 2, [_freedom(parts, layout.seeds), images - 1])
+    quantiles = t.ppf((1 + level) / 2, [_freedom(parts, layout.seeds), units - 1])
     return float((quantiles[0] ** 2 * parts.sum() + quantiles[1] ** 2 * by_image) ** 0.5)
 
 
@@ -136,7 +139,7 @@ def costliest(
     scores: Mapping[str, np.ndarray],
     draws: Mapping[str, np.ndarray],
     names: Sequence[str],
-    images: int,
+    units: int,
 ) -> dict[str, dict[str, float | None]]:
     """Which of `names` the contrast costs most and gains most: `{"costs": {"name", ...}, "gains": ...}`, each with its
     95 % interval.
@@ -147,13 +150,13 @@ def costliest(
     """
     level = 1 - (1 - LEVEL) / max(1, len(names))
     found = [name for name in names if (scores[name][contrast != 0] < FLOOR).mean() < 0.75]
-    wide = {name: effect(layout, contrast, scores[name], draws[name], images, level) for name in found}
+    wide = {name: effect(layout, contrast, scores[name], draws[name], units, level) for name in found}
     sure = {n: e for n, e in wide.items() if e["low"] is not None and (e["high"] < 0 or e["low"] > 0)}  # type: ignore[operator]
     result: dict[str, dict[str, float | None]] = {}
     for key, sign in (("costs", -1), ("gains", 1)):
         mine = {name: row for name, row in sure.items() if sign * (row["value"] or 0.0) > 0}
         if mine:
             name = max(mine, key=lambda name: sign * (mine[name]["value"] or 0.0))
-            narrow = effect(layout, contrast, scores[name], draws[name], images)
+            narrow = effect(layout, contrast, scores[name], draws[name], units)
             result[key] = {"name": name, **narrow}  # type: ignore[dict-item]
     return result

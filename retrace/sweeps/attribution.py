@@ -7,6 +7,7 @@ import numpy as np
 from retrace.config.ablation import Ablation
 from retrace.config.schema import Params
 from retrace.report.numbers import Inline, Ledger, plain
+from retrace.statistics.bootstrap import FEWEST_UNITS
 from retrace.statistics.effects import Layout, costliest, effect, interactions, main_effects, together
 from retrace.sweeps.design import Design
 from retrace.sweeps.results import Results
@@ -30,13 +31,13 @@ def attribute(params: Params, design: Design, results: Results) -> dict[str, Any
 
     def all_metrics(contrast: np.ndarray) -> dict[str, Any]:
         return {
-            metric: effect(runs, contrast, results.scores[metric], results.draws[metric], results.images)
+            metric: effect(runs, contrast, results.scores[metric], results.draws[metric], results.units)
             for metric in results.scores
         }
 
     classes = [metric for metric in results.scores if "/" in metric]
     most = {
-        name: costliest(runs, contrast, results.scores, results.draws, classes, results.images)
+        name: costliest(runs, contrast, results.scores, results.draws, classes, results.units)
         for name, contrast in contrasts.items()
     }
     effects = {name: all_metrics(contrast) for name, contrast in contrasts.items()}
@@ -48,6 +49,8 @@ def attribute(params: Params, design: Design, results: Results) -> dict[str, Any
         "headline": params.report.headline,
         "split": results.split,
         "images": results.images,
+        "units": results.units,
+        "unit": results.unit,
         "seeds": list(ablation.seeds),
         "factors": {
             name: {"label": ablation.title(name), "off": factor.off, "on": factor.on}
@@ -97,7 +100,8 @@ def sentence(ledger: Ledger, file: str, found: dict[str, Any], name: str) -> Inl
     depends = _depends(ledger, file, found, name)
     if row["low"] is None:
         parts.append(
-            ", without an interval " + ("(too few images)" if found["images"] < 2 else "(all runs score alike)")
+            ", without an interval "
+            + ("(too few independent images)" if found["units"] < FEWEST_UNITS else "(all runs score alike)")
         )
     elif row["low"] <= 0 <= row["high"]:
         parts.append(f", no measurable effect{' on average' if depends else ''}")

@@ -95,11 +95,18 @@ class _Pages:
             "trained once for every seed label in ",
             self._num("seeds", "plain"),
             " and scored on the ",
-            self._num("images", "count"),
-            f" images of {self.found['split']}. Effects are in percentage points. Brackets are 95 % intervals that "
-            "account for variation between seeds and between images (paired bootstrap). One interval in twenty "
-            "excludes zero by chance.",
+            *self._counted(),
+            f" of {self.found['split']}. Effects are in percentage points. Brackets are 95 % intervals that "
+            "account for variation between seeds and between independent images or sequences (paired bootstrap). One "
+            "interval in twenty excludes zero by chance.",
         )
+
+    def _counted(self) -> Inline:
+        """`48 images in 10 sequences`"""
+        images = self._num("images", "count")
+        if self.found["unit"] == "image":
+            return run(images, " images")
+        return run(images, " images in ", self._num("units", "count"), f" {self.found['unit']}s")
 
     def _sentences(self) -> Bullets:
         items = [run(*sentence(self.ledger, self.file, self.found, name)) for name in self.found["effects"]]

@@ -15,9 +15,9 @@ from retrace.config.schema import Params
 from retrace.errors import UserError
 from retrace.programs import dvc, git
 from retrace.progress import track
-from retrace.report.comparisons import per_image
 from retrace.report.inputs import PER_CLASS
-from retrace.statistics.bootstrap import bootstrap
+from retrace.report.resamples import per_image, read_units
+from retrace.statistics.bootstrap import Units, bootstrap
 from retrace.sweeps.design import Experiment
 from retrace.sweeps.git import find
 
@@ -34,6 +34,8 @@ class Results:
     made: tuple[dict[str, str], ...]
     split: str
     images: int
+    units: int
+    unit: str  # what they are called: image, sequence or group
     scores: dict[str, np.ndarray]
     draws: dict[str, np.ndarray]
 
@@ -50,12 +52,12 @@ def read_results(params: Params, experiments: Sequence[Experiment]) -> Results:
         )
     shown = shown_metrics({name: experiment.baseline for name, experiment in kept.items()})
     commits = tuple(kept[experiment.name].commit for experiment in experiments)
-    split, ids = "", None
+    split, ids, units, unit = "", None, 0, "image"
     scores: dict[str, list[float]] = {}
     draws: dict[str, list[np.ndarray]] = {}
     for experiment, commit in track(list(zip(experiments, commits, strict=True)), "reading experiments"):
         found = _one(params, phase, experiment.name, commit)
-        split, ids = found.split, found.ids if ids is None else ids
+        split, ids, units, unit = found.split, found.ids if ids is None else ids, found.units, found.unit
         if found.ids != ids:
             raise UserError(f"{experiment.name}: was scored on other images than the experiments before it")
         _same_as_shown(experiment.name, params, found, shown[experiment.name])
@@ -68,6 +70,8 @@ def read_results(params: Params, experiments: Sequence[Experiment]) -> Results:
         tuple(made_by(commit, phase) for commit in commits),
         split,
         len(ids or ()),
+        units,
+        unit,
         {name: np.array(values) for name, values in scores.items()},
         {name: np.stack(columns, axis=1) for name, columns in draws.items()},
     )
@@ -98,6 +102,8 @@ def shown_metrics(baselines: dict[str, str]) -> dict[str, dict[str, float]]:
 class _Run:
     split: str
     ids: list[str]
+    units: int
+    unit: str
     scores: dict[str, float]
     draws: dict[str, np.ndarray]
 
@@ -122,13 +128,23 @@ def _one(params: Params, phase: str, name: str, commit: str) -> _Run:
             ) from None
         ids = Path(temporary, f"images_{split}.txt").read_text(encoding="utf-8").split()
         statistic = per_image(Path(temporary), split, document, params.report.focus_classes)
+        units = _units(Path(temporary), split, name)
         wanted = metrics(params)
         values = statistic(np.ones((1, len(ids))))
         seed = seeds.derive(params.seed, "bootstrap", split)
-        draws = bootstrap(
-            lambda weights: _chosen(statistic(weights), wanted), len(ids), params.evaluate.bootstrap, seed
-        )
-    return _Run(split, ids, {name: float(values[name][0]) for name in wanted}, draws)
+        draws = bootstrap(lambda weights: _chosen(statistic(weights), wanted), units, params.evaluate.bootstrap, seed)
+    chosen = {name: float(values[name][0]) for name in wanted}
+    return _Run(split, ids, units.count, scored[split]["unit"], chosen, draws)
+
+
+def _units(folder: Path, split: str, name: str) -> Units:
+    try:
+        return read_units(folder, split)
+    except FileNotFoundError:
+        raise UserError(
+            f"{name}: it was scored by a version that did not write which images are independent; "
+            f"`dvc exp remove {name}` and run `retrace ablate` again"
+        ) from None
 
 
 def _chosen(found: dict[str, np.ndarray], wanted: Sequence[str]) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from retrace.report.numbers import show
 from tests.support.projects import ROOT, copy_of, make_project, run, write_params
 
 pytestmark = pytest.mark.slow
-VERDICTS = {"better", "no measurable difference", "worse"}
+VERDICTS = {"better", "worse", "equal", "undecided"}
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 

@@ -13,8 +13,11 @@ from ruamel.yaml import YAML
 from retrace.config import whole
 from retrace.config.load import parse
 from retrace.config.schema import Evaluate
+from retrace.evaluation import masks
+from retrace.evaluation.boxes import FLOORED
 from retrace.evaluation.detection import curves, summarize
 from retrace.evaluation.scores.matching import Found, Truth, match
+from retrace.statistics.bootstrap import Units
 
 SPLITS = {"val": 12, "test": 20}
 AS_GIVEN = 10  # images of val before two more joined it
@@ -384,12 +387,6 @@ def _samples(root: Path, params: dict, phase: str) -> None:
     write(folder / "samples.json", rows)
 
 
-def _interval(value: float, spread: float = 0.04) -> dict:
-    if value is None or np.isnan(value):
-        return {"value": None, "low": None, "high": None}
-    return {"value": float(value), "low": float(value - spread), "high": float(min(1, value + spread))}
-
-
 def _segmentation_split(root: Path, params: dict, phase: str, split: str, n: int, start: float) -> dict:
     classes = params["classes"]
     size, last = len(classes), len(classes) - 1
@@ -404,50 +401,35 @@ def _segmentation_split(root: Path, params: dict, phase: str, split: str, n: int
     folder = root / "metrics" / params["study"] / phase
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / f"confusion_{split}.npy", confusion)
-    (folder / f"images_{split}.txt").write_text("".join(f"{split}_{k:03d}\n" for k in range(n)))
-    total = confusion.sum(0).astype(float)
-    hits, true, guessed = np.diag(total), total.sum(1), total.sum(0)
-    with np.errstate(invalid="ignore"):
-        iou, recall = hits / (true + guessed - hits), hits / true
-        precision, f1 = hits / guessed, 2 * hits / (true + guessed)
-    for scores in (iou, precision, f1):
-        scores[true == 0] = np.nan
-    present = (truth > 0).sum(0)
+    _units(folder, split, [f"{split}_{k:03d}" for k in range(n)])
     focus = [classes.index(name) for name in params["report"].get("focus_classes", [])]
-    return {
-        "images": n,
-        "mIoU": _interval(np.nanmean(iou)),
-        "focus_mIoU": _interval(np.nanmean(iou[focus]) if focus else np.nan),
-        "pixel_accuracy": _interval(hits.sum() / true.sum()),
-        "balanced_accuracy": _interval(np.nanmean(recall)),
-        "per_class": {
-            name: {
-                "IoU": _interval(iou[c]),
-                "precision": _interval(precision[c]),
-                "recall": _interval(recall[c]),
-                "F1": _interval(f1[c]),
-                "images": int(present[c]),
-                "pixels": int(true[c]),
-                "reliable": bool(present[c] >= params["evaluate"]["min_reliable"]),
-                "predicted_pixels": int(guessed[c]),
-            }
-            for c, name in enumerate(classes)
-        },
-        "confusion": confusion.sum(0).tolist(),
-        "masks": {
-            "bytes_mean": {"value": 1234.5, "low": 1100.0, "high": 1400.0},
-            "bytes_median": 1200.0,
-            "bytes_total": 4321,
-            "classes_used": size - 1,
-        },
+    options = Evaluate(**params["evaluate"])
+    units = Units.each(n)
+    found = masks.summarize(confusion, units, classes, focus, options.bootstrap, 11, options.min_reliable)
+    found["masks"] = masks.weigh([1050, 1100, 1200, 1250, 1300, 1400], Units.each(6), 100, 11) | {
+        "classes_used": size - 1
     }
+    return _floored(found, ("mIoU", "focus_mIoU", "pixel_accuracy", "balanced_accuracy"))
+
+
+def _units(folder: Path, split: str, image_ids: list[str]) -> None:
+    for kind in ("images", "units"):  # every image is a unit
+        (folder / f"{kind}_{split}.txt").write_text("".join(f"{image_id}\n" for image_id in image_ids))
+
+
+def _floored(found: dict, overall: tuple[str, ...]) -> dict:
+    """Every score is above the best constant answer."""
+    floor = {"value": 0.05, "beaten": True, "answer": "Background everywhere"}
+    for row in found["per_class"].values():
+        row["floor"] = floor
+    return found | {"unit": "image", "floor": dict.fromkeys(overall, floor)}
 
 
 def _detection_split(root: Path, params: dict, phase: str, split: str, n: int, start: float) -> dict:
     folder = root / "metrics" / params["study"] / phase
     folder.mkdir(parents=True, exist_ok=True)
     name = "val" if split == "val_as_given" else split  # the first images of val
-    (folder / f"images_{split}.txt").write_text("".join(f"{name}_{k:03d}\n" for k in range(n)))
+    _units(folder, split, [f"{name}_{k:03d}" for k in range(n)])
     random = np.random.default_rng(len(name))  # the same truth and luck for every phase
     truths, founds = [], []
     for image in range(n):
@@ -465,7 +447,8 @@ def _detection_split(root: Path, params: dict, phase: str, split: str, n: int, s
     drawn = curves(matches, classes)
     write(folder / f"curves_{split}.json", json.loads(json.dumps(drawn, default=lambda array: array.tolist())))
     confusion = [[n, 0, 0, n], [0, 2, 0, 1], [0, 0, 0, 0], [n, 0, 0, 0]]
-    return summarize(truths, founds, matches, classes, options, 11) | {"confusion": confusion}
+    found = summarize(truths, founds, matches, Units.each(n), classes, options, 11) | {"confusion": confusion}
+    return _floored(found, FLOORED)
 
 
 def _journals(root: Path, params: dict) -> None:

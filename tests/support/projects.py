@@ -21,10 +21,11 @@ REAL_DATA = Path(os.environ.get("RETRACE_REAL_DATA") or ROOT.parent / "shared" /
 
 # its speed is measured on batches of this size, and a few seconds long at most
 QUICK_EVALUATION = {"bootstrap": 100, "min_reliable": 2, "samples": 1, "batch_size": 2}
+SMALL = {"min_units": 1}  # the sets of these tests are too small for a real study
 TINY: dict[str, dict[str, Any]] = {
     "lanes": {
         "data": {"synthetic": {"height": 64, "width": 96, "train": 12, "val": 6, "test": 6, "unlabeled": 8}},
-        "rebalance": {"min_val_instances": 1, "min_test_instances": 1, "min_pixels": 5},
+        "rebalance": {"min_val_instances": 1, "min_test_instances": 1, "min_pixels": 5, **SMALL},
         "pretrain": {"mae": {"input_size": [64, 96], "epochs": 2, "batch_size": 4, "decoder_dim": 32}},
         "phase_defaults": {
             "fabric": {
@@ -34,12 +35,12 @@ TINY: dict[str, dict[str, Any]] = {
                 "model": {"decoder_channels": [16, 16, 8, 8, 8]},
             }
         },
-        "evaluate": QUICK_EVALUATION,
+        "evaluate": {**QUICK_EVALUATION, "unit": "image"},  # six images of two sequences
         "runtime": {"threads": 1},
     },
     "offroad": {
         "data": {"synthetic": {"height": 64, "width": 96, "train": 10, "val": 5, "test": 5}},
-        "rebalance": {"min_val_instances": 1, "min_pixels": 5},
+        "rebalance": {"min_val_instances": 1, "min_pixels": 5, **SMALL},
         "phase_defaults": {"fabric": {"input_size": [64, 96], "epochs": 3, "batch_size": 4, "patience": 1}},
         "phases": {"baseline": {"epochs": 3}, "aggressive": {"augment": {"crop": 48}}},
         "ablation": {"factors": {"crop": {"on": {"augment.crop": 48}}}},
@@ -48,7 +49,7 @@ TINY: dict[str, dict[str, Any]] = {
     },
     "bdd100k": {
         "data": {"synthetic": {"height": 64, "width": 96, "train": 10, "val": 4, "test": 2}},
-        "rebalance": {"min_val_instances": 0, "min_pixels": 5},
+        "rebalance": {"min_val_instances": 0, "min_pixels": 5, **SMALL},
         "phase_defaults": {"fabric": {"input_size": [64, 96], "epochs": 2, "batch_size": 4}},
         "phases": {
             "unet": {"model": {"width": 4}, "epochs": 2},
@@ -60,7 +61,7 @@ TINY: dict[str, dict[str, Any]] = {
     },
     "slopes": {
         "data": {"synthetic": {"height": 96, "width": 96, "train": 14, "val": 6, "test": 5}},
-        "rebalance": {"min_val_instances": 4},
+        "rebalance": {"min_val_instances": 4, **SMALL},
         "phase_defaults": {"ultralytics": {"hyperparameters": {"imgsz": 64, "batch": 4, "epochs": 2}}},
         "phases": {"baseline": {"hyperparameters": {"epochs": 2}}},
         "evaluate": QUICK_EVALUATION,
@@ -68,6 +69,7 @@ TINY: dict[str, dict[str, Any]] = {
     },
     "plates": {
         "data": {"synthetic": {"height": 96, "width": 128, "train": 8, "val": 4, "test": 4}},
+        "rebalance": SMALL,
         "phase_defaults": {
             "fabric": {
                 "model": {

@@ -30,7 +30,7 @@ def project(kept, tmp_path, monkeypatch):
 
 def told(label, row, most, interactions=None, images=40):
     factors = {"f": {"label": label}, "g": {"label": "zoom"}, "h": {"label": "flip"}}
-    found = {"headline": "mIoU", "images": images, "factors": factors, "effects": {"f": {"mIoU": row}}}
+    found = {"headline": "mIoU", "units": images, "factors": factors, "effects": {"f": {"mIoU": row}}}
     found |= {"most": {"f": most}, "interactions": {k: {"mIoU": v} for k, v in (interactions or {}).items()}}
     ledger = Ledger()
     ledger.add("x.json", found)
@@ -46,7 +46,10 @@ def test_sentences_say_what_the_numbers_say():
     unsure = {"value": 0.002, "low": -0.005, "high": 0.009}
     assert told("Dice", unsure, {}) == "Dice: +0.2 mIoU points [-0.5, +0.9], no measurable effect"
     one_image = {"value": 0.002, "low": None, "high": None}
-    assert told("Dice", one_image, {}, images=1) == "Dice: +0.2 mIoU points, without an interval (too few images)"
+    assert (
+        told("Dice", one_image, {}, images=1)
+        == "Dice: +0.2 mIoU points, without an interval (too few independent images)"
+    )
     alike = {"value": 0.0, "low": None, "high": None}
     assert told("Dice", alike, {}) == "Dice: +0.0 mIoU points, without an interval (all runs score alike)"
 
@@ -84,7 +87,7 @@ def simulated(params, design="full", images=30):
         scores[name], draws[name] = per_image.mean(0), weights @ per_image
     commits = tuple(f"{index:040d}" for index in range(len(planned)))
     made = tuple({"models/offroad/aggressive": f"{index:032x}.dir"} for index in range(len(planned)))
-    return planned, Results(tuple(planned), commits, made, "test", images, scores, draws)
+    return planned, Results(tuple(planned), commits, made, "test", images, images, "image", scores, draws)
 
 
 @pytest.mark.parametrize("design", ["full", "one-at-a-time", "leave-one-out"])

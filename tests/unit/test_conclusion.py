@@ -32,7 +32,7 @@ def test_the_stage_ends_with_what_its_report_says(tmp_path, monkeypatch, capsys,
     rows = derived["final"] or derived["comparisons"]
     words = {row["verdict"] for row in _rows(rows) if row["verdict"]}
     verdict = next(line for line in shown if "against" in line)
-    assert any(verdict.endswith(word) for word in words)
+    assert any(verdict.endswith((word, f"{word} (these weights)")) for word in words)
     change = re.search(r"[+-]\S+ \[\S+, \S+\]", verdict)
     assert change and change[0] in report
 

@@ -59,7 +59,7 @@ PARAMS = {
     "machine": {"device": "cpu"},
 }
 SIZES = [(50, 70), (64, 96), (64, 96), (33, 90), (64, 96)]  # native sizes differ
-SPLITS = {"val": ["a0", "a1", "a2"], "test": ["a3", "a4"]}
+SPLITS = {"train": ["a0", "a3"], "val": ["a0", "a1", "a2"], "test": ["a3", "a4"]}
 
 
 def set_params(root: Path, **changes) -> None:
@@ -89,7 +89,7 @@ def make_data(root: Path) -> None:
         row = {
             "sha256": sums[0],
             "mask_sha256": sums[1],
-            "phash": "0" * 16,
+            "phash": f"{index:x}" * 16,
             "group": image_id,
             "split": "val",
             "source": image_id,
@@ -159,11 +159,11 @@ def test_scores_are_those_of_the_shipped_file(project):
     total = sum(matrices)
     assert val["confusion"] == total.tolist() and val["images"] == 3
     assert val["pixel_accuracy"]["value"] == pytest.approx(np.trace(total) / total.sum())
-    assert val["per_class"]["White Dashed"]["IoU"] == {"value": None, "low": None, "high": None}
+    assert val["per_class"]["White Dashed"]["IoU"]["value"] is None
     assert val["per_class"]["White Solid"]["images"] == 3 and val["per_class"]["White Solid"]["reliable"]
     assert val["focus_mIoU"]["value"] == val["per_class"]["White Solid"]["IoU"]["value"]
     for name in ("mIoU", "balanced_accuracy"):
-        assert val[name]["low"] <= val[name]["value"] <= val[name]["high"]
+        assert val[name]["value"] is not None and val[name]["low"] is None  # three images
 
     weights = (project / "models/lanes/baseline/weights.safetensors").read_bytes()
     expected = {"file": "weights.safetensors", "sha256": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)}
@@ -187,7 +187,7 @@ def test_what_a_predicted_mask_weighs_and_which_classes_it_uses(project):
     assert (found["bytes_total"], found["classes_used"]) == (sum(sizes), len(used))
     assert found["bytes_median"] == sorted(sizes)[1]
     assert found["bytes_mean"]["value"] == pytest.approx(sum(sizes) / 3)
-    assert min(sizes) <= found["bytes_mean"]["low"] <= found["bytes_mean"]["high"] <= max(sizes)
+    assert found["bytes_mean"]["low"] is None  # three images are too few for an interval
     assert splits["test"]["masks"]["bytes_total"] != found["bytes_total"]
 
 
@@ -206,7 +206,7 @@ def test_sample_pictures_are_listed_and_exist(project):
 def test_outs_are_the_same_on_every_run_and_for_any_worker_count(project):
     first = run_again(project)
     assert run_again(project, machine={"workers": 2}) == first
-    assert len(first) == 1 + 2 * 2 + 1 + 5  # json, ids and confusions, samples.json, pictures
+    assert len(first) == 1 + 2 * 3 + 1 + 5  # json; ids, units and confusions; samples.json; pictures
 
 
 def test_batch_size_does_not_change_the_scores(project):
@@ -232,7 +232,7 @@ def test_images_without_truth_and_empty_splits(project, capsys):
     evaluate.main("baseline")
     assert "test: 2 of 2 images have no mask" in capsys.readouterr().out
     test = json.loads((project / "metrics/lanes/baseline.json").read_text())["splits"]["test"]
-    assert test["images"] == 0 and test["mIoU"] == {"value": None, "low": None, "high": None}
+    assert test["images"] == 0 and test["mIoU"]["value"] is None
     assert test["masks"]["bytes_mean"]["value"] is None and test["masks"]["bytes_total"] == 0
 
 
@@ -265,3 +265,48 @@ def test_model_of_other_classes_is_refused(project, capsys):
     with pytest.raises(SystemExit):
         evaluate.main("baseline")
     assert "trained for other classes" in capsys.readouterr().err
+
+
+def test_images_of_one_group_and_near_duplicates_are_one_unit(project):
+    raw = project / "data/lanes/raw"
+    rows = [json.loads(line) for line in (raw / "manifest.jsonl").read_text().splitlines()]
+    rows[1]["group"] = rows[0]["group"] = "drive"
+    rows[2]["phash"] = rows[3]["phash"][:-1] + "2"  # one bit apart; a3 is in test
+    rows[4]["phash"] = rows[3]["phash"]
+    (raw / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def units(split, **options):
+        run_again(project, evaluate=options)
+        document = json.loads((project / "metrics/lanes/baseline.json").read_text())
+        names = (project / f"metrics/lanes/baseline/units_{split}.txt").read_text().split()
+        assert len(set(names)) == document["splits"][split]["units"]
+        return names
+
+    assert units("val") == ["a0", "a0", "a2"]
+    assert units("test") == ["a2", "a2"]  # a3 resembles a2, and a4 is its copy
+    assert units("test", unit="group") == ["a3", "a4"] and units("val", unit="group") == ["a0", "a0", "a2"]
+    assert units("val", unit="image") == ["a0", "a1", "a2"]
+
+
+def test_the_floor_stands_beside_every_score(project):
+    evaluate.main("baseline")
+    val = json.loads((project / "metrics/lanes/baseline.json").read_text())["splits"]["val"]
+    assert set(val["floor"]) == {"mIoU", "focus_mIoU", "pixel_accuracy", "balanced_accuracy"}
+    for row in (*val["floor"].values(), val["per_class"]["Background"]["floor"]):
+        assert 0 < row["value"] < 1 and row["beaten"] is None and row["answer"]
+    assert val["per_class"]["White Dashed"]["floor"]["value"] is None
+
+
+def test_boundaries_are_scored_where_they_are_asked_for(project):
+    run_again(project)
+    plain = json.loads((project / "metrics/lanes/baseline.json").read_text())["splits"]["val"]
+    assert "mean_boundary_F1" not in plain and "boundary_F1" not in plain["per_class"]["Background"]
+    found = []
+    for tolerance, unit in ((3.0, "pixels"), (200.0, "pixels"), (1.0, "diagonal")):
+        run_again(project, evaluate={"boundary": {"tolerance": tolerance, "unit": unit}})
+        val = json.loads((project / "metrics/lanes/baseline.json").read_text())["splits"]["val"]
+        counts = np.load(project / "metrics/lanes/baseline/boundary_val.npy")
+        assert counts.shape == (3, 3, 4) and val["mIoU"] == plain["mIoU"]
+        assert val["per_class"]["White Dashed"]["boundary_F1"]["value"] is None
+        found.append(val["mean_boundary_F1"]["value"])
+    assert 0 <= found[0] <= found[1] == found[2]

@@ -307,3 +307,26 @@ def test_manifest_round_trip_feeds_the_stage(tmp_path):
     records = [image("a", "train", {"White Solid": 3}, boxes=(Box(1, (0.5, 1.0, 2.0, 3.0)),)), image("b", "val")]
     setup(tmp_path, records)
     assert list(read_manifest(tmp_path / "raw").records.values()) == records
+
+
+def test_lists_in_which_nothing_can_be_scored_are_refused_before_training(tmp_path):
+    empty = [image(f"e{i}", "val", {}) for i in range(6)]
+    params, raw, splits = setup(tmp_path, [*plain(8, "train"), *empty, *plain(6, "test")])
+    with pytest.raises(UserError, match="none of the 6 images in val") as refusal:
+        rebalance(params, raw, splits)
+    assert "White Solid" in str(refusal.value) and not splits.exists()
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_too_few_independent_images_are_refused_unless_asked_for(tmp_path, split):
+    """Eight images of one sequence are one unit, and with a copy of the only other one there are two."""
+    drive = [image(f"d{i}", split, {"Background": 900}, group="drive") for i in range(8)]
+    other = "test" if split == "val" else "val"
+    records = [*plain(8, "train"), *plain(6, other), *drive, image("x0", split, {"Background": 900})]
+    params, raw, splits = setup(tmp_path, records, min_units=5)
+    with pytest.raises(UserError, match=f"{split} has 9 images, but only 2"):
+        rebalance(params, raw, splits)
+    assert not splits.exists()
+    params, raw, splits = setup(tmp_path, records, min_units=2)
+    rebalance(params, raw, splits)
+    assert splits.exists()

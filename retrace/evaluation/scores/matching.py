@@ -5,13 +5,12 @@ The rules are those of pycocotools' `COCOeval.evaluateImg` (Lin et al. 2014): de
 are matched last and count neither as hit nor as miss.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from faster_coco_eval.core import mask
 
 from retrace.data.manifest import Record
 
@@ -76,33 +75,128 @@ def load_matches(folder: Path, split: str) -> Matches:
 
 
 def match(truths: Sequence[Truth], founds: Sequence[Found], classes: int, iou_threshold: float) -> Matches:
-    """Match every image; `iou_threshold` is the reported one."""
+    """Match every image; `iou_threshold` is the reported one.
+
+    Detections of different images or classes do not compete for objects. So all that are the first of their image and
+    class to overlap an object are matched at once, then all that are the second, and so on.
+    """
     thresholds = np.append(THRESHOLDS, iou_threshold)
-    rows: list[np.ndarray] = []
-    objects = np.zeros((len(truths), classes, len(AREAS)), dtype=np.int64)
-    for image, (truth, found) in enumerate(zip(truths, founds, strict=True)):
-        for label, true, guess in _by_class(truth, found):
-            counted = ~(truth.crowd[true] | _outside(truth.boxes[true]))  # [A, G]
-            objects[image, label] = counted.sum(1)
-            if len(guess):
-                rows.append(_match_class(truth, found, true, guess, counted, thresholds))
-                rows[-1]["image"], rows[-1]["label"] = image, label
-    return Matches(np.concatenate(rows) if rows else np.zeros(0, ROW), objects)
+    things = _flat(truths, [np.ones(len(truth.labels)) for truth in truths], classes)
+    crowd = np.concatenate([truth.crowd for truth in truths] or [np.zeros(0, bool)])[things.order]
+    guesses = _flat(founds, [found.scores for found in founds], classes, LIMIT)
+    counted = ~(crowd | _outside(things.boxes))  # [A, G]
+    objects = np.zeros((len(truths) * classes, len(AREAS)), dtype=np.int64)
+    np.add.at(objects, things.key, counted.T)
+    pairs = _overlapping(guesses, things, crowd, float(np.minimum(thresholds, 1 - 1e-10).min()))
+    matched, taken = _greedy(pairs, len(guesses.key), counted, crowd, np.minimum(thresholds, 1 - 1e-10))
+    ignored = np.repeat(_outside(guesses.boxes)[:, None], len(thresholds), axis=1)  # [A, T, D]
+    area, threshold, guess = np.nonzero(matched)
+    ignored[area, threshold, guess] = ~counted[area, taken[area, threshold, guess]]
+    rows = np.zeros(len(guesses.key), ROW)
+    rows["image"], rows["label"] = guesses.key // classes, guesses.key % classes
+    rows["score"] = guesses.scores
+    rows["hit"], rows["ignored"] = _bits(matched & ~ignored), _bits(ignored)
+    return Matches(rows, objects.reshape(len(truths), classes, len(AREAS)))
+
+
+@dataclass(frozen=True)
+class _Flat:
+    """The boxes of all images, sorted by key (image, then class), then by falling score."""
+
+    key: np.ndarray  # int64 [K]: image * classes + class
+    boxes: np.ndarray  # float64 [K, 4]
+    scores: np.ndarray  # float64 [K]
+    order: np.ndarray  # int64 [K]: position among the boxes as given, image after image
+
+
+def _flat(
+    images: Sequence[Truth] | Sequence[Found], scores: list[np.ndarray], classes: int, limit: int | None = None
+) -> _Flat:
+    """At most `limit` boxes, the first by falling score, of each image and class."""
+    counts = [len(image.labels) for image in images]
+    labels = np.concatenate([image.labels for image in images] or [np.zeros(0, np.int64)]).astype(np.int64)
+    boxes = np.concatenate([image.boxes for image in images] or [np.zeros((0, 4))]).reshape(-1, 4)
+    score = np.concatenate(scores or [np.zeros(0)])
+    key = np.repeat(np.arange(len(images)), counts) * classes + labels
+    order = np.lexsort((-score, key))
+    if limit is not None:
+        order = order[_rank(key[order]) < limit]
+    return _Flat(key[order], boxes[order], score[order], order)
+
+
+def _rank(groups: np.ndarray) -> np.ndarray:
+    """Sorted [K] -> int64 [K]: 0, 1, ... within each run of equal values."""
+    return np.arange(len(groups)) - np.searchsorted(groups, groups)
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Detections with the objects of their image and class that they overlap enough."""
+
+    guess: np.ndarray  # int64 [P], rising
+    thing: np.ndarray  # int64 [P]; of one detection by rising IoU, of equal ones in their order
+    ious: np.ndarray  # float64 [P]
+    turn: np.ndarray  # int64 [P]: how many detections of that image and class come first
+
+
+def _overlapping(guesses: _Flat, things: _Flat, crowd: np.ndarray, least: float) -> _Pairs:
+    first, last = (np.searchsorted(things.key, guesses.key, side) for side in ("left", "right"))
+    guess = np.repeat(np.arange(len(guesses.key)), last - first)
+    thing = np.arange(len(guess)) - np.repeat(np.cumsum(last - first) - last, last - first)
+    ious = _iou(guesses.boxes[guess], things.boxes[thing], crowd[thing])
+    enough = ious >= least
+    guess, thing, ious = guess[enough], thing[enough], ious[enough]
+    order = np.lexsort((thing, ious, guess))
+    guess, thing, ious = guess[order], thing[order], ious[order]
+    distinct, position = np.unique(guess, return_inverse=True)
+    return _Pairs(guess, thing, ious, _rank(guesses.key[distinct])[position])
+
+
+def _greedy(
+    pairs: _Pairs, guesses: int, counted: np.ndarray, crowd: np.ndarray, thresholds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """bool and int32 [A, T, D]: whether a detection takes an object, and which."""
+    shape = (len(AREAS), len(thresholds))
+    matched, taken = np.zeros((*shape, guesses), dtype=bool), np.zeros((*shape, guesses), dtype=np.int32)
+    free = np.ones((*shape, len(crowd)), dtype=bool)
+    for turn in range(int(pairs.turn.max(initial=-1)) + 1):
+        mine = np.flatnonzero(pairs.turn == turn)
+        guess, start = np.unique(pairs.guess[mine], return_index=True)
+        thing, lengths = pairs.thing[mine], np.diff(np.append(start, len(mine)))
+        near = (free[..., thing] | crowd[thing]) & (pairs.ious[mine] >= thresholds[:, None])
+        real = near & counted[:, None, thing]  # objects that count come before the others
+        some = np.repeat(np.logical_or.reduceat(real, start, axis=-1), lengths, axis=-1)
+        near = np.where(some, real, near)
+        # pairs of a detection go by rising IoU: of equal overlaps the last object wins, as in pycocotools
+        best = np.maximum.reduceat(np.where(near, np.arange(len(mine)), -1), start, axis=-1)
+        area, threshold, which = np.nonzero(best >= 0)
+        chosen = thing[best[area, threshold, which]]
+        matched[area, threshold, guess[which]] = True
+        taken[area, threshold, guess[which]] = chosen
+        free[area, threshold, chosen] = False
+    return matched, taken
+
+
+def _iou(boxes: np.ndarray, others: np.ndarray, crowd: np.ndarray) -> np.ndarray:
+    """[P, 4] twice as (x, y, w, h), bool [P] -> float64 [P]; with a crowd: intersection / area of the box.
+
+    The operations of pycocotools' bbIou in their order, so that its bits come out.
+    """
+    width, height = (
+        np.minimum(boxes[:, side] + boxes[:, side + 2], others[:, side] + others[:, side + 2])
+        - np.maximum(boxes[:, side], others[:, side])
+        for side in (0, 1)
+    )
+    shared = np.where((width > 0) & (height > 0), width * height, 0.0)
+    area, other = boxes[:, 2] * boxes[:, 3], others[:, 2] * others[:, 3]
+    union = np.where(crowd, area, area + other - shared)
+    return np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
 
 
 def iou(boxes: np.ndarray, others: np.ndarray, crowd: np.ndarray) -> np.ndarray:
     """[D, 4], [G, 4] as (x, y, w, h), bool [G] -> float64 [D, G]; with a crowd: intersection / area of the box."""
-    if not len(boxes) or not len(others):
-        return np.zeros((len(boxes), len(others)))
-    return np.asarray(mask.iou(boxes.tolist(), others.tolist(), crowd.astype(int).tolist()))
-
-
-def _by_class(truth: Truth, found: Found) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """(label, indices of its objects, indices of its detections by falling score), for the classes of one image."""
-    for label in np.union1d(truth.labels, found.labels):
-        guess = np.flatnonzero(found.labels == label)
-        order = np.argsort(-found.scores[guess], kind="stable")[:LIMIT]
-        yield int(label), np.flatnonzero(truth.labels == label), guess[order]
+    left, right = np.repeat(np.arange(len(boxes)), len(others)), np.tile(np.arange(len(others)), len(boxes))
+    return _iou(boxes[left], others[right], crowd[right]).reshape(len(boxes), len(others))
 
 
 def _outside(boxes: np.ndarray) -> np.ndarray:
@@ -110,32 +204,6 @@ def _outside(boxes: np.ndarray) -> np.ndarray:
     area = boxes[:, 2] * boxes[:, 3]
     limits = np.array(list(AREAS.values()))[:, :, None]  # [A, 2, 1]
     return (area < limits[:, 0]) | (area > limits[:, 1])
-
-
-def _match_class(
-    truth: Truth, found: Found, true: np.ndarray, guess: np.ndarray, counted: np.ndarray, thresholds: np.ndarray
-) -> np.ndarray:
-    ious = iou(found.boxes[guess], truth.boxes[true], truth.crowd[true])
-    matched = np.zeros((len(AREAS), len(thresholds), len(guess)), dtype=bool)  # [A, T, D]
-    ignored = np.repeat(_outside(found.boxes[guess])[:, None], len(thresholds), axis=1)
-    free = np.ones((len(AREAS), len(thresholds), len(true)), dtype=bool)  # [A, T, G]
-    floor = np.minimum(thresholds, 1 - 1e-10)[:, None]
-    # a detection that overlaps nothing enough at the lowest threshold cannot match: most need no more than this
-    for index in np.flatnonzero(ious.max(1, initial=0.0) >= floor.min()):
-        near = (free | truth.crowd[true]) & (ious[index] >= floor)
-        real = near & counted[:, None]
-        near = np.where(real.any(-1, keepdims=True), real, near)
-        # of equal overlaps the last object wins, as in pycocotools
-        best = len(true) - 1 - np.argmax(np.where(near, ious[index], -1.0)[..., ::-1], axis=-1)  # [A, T]
-        area, threshold = np.nonzero(near.any(-1))
-        taken = best[area, threshold]
-        free[area, threshold, taken] = False
-        matched[area, threshold, index] = True
-        ignored[area, threshold, index] = ~counted[area, taken]
-    rows = np.zeros(len(guess), ROW)
-    rows["score"] = found.scores[guess]
-    rows["hit"], rows["ignored"] = _bits(matched & ~ignored), _bits(ignored)
-    return rows
 
 
 def _bits(flags: np.ndarray) -> np.ndarray:

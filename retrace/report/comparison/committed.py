@@ -14,7 +14,8 @@ from retrace.report.blocks import Cell, Table, cell
 from retrace.report.comparison.selection import how_to_run
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import ABSENT, Inline, Ledger, show
-from retrace.statistics.bootstrap import verdict
+from retrace.report.verdicts import words
+from retrace.statistics.verdicts import excludes_zero
 
 NOT_RUN = "not run"
 OWN = {"parameters.json": Parameters, "derived.json": Derived, "provenance.json": Timetable}
@@ -111,7 +112,7 @@ def _results_row(study: str, result: Kept, beside: Path, cost: bool) -> tuple[Ce
     return (
         cell(study + ("" if inputs.params.report.real_data else " (demo)")),
         cell(f"{phase}: {tables.label(inputs, metric)} ", ledger.interval(file, f"splits.{split}.{metric}")),
-        cell(f"{split}, ", ledger.num(file, f"splits.{split}.images", "count")),
+        cell(f"{split}, ", *tables.counted(inputs, ledger, phase, split)),
         _against_first(result),
         cell(*goals),
         cell(", ".join(words) or ABSENT),
@@ -129,7 +130,7 @@ def _against_first(result: Kept) -> Cell:
     if row is None or row["value"] is None:
         return cell(f"{first}: not compared, different images")
     difference = result.ledger.interval(inputs.file_own("derived.json"), f"final.{split}.{metric}", "signed")
-    return cell(f"{first}: ", difference, f", {row['verdict']}")
+    return cell(f"{first}: ", difference, f", {words(row)}")
 
 
 def _targets(result: Kept) -> tuple[list[Inline], list[str]]:
@@ -206,7 +207,7 @@ def ablation(study: str, beside: Path) -> Table | str:
 def _worst(found: dict[str, Any]) -> str:
     """The sentence on the factor with the largest measurable loss, if there is one."""
     effects = {name: found["effects"][name][found["headline"]] for name in found["factors"]}
-    costly = [name for name, effect in effects.items() if verdict(effect["low"], effect["high"]) == "worse"]
+    costly = [name for name, effect in effects.items() if excludes_zero(effect["low"], effect["high"]) == "worse"]
     if not costly:
         return ""
     return f"Largest loss, {found['sentences'][min(costly, key=lambda name: effects[name]['value'])]}. "
@@ -215,6 +216,6 @@ def _worst(found: dict[str, Any]) -> str:
 def _effect_row(
     ledger: Ledger, file: str, key: str, label: str, effects: dict[str, Any], metrics: list[str], headline: str
 ) -> tuple[Cell, ...]:
-    word = verdict(effects[headline]["low"], effects[headline]["high"])
+    word = excludes_zero(effects[headline]["low"], effects[headline]["high"])
     values = [cell(ledger.interval(file, f"{key}.{metric}", "points")) for metric in metrics]
     return cell(label), *values, cell(word, tone=tables.TONES[word])

@@ -11,15 +11,19 @@ from retrace import seeds
 from retrace.errors import UserError
 from retrace.report.comparison import cache
 from retrace.report.comparison.selection import Run, how_to_run
-from retrace.report.comparisons import per_image
-from retrace.statistics.bootstrap import Statistic, paired_difference
+from retrace.report.resamples import per_image, read_units
+from retrace.statistics.bootstrap import Statistic, Units
+from retrace.statistics.verdicts import paired_difference
 
 EXACT = 1e-6  # largest difference between a recomputed score and the one in the metrics file
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference of a run to another, `{"value", "low", "high", "verdict"}`, or None and the reason."""
+    """The difference of a run to another (`verdicts.difference`), or None and the reason.
+
+    `verdict` and `why` are added when all rows of a table are known.
+    """
 
     found: dict[str, Any] | None
     why: str = ""  # short reason, for the table
@@ -53,7 +57,8 @@ def difference(run: Run, base: Run, metric: str, split: str) -> Difference:
             assert run_folder is not None and base_folder is not None  # _ids read them
             scores, reference = _statistic(run, run_folder, split, metric), _statistic(base, base_folder, split, metric)
             seed = seeds.derive(base.seed, "bootstrap", split)
-            row = paired_difference(scores, reference, len(ids), base.resamples, seed)[metric]
+            units = _units(base, base_folder, split)
+            row = paired_difference(scores, reference, units, base.resamples, seed)[metric]
     except Unpaired as reason:
         return Difference(None, *reason.args)
     return Difference(row) if row["value"] is not None else Difference(None, "undefined")
@@ -72,7 +77,7 @@ def _alike(run: Run, base: Run, metric: str, split: str) -> None:
 
 def _names(run: Run, split: str) -> tuple[str, ...]:
     kinds = ("matches", "objects") if run.document["task"] == "detection" else ("confusion",)
-    return (f"images_{split}.txt", *(f"{kind}_{split}.npy" for kind in kinds))
+    return (f"images_{split}.txt", f"units_{split}.txt", *(f"{kind}_{split}.npy" for kind in kinds))
 
 
 def _how_to_get(run: Run, folder: str) -> str:
@@ -94,6 +99,17 @@ def _ids(run: Run, folder: Path | None, split: str) -> list[str]:
             f"{_how_to_get(run, f'metrics/{run.study}/{run.phase}')}",
         )
     return path.read_text(encoding="utf-8").split()
+
+
+def _units(run: Run, folder: Path, split: str) -> Units:
+    try:
+        return read_units(folder, split)
+    except FileNotFoundError:
+        raise Unpaired(
+            "made before units",
+            f"{run.name}: it was scored by a version that did not write which images are independent; "
+            f"`dvc repro evaluate@{run.phase}`",
+        ) from None
 
 
 def _statistic(run: Run, folder: Path, split: str, metric: str) -> Statistic:

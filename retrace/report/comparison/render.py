@@ -11,7 +11,7 @@ from retrace.files import write_text
 from retrace.report.blocks import Cell, Table, cell
 from retrace.report.comparison.rows import Comparison, Group, Row
 from retrace.report.numbers import ABSENT, show
-from retrace.report.tables import INTERVALS, LABELS, TONES
+from retrace.report.tables import INTERVALS, LABELS, judged
 
 NARROW = 110  # columns of a terminal below which an interval goes on a line of its own
 COLORS = {"good": "green", "bad": "red", "warn": "yellow", "quiet": "dim"}
@@ -69,7 +69,7 @@ def table(group: Group) -> Table:
             "Run": cell(row.run.name.removeprefix(f"{group.study}:")),
             _label(group.metric): cell(text(row.score)),
             "Focus": cell(text(row.focus)),
-            "Images": cell(show(row.images, "count")),
+            "Images": cell(counted(row)),
             "Parameters": cell(show(row.run.document["parameters"], "count")),
             "Difference": cell(text(row.difference.found if row.difference else None, "signed")),
             "Verdict": _verdict(row),
@@ -84,8 +84,14 @@ def _verdict(row: Row) -> Cell:
         return cell(FIRST, tone="quiet")
     if row.difference.found is None:
         return cell(f"not compared: {row.difference.why}", tone="warn")
-    word = row.difference.found["verdict"]
-    return cell(word, tone=TONES[word])
+    detectable = show(row.difference.found["detectable"], "fraction")
+    return judged(row.difference.found, (detectable,))
+
+
+def counted(row: Row) -> str:
+    """`48 in 10`: images in independent units, where these are fewer."""
+    images = show(row.images, "count")
+    return images if row.units in (0, row.images) else f"{images} in {show(row.units, 'count')}"
 
 
 def _label(metric: str) -> str:
@@ -173,9 +179,9 @@ def to_html(comparison: Comparison) -> str:
 
 
 CSV_COLUMNS = (
-    *("run", "study", "phase", "commit", "split", "images", "metric", "value", "low", "high"),
+    *("run", "study", "phase", "commit", "split", "images", "units", "metric", "value", "low", "high"),
     *("focus_mIoU", "focus_mIoU_low", "focus_mIoU_high", "focus_classes", "parameters"),
-    *("compared_with", "difference", "difference_low", "difference_high", "verdict"),
+    *("compared_with", "difference", "difference_low", "difference_high", "detectable", "verdict"),
 )
 
 
@@ -200,6 +206,7 @@ def _csv_row(group: Group, row: Row) -> dict[str, Any]:
         "commit": row.run.place.commit or "",
         "split": group.split,
         "images": row.images,
+        "units": row.units,
         "metric": group.metric,
         **{name: (row.score or {}).get(name) for name in ("value", "low", "high")},
         **{f"focus_mIoU{end}": (row.focus or {}).get(name) for end, name in ends.items()},
@@ -207,5 +214,6 @@ def _csv_row(group: Group, row: Row) -> dict[str, Any]:
         "parameters": row.run.document["parameters"],
         "compared_with": group.base.name if row.difference else "",
         **{f"difference{end}": (found or {}).get(name) for end, name in ends.items()},
+        "detectable": (found or {}).get("detectable"),
         "verdict": _verdict(row).text if row.difference else "",
     }

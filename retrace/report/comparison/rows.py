@@ -10,6 +10,7 @@ from retrace.report.comparison.pairing import Difference, difference
 from retrace.report.comparison.selection import Run
 from retrace.report.inputs import OVERALL
 from retrace.report.numbers import show
+from retrace.report.verdicts import set_verdicts, why_not
 
 MISSING = "results per image missing"  # the reason that `difference` gives
 SHARED = ("seed", "classes", "data", "rebalance", "pretrain", "evaluate", "runtime")  # parameters of every phase
@@ -21,6 +22,7 @@ class Row:
 
     run: Run
     images: int
+    units: int
     score: dict[str, Any] | None
     focus: dict[str, Any] | None
     difference: Difference | None  # None: the first row, with which the others are compared
@@ -96,15 +98,29 @@ def _group(runs: list[Run], metric: str | None, split: str | None) -> Group:
             Row(
                 run,
                 int(scores.get("images", 0)),
+                int(scores.get("units", 0)),
                 _interval(scores.get(metric)),
                 _interval(focus),
                 against,
             )
         )
+    _decide(rows, metric, split, base.margin)
     lacking = ""
     if any(row.difference is not None and row.difference.why == MISSING for row in rows):
         lacking = difference(base, base, metric, split).remedy  # each row reports its own missing files first
     return Group(base.study, metric, split, tuple(rows), lacking)
+
+
+def _decide(rows: list[Row], metric: str, split: str, margin: float) -> None:
+    """Add the verdicts, with Holm's correction over the rows of the table."""
+    found: dict[str, dict[str, Any]] = {}
+    judged: dict[str, str | None] = {}
+    for row in rows:
+        if row.difference is not None and row.difference.found is not None:
+            scored = row.run.document["splits"][split]
+            found[row.run.name] = row.difference.found
+            judged[row.run.name] = why_not(row.difference.found, (scored.get("floor") or {}).get(metric))
+    set_verdicts(found, judged, margin)
 
 
 def _interval(node: Any) -> dict[str, Any] | None:

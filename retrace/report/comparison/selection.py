@@ -43,6 +43,10 @@ class Run:
         return int((self.settings.get("evaluate") or {}).get("bootstrap", Evaluate.model_fields["bootstrap"].default))
 
     @property
+    def margin(self) -> float:
+        return float((self.settings.get("report") or {}).get("margin", Report.model_fields["margin"].default))
+
+    @property
     def seed(self) -> int:
         return int(self.settings["seed"])
 

@@ -1,0 +1,141 @@
+"""The phases' scores on all images and on resamples of the independent units, from the results per image."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrace import seeds
+from retrace.errors import UserError
+from retrace.evaluation.scores import segmentation
+from retrace.report.inputs import Inputs
+from retrace.statistics.bootstrap import Statistic, Units, draw, of_totals, point
+from retrace.statistics.verdicts import difference
+
+
+def image_ids(inputs: Inputs, phase: str, split: str) -> list[str]:
+    """The ids of the images that a phase was scored on, in order."""
+    path = Path("metrics", inputs.study, phase, f"images_{split}.txt")
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `dvc repro evaluate@{phase}` (or `dvc pull`)") from None
+
+
+def unit_names(inputs: Inputs, phase: str, split: str) -> list[str]:
+    """The independent unit of every image that a phase was scored on, in order."""
+    folder = Path("metrics", inputs.study, phase)
+    try:
+        return read_unit_names(folder, split)
+    except FileNotFoundError:
+        raise UserError(
+            f"{folder}/units_{split}.txt: no such file; run `dvc repro evaluate@{phase}` (or `dvc pull`)"
+        ) from None
+
+
+def read_unit_names(folder: Path, split: str) -> list[str]:
+    """What `evaluate` wrote beside the results per image. Raises FileNotFoundError."""
+    return (folder / f"units_{split}.txt").read_text(encoding="utf-8").split()
+
+
+def read_units(folder: Path, split: str) -> Units:
+    """`read_unit_names` as units. Raises FileNotFoundError."""
+    return Units.named(read_unit_names(folder, split))
+
+
+class Resamples:
+    """Every score of every (phase, split) on all images and on each resample, computed once.
+
+    All phases see the same resamples of a split, so the difference of two phases' draws is paired.
+    """
+
+    def __init__(self, inputs: Inputs):
+        self._inputs = inputs
+        self._kept: dict[tuple[str, str], tuple[dict[str, Any], dict[str, np.ndarray]]] = {}
+
+    def of(self, phase: str, split: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """({name: value on all images}, {name: float64 [resamples], NaN where undefined})."""
+        if (phase, split) not in self._kept:
+            params = self._inputs.params
+            units = Units.named(unit_names(self._inputs, phase, split))
+            scores = statistic(self._inputs, phase, split)
+            values = point(scores, units)
+            seed = seeds.derive(params.seed, "bootstrap", split)
+            draws = draw(scores, values, units, params.evaluate.bootstrap, seed)
+            self._kept[phase, split] = values, draws
+        return self._kept[phase, split]
+
+    def difference(self, phase: str, other: str, split: str) -> dict[str, Any]:
+        """`{name: verdicts.difference}`: how much `phase` exceeds `other` on the same images."""
+        (values, draws), (other_values, other_draws) = self.of(phase, split), self.of(other, split)
+        return {
+            name: difference(
+                float(value - other_values[name]),
+                draws[name] - other_draws[name],
+                self.units(phase, split, name),
+            )
+            for name, value in values.items()
+        }
+
+    def units(self, phase: str, split: str, name: str) -> int:
+        """How many units a score is made from: for a class those that show it."""
+        row = self._inputs.metrics[phase]["splits"][split]
+        of = name.partition("/")[2]
+        return int(row["per_class"][of]["units"] if of in row["per_class"] else row["units"])
+
+
+def statistic(inputs: Inputs, phase: str, split: str) -> Statistic:
+    """Image weights [b, N] -> the overall scores, the main score of every class and of every group of classes [b]."""
+    folder, focus = Path("metrics", inputs.study, phase), inputs.params.report.focus_classes
+    try:
+        scores = per_image(folder, split, inputs.metrics[phase], focus)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder}: cannot read the per-image results of {split} ({error}); "
+            f"run `dvc repro evaluate@{phase}` (or `dvc pull`)"
+        ) from None
+    main, groups = inputs.per_class[0], inputs.params.report.class_groups
+    whole = scores(np.ones((1, inputs.metrics[phase]["splits"][split]["images"])))
+    defined = {group: [not np.isnan(whole[f"{main}/{name}"][0]) for name in names] for group, names in groups.items()}
+    wanted = (*inputs.overall, *(f"{main}/{name}" for name in inputs.params.classes))
+
+    def chosen(weights: np.ndarray) -> dict[str, np.ndarray]:
+        drawn = scores(weights)
+        result = {name: drawn[name] for name in wanted}
+        for group, names in groups.items():
+            members = np.stack([drawn[f"{main}/{name}"] for name in names], axis=-1)
+            result[f"group/{group}"] = _mean_of(members, np.array(defined[group]))
+        return result
+
+    return chosen
+
+
+def per_image(folder: Path, split: str, document: dict[str, Any], focus: Sequence[str]) -> Statistic:
+    """Image weights [b, N] -> every score [b], from the per-image results in `folder`. document: their metrics file.
+
+    Raises OSError or ValueError for a missing or damaged file.
+    """
+    classes = document["classes"]
+    if document["task"] == "detection":
+        from retrace.evaluation.detection import BoxScores
+        from retrace.evaluation.scores.matching import load_matches
+
+        row = document["splits"][split]
+        return BoxScores(load_matches(folder, split), classes, row["confidence"], row["best_F1_confidence"])
+    indices = [classes.index(name) for name in focus]
+    counts = np.load(folder / f"confusion_{split}.npy", allow_pickle=False)
+    whole = counts.sum(0)
+
+    def scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
+        found = segmentation.scores(confusion, indices, whole)
+        return found | {f"IoU/{name}": found["IoU"][..., index] for index, name in enumerate(classes)}
+
+    return of_totals(scores, counts)
+
+
+def _mean_of(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """[b, C] -> [b]: mean over the chosen classes (bool [C]), NaN without any or where one of them is NaN."""
+    if not chosen.any():
+        return np.full(len(values), np.nan)
+    return np.where(chosen, values, 0.0).sum(-1) / chosen.sum()
