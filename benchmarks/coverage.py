@@ -176,7 +176,7 @@ def main() -> None:
         for metric in METRICS
         for sequences, images, icc in ((48, 1, 0.0), (40, 5, 0.5))
     ]
-    save("coverage", options, {"studies": options.studies, "rows": rows, "power": powers})
+    save("coverage", options.tiny, rows, studies=options.studies, power=powers)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ they do not.
 
 import contextlib
 import io
+import re
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,10 +23,14 @@ from torchmetrics.segmentation import DiceScore, MeanIoU
 from ultralytics.engine.validator import BaseValidator
 from ultralytics.utils.metrics import ConfusionMatrix, ap_per_class, box_iou
 
+from benchmarks.tables import filled
+from retrace.config.metrics import DETAILS, OF_THE_FILE, OF_THE_RUN, PER_CLASS, VAL_LOSS
+from retrace.config.metrics import OVERALL as METRICS
 from retrace.evaluation.boxes import confusion
 from retrace.evaluation.detection import BoxScores, best_confidence
 from retrace.evaluation.scores.matching import THRESHOLDS, Found, Truth, match, rounded
 from retrace.evaluation.scores.segmentation import confusion_matrix, scores
+from tests.support.projects import ROOT
 
 # ---------------------------------------------------------------- segmentation
 
@@ -377,3 +383,34 @@ def test_torchmetrics_says_minus_1_where_we_say_null():
     sets = [truth(box(0))], [found(box(0), scores=[0.9])]
     assert torchmetrics(*sets)["map_large"] == -1 and np.isnan(scored(*sets)["AP_large"])
     assert torchmetrics(*sets)["map_small"] == pytest.approx(scored(*sets)["AP_small"]) == 1
+
+
+# ---------------------------------------------------------------- docs/metrics.md
+
+PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_differences_names_tests_that_exist():
+    rows = PAGE.partition("## Differences from other libraries")[2].partition("## References")[0].splitlines()
+    rows = [row for row in rows if row.startswith("| ") and not row.startswith(("| ---", "| library"))]
+    named = set()
+    for row in rows:
+        last = row.rstrip(" |").rpartition(" | ")[2]
+        names, _, file = last.partition(" in ")
+        source = (ROOT / "tests" / "unit" / (file.strip("`") or "test_metric_definitions.py")).read_text("utf-8")
+        tests = re.findall(r"test_\w+", names)
+        assert tests and all(f"def {name}(" in source for name in tests), row
+        named.update(tests)
+    here = set(re.findall(r"^def (test_\w+)", Path(__file__).read_text("utf-8"), re.M))
+    unnamed = {name for name in here - named if "docs_metrics" not in name and "table_of_differences" not in name}
+    assert unnamed == set()
+
+
+@pytest.mark.parametrize("task", METRICS)
+def test_docs_metrics_define_every_metric(task):
+    for name in (*METRICS[task], *DETAILS[task], *PER_CLASS[task], *OF_THE_FILE[:2], *OF_THE_RUN[:2], VAL_LOSS):
+        assert f"`{name}`" in PAGE, name
+
+
+def test_docs_metrics_tables_are_those_of_the_results():
+    assert filled(PAGE) == PAGE
