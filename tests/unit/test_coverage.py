@@ -2,7 +2,7 @@
 
 `python -m benchmarks.coverage` on a smaller scale, by the same functions and with fixed seeds. A share of so
 many studies has an error of its own. A test fails where chance explains the distance of the share to its limit
-in less than 1 % of the cases (exact binomial test): with 600 studies, a coverage below 90.3 % contradicts 93 %.
+in less than 1 % of the cases (exact binomial test): with 400 studies, a coverage below 90 % contradicts 93 %.
 """
 
 import pytest
@@ -10,7 +10,7 @@ from scipy.stats import binom
 
 from benchmarks.coverage import outcome, power
 
-STUDIES = {"IoU": 600, "mIoU": 600, "AP50": 200}  # one of AP50 takes six times as long
+STUDIES = {"IoU": 400, "mIoU": 400, "AP50": 150}  # one of AP50 takes six times as long
 DESIGNS = ((48, 1, 0.0), (40, 5, 0.0), (40, 5, 0.8), (20, 5, 0.5), (10, 5, 0.5))
 FALSE_VERDICTS = 0.06
 CHANCE = 0.01
@@ -41,7 +41,7 @@ def test_intervals_hold_the_truth_and_equal_models_get_no_verdict(metric, sequen
 
 @pytest.mark.parametrize(
     ("metric", "sequences", "images", "icc", "studies"),
-    [("IoU", 48, 1, 0.0, 300), ("mIoU", 40, 5, 0.5, 300), ("AP50", 40, 5, 0.5, 120)],
+    [("IoU", 48, 1, 0.0, 200), ("mIoU", 40, 5, 0.5, 200), ("AP50", 40, 5, 0.5, 100)],
 )
 def test_the_detectable_difference_is_found_in_four_of_five_studies(metric, sequences, images, icc, studies):
     """Within 10 %, and two standard errors of the simulated one.
