@@ -41,7 +41,7 @@ def test_intervals_hold_the_truth_and_equal_models_get_no_verdict(metric, sequen
 
 @pytest.mark.parametrize(
     ("metric", "sequences", "images", "icc", "studies"),
-    [("IoU", 48, 1, 0.0, 200), ("mIoU", 40, 5, 0.5, 200), ("AP50", 40, 5, 0.5, 100)],
+    [("IoU", 48, 1, 0.0, 200), ("mIoU", 40, 5, 0.5, 200), ("AP50", 48, 1, 0.0, 100)],
 )
 def test_the_detectable_difference_is_found_in_four_of_five_studies(metric, sequences, images, icc, studies):
     """Within 10 %, and two standard errors of the simulated one.
