@@ -14,7 +14,7 @@ from retrace.evaluation.detection import BoxScores
 from retrace.evaluation.scores.matching import AREAS, ROW, THRESHOLDS, Matches
 from retrace.evaluation.scores.segmentation import scores
 from retrace.statistics.bootstrap import Statistic, Units, intervals, of_totals
-from retrace.statistics.verdicts import BETTER, WORSE, decide, paired_difference
+from retrace.statistics.verdicts import BETTER, POWER, WORSE, decide, paired_difference
 
 DESIGNS = ((48, 1), (40, 5), (20, 5), (10, 5), (8, 30))  # sequences, images of each
 CORRELATIONS = (0.0, 0.2, 0.5, 0.8)
@@ -143,14 +143,27 @@ def outcome(metric: str, sequences: int, images: int, icc: float, studies: int, 
 def power(metric: str, sequences: int, images: int, icc: float, studies: int) -> dict[str, float]:
     """`{"promised", "simulated"}`: the mean detectable difference, and the one that 80 % of studies do find.
 
-    The latter is interpolated between differences of known power.
+    The latter is interpolated between differences of known power around the former. Raises ValueError where
+    these do not enclose 80 %.
     """
-    shifts = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+    grid = np.arange(0.0, 2.1, 0.2)
+    stated = outcome(metric, sequences, images, icc, studies).detectable
+    wanted = stated * np.array([0.8, 0.9, 1.0, 1.1, 1.2, 1.3])
+    shifts = np.interp(wanted, [true_difference(metric, icc, shift) for shift in grid], grid)
+    sizes = [true_difference(metric, icc, shift) for shift in shifts]
     found = [outcome(metric, sequences, images, icc, studies, shift) for shift in shifts]
-    sizes = [np.subtract(*reversed(truth(metric, icc, shift))) for shift in shifts]
-    reached = np.interp(0.8, [row.decided for row in found], sizes)
+    decided = [row.decided for row in found]
+    if not decided[0] < POWER <= decided[-1]:
+        raise ValueError(f"{metric}, {sequences} x {images}, icc {icc}: differences {sizes} have power {decided}")
+    reached = np.interp(POWER, decided, sizes)
     promised = np.interp(reached, sizes, [row.detectable for row in found])
     return {"promised": float(promised), "simulated": float(reached)}
+
+
+def true_difference(metric: str, icc: float, shift: float) -> float:
+    """How much better the second model is."""
+    first, second = truth(metric, icc, shift)
+    return second - first
 
 
 def main() -> None:
@@ -176,7 +189,7 @@ def main() -> None:
         for metric in METRICS
         for sequences, images, icc in ((48, 1, 0.0), (40, 5, 0.5))
     ]
-    save("coverage", options, {"studies": options.studies, "rows": rows, "power": powers})
+    save("coverage", options.tiny, rows, studies=options.studies, power=powers)
 
 
 if __name__ == "__main__":

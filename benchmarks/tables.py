@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks.md, written from benchmarks/results/*.json: `python -m benchmarks.tables`."""
+"""Tables of docs/benchmarks.md and docs/metrics.md from benchmarks/results/*.json: `python -m benchmarks.tables`."""
 
 import re
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from benchmarks.harness import RESULTS
 from benchmarks.project import ROOT
 from retrace.files import read_json, write_text
 
-PAGE = Path("docs/benchmarks.md")
+PAGES = (Path("docs/benchmarks.md"), Path("docs/metrics.md"))
 BLOCK = re.compile(r"(<!-- benchmark:(\w+) begin -->\n).*?(<!-- benchmark:\2 end -->)", re.S)
 SHOWN = ("torch", "torchvision", "ultralytics", "faster-coco-eval", "dvc")
 Result = dict[str, Any]
@@ -158,6 +158,38 @@ def memory(found: Result) -> str:
     return _table(rows, ["study", "stage", "images", "peak, MiB", "seconds"])
 
 
+def coverage(found: Result) -> str:
+    """Shares of simulated studies by design, and detectable differences."""
+    metrics = list(dict.fromkeys(row["metric"] for row in found["rows"]))
+    designs: dict[tuple[int, int, float], dict[str, Result]] = {}
+    for row in found["rows"]:
+        design = row["sequences"], row["images"], row["icc"]
+        designs.setdefault(design, {})[row["metric"]] = row
+    rows = []
+    for (sequences, images, icc), by_metric in designs.items():
+        cells = [f"{sequences} x {images}", str(icc) if images > 1 else "–"]
+        for key in ("covered", "difference_covered", "false_verdicts"):
+            cells.append(", ".join(f"{100 * by_metric[metric][key]:.1f}" for metric in metrics))
+        rows.append(cells)
+    of = ", ".join(metrics)
+    what = ("holds the score", "holds the difference", "better or worse of equal models")
+    headers = ["sequences x images", "ICC", *(f"{each}, %: {of}" for each in what)]
+    powers = []
+    for row in found["power"]:
+        promised, simulated = row["promised"], row["simulated"]
+        design = f"{row['sequences']} x {row['images']}"
+        icc = str(row["icc"]) if row["images"] > 1 else "–"
+        powers.append(
+            [row["metric"], design, icc, f"{promised:.4f}", f"{simulated:.4f}", f"{promised / simulated:.2f}"]
+        )
+    detected = ["score", "sequences x images", "ICC", "stated", "found in 80 %", "stated to found"]
+    return (
+        f"{found['studies']} simulated studies in each row.\n\n{_table(rows, headers)}\n\n"
+        f"The smallest detectable difference that a comparison states (mean of the studies), and the true difference "
+        f"that 80 % of the studies call better:\n\n{_table(powers, detected)}"
+    )
+
+
 TABLES: dict[str, Callable[[Result], str]] = {
     "training": training,
     "portable": portable,
@@ -169,6 +201,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "pipeline": pipeline,
     "ablation": ablation,
     "memory": memory,
+    "coverage": coverage,
 }
 
 
@@ -210,9 +243,10 @@ def _table(rows: list[list[Any]], headers: list[str]) -> str:
 
 
 def main() -> None:
-    """Rewrite the page in place."""
-    path = ROOT / PAGE
-    write_text(path, filled(path.read_text(encoding="utf-8")))
+    """Rewrite the pages in place."""
+    for page in PAGES:
+        path = ROOT / page
+        write_text(path, filled(path.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":
