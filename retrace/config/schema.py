@@ -28,16 +28,14 @@ class Boundary(Block):
     """How far apart two outlines may lie for the boundary F-score."""
 
     tolerance: Positive
-    unit: Literal["pixels", "diagonal"] = (
-        "pixels"  # of the tolerance; diagonal: a share of the image's diagonal
-    )
+    unit: Literal["pixels", "diagonal"] = "pixels"  # diagonal: a share of that of the image
 
 
 class Evaluate(Block):
     """How every phase's shipped weights are scored."""
 
     splits: Items[Literal["val", "test", "val_as_given"]] = ("val", "test")
-    # what is drawn in a resample: sequences and near-duplicates together (auto), sequences (group), images
+    # what a resample draws: sequences joined with near-duplicates (auto), sequences, or images
     unit: Literal["auto", "image", "group"] = "auto"
     bootstrap: Annotated[int, Field(ge=100)] = 1000  # resamples over units
     min_reliable: Index = 5  # a class seen in fewer images (instances) is marked "not reliable"

@@ -47,6 +47,9 @@ class TrainingParams(Block):
     def _classes(self) -> "TrainingParams":
         if not self.classes:
             raise refused("classes", "name at least one class", [])
+        if self.task == "segmentation" and len(self.classes) == 1:
+            why = "one class alone, and everything else not scored: any answer is right; add a background"
+            raise refused("classes", why, list(self.classes))
         twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
         if twice:
             why = f"{twice[0]!r} is named twice; every class needs its own name"

@@ -108,8 +108,9 @@ def interval(value: float, draws: np.ndarray, units: int) -> dict[str, float | N
     """`{"value", "low", "high", "n", "usable"}` of one number and its draws [B]; undefined (NaN) is None.
 
     Draws in which the score is undefined (its class, or one of the classes it is the mean of, was not
-    drawn) are left out; `usable` is the share of the others, `n` the number of units. low and high are None where `usable` is
-    below `LEAST_USABLE` or there are fewer than `FEWEST_UNITS` units that the score is made from.
+    drawn) are left out; `usable` is the share of the others, `n` the number of units. low and high are
+    None where `usable` is below `LEAST_USABLE` or there are fewer than `FEWEST_UNITS` units that the
+    score is made from.
     """
     defined = draws[~np.isnan(draws)]
     usable = defined.size / draws.size if draws.size else 0.0
