@@ -48,7 +48,7 @@ class TrainingParams(Block):
         if not self.classes:
             raise refused("classes", "name at least one class", [])
         if self.task == "segmentation" and len(self.classes) == 1:
-            why = "one class alone, and everything else not scored: any answer is right; add a background"
+            why = "with one class alone any answer is right; add a class for the background"
             raise refused("classes", why, list(self.classes))
         twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
         if twice:
