@@ -157,8 +157,6 @@ def to_html(comparison: Comparison) -> str:
     """One page that needs no other file."""
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-    from retrace.report.render import tone
-
     environment = Environment(
         loader=ChoiceLoader([PackageLoader("retrace.report.comparison"), PackageLoader("retrace.report")]),
         undefined=StrictUndefined,
@@ -167,7 +165,6 @@ def to_html(comparison: Comparison) -> str:
         keep_trailing_newline=True,
         autoescape=True,
     )
-    environment.filters |= {"tone": tone}
     groups = [(table(group), caption(group)) for group in comparison.groups]
     return environment.get_template("compare.html.j2").render(groups=groups, notes=comparison.notes)
 
