@@ -88,8 +88,8 @@ class Matrix:
     kind: Literal["matrix"] = "matrix"
 
 
-def draw(drawing: Chart | Matrix, kind: Literal["svg", "png"] = "svg") -> bytes:
-    """The drawing as a file, without anything that changes from run to run."""
+def draw(drawing: Chart | Matrix, png: bool = False) -> dict[str, bytes]:
+    """The drawing as files by their ending, without anything that changes from run to run."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -97,15 +97,19 @@ def draw(drawing: Chart | Matrix, kind: Literal["svg", "png"] = "svg") -> bytes:
 
     matplotlib.rcParams.update(STYLE)
     figure = _chart(drawing) if isinstance(drawing, Chart) else _matrix(drawing)
-    stream = io.BytesIO()
-    if kind == "png":
-        figure.savefig(stream, format="png", dpi=130, metadata={"Software": None})
-    else:
-        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        figure.savefig(stream, format="svg", metadata=nothing)
+    files = {}
+    if png:  # before the SVG: each saving arranges the axes once more
+        files["png"] = _saved(figure, format="png", dpi=130, metadata={"Software": None})
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    content = _saved(figure, format="svg", metadata=nothing)
     pyplot.close(figure)
-    content = stream.getvalue()
-    return content if kind == "png" else content[content.index(b"<svg") :]
+    return files | {"svg": content[content.index(b"<svg") :]}
+
+
+def _saved(figure: Any, **options: object) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, **options)
+    return stream.getvalue()
 
 
 def _subplots(columns: int, width: float, height: float) -> Any:

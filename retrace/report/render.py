@@ -33,10 +33,10 @@ def render(report: Report, pictures: Path, folder: Path) -> None:
     drawn: dict[str, str] = {}
     for block in (block for page in report.pages for part in page.sections for block in part.blocks):
         if isinstance(block, Figure):
-            drawn[block.name] = draw(block.drawing).decode()
-            write_text(folder / "figures" / f"{block.name}.svg", drawn[block.name])
-            if block.png:
-                write_bytes(folder / "figures" / f"{block.name}.png", draw(block.drawing, "png"))
+            files = draw(block.drawing, block.png)
+            drawn[block.name] = files["svg"].decode()
+            for ending, content in files.items():
+                write_bytes(folder / "figures" / f"{block.name}.{ending}", content)
         elif isinstance(block, Gallery):
             for picture in block.pictures:
                 write_bytes(folder / "figures" / picture.file, _content(pictures, picture))
