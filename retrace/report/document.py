@@ -68,16 +68,26 @@ def read(folder: Path, again: str = AGAIN, name: str | None = None) -> Document:
         if not isinstance(content, dict):
             raise ValueError("not a JSON object")
         numbers = _NUMBERS.validate_python(content.get("numbers"))
+        for number in numbers:
+            _printable(number)
         report = _REPORT.validate_python(content, context=numbers)
     except (ValidationError, ValueError) as error:
         problem = str(error).splitlines()[0]
         if isinstance(error, ValidationError):
-            first = error.errors()[0]
+            errors = error.errors()
+            first = next((row for row in errors if row["type"] == "value_error"), errors[0])
             problem = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
         raise UserError(
             f"{shown}: damaged: {problem}; restore it (`git checkout -- {shown}`) or write it again: {again}"
         ) from None
     return Document(report, tuple(numbers))
+
+
+def _printable(number: Num) -> None:
+    try:
+        number.text  # noqa: B018
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{number.file}: {number.key}: {number.value!r} has no format {number.format!r}") from None
 
 
 def laid_out(value: object, indent: str = "") -> str:

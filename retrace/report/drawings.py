@@ -15,7 +15,7 @@ LINES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # replaced by the page's own colors where the SVG stands inline
 INK, PAPER, GRID = "#2b3440", "#fefefe", "#d7dde4"
-STYLE = {
+STYLE: dict[Any, object] = {
     "svg.hashsalt": "retrace",
     "svg.fonttype": "none",
     "font.family": "sans-serif",

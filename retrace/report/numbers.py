@@ -49,7 +49,8 @@ def _listed(place: object, info: ValidationInfo) -> object:
 
 
 def _place(number: Num, info: SerializationInfo) -> int:
-    places: dict[Num, int] = info.context
+    places: dict[Num, int] | None = info.context
+    assert places is not None
     return places.setdefault(number, len(places))
 
 

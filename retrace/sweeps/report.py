@@ -74,7 +74,9 @@ class _Pages:
     def sections(self) -> list[Section]:
         """Summary, effects, interactions, classes, runs."""
         parts = (
-            section("summary", "Effect of each change", Text(self._setting()), self._sentences(), effects_figure(self.found)),
+            section(
+                "summary", "Effect of each change", Text(self._setting()), self._sentences(), effects_figure(self.found)
+            ),
             section("effects", "Main effects", self._effects()),
             section("interactions", "Two-way interactions", self._interactions()),
             section("classes", "Effect on every class", self._per_class()),
