@@ -19,8 +19,6 @@ from retrace.errors import UserError
 from retrace.programs import git
 from retrace.provenance.verify import expected, pages
 from retrace.report.document import NAME
-from retrace.report.numbers import Ledger, plain
-from retrace.sweeps.attribution import sentence
 from retrace.sweeps.report import WRITERS
 
 ABLATE = "`retrace ablate`"
@@ -49,7 +47,7 @@ def check(results: Path, clone: Path, project: Path, params: Params) -> pages.Ch
     read(folder / "ablation.json", Runs, ABLATE, file)
     wrong = [f"{file}: {line}" for line in _effects(found)]
     lines, seen = _experiments(found, params.study, project)
-    wrong += [f"{file}: {line}" for line in [*lines, *_sentences(found)]]
+    wrong += [f"{file}: {line}" for line in lines]
     total = len(found["runs"])
     notes = [f"ablation: effects compared with the scores of {total} runs; their intervals are not computed again"]
     if seen < total:
@@ -57,17 +55,6 @@ def check(results: Path, clone: Path, project: Path, params: Params) -> pages.Ch
                      "were not compared with their metrics files")  # fmt: skip
     checked = pages.check(results, name, clone, documents=DOCUMENTS, again=ABLATE, writers=WRITERS)
     return replace(checked, wrong=[*wrong, *checked.wrong], notes=[*notes, *checked.notes])
-
-
-def _sentences(found: dict[str, Any]) -> Iterator[str]:
-    """Sentences that the effects do not give."""
-    ledger = Ledger()
-    ledger.add("", found)
-    for factor in found["factors"]:
-        text = plain(sentence(ledger, "", found, factor))
-        if found["sentences"].get(factor) != text:
-            told = found["sentences"].get(factor)
-            yield f"sentences.{factor}: {told!r}, where its effects give {text!r}"
 
 
 def _effects(found: dict[str, Any]) -> Iterator[str]:

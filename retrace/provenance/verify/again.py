@@ -21,6 +21,7 @@ from retrace.report import bundle
 from retrace.report.document import code_sum, read
 from retrace.report.inputs import read_inputs
 from retrace.report.render import render
+from retrace.sweeps.attribution import sentences
 from retrace.sweeps.report import write_files
 from stages.report import write_report
 
@@ -66,7 +67,7 @@ def write_again(what: str, code: Path, place: Path, committed: Path, target: Pat
         return
     words = [what, str(committed.absolute()), str(target.absolute())]
     done = subprocess.run(
-        [sys.executable, "-m", "retrace.provenance.verify.again", *words],
+        [sys.executable, "-P", "-m", "retrace.provenance.verify.again", *words],
         cwd=place,
         env=environment() | {"PYTHONPATH": os.fspath(code)},
         capture_output=True,
@@ -89,7 +90,8 @@ def results(committed: Path, target: Path) -> None:
     """
     params = load()
     if (committed / "ablation.json").is_file():
-        write_files(target / "report", read_json(committed / "ablation.json"), params)
+        found = read_json(committed / "ablation.json")
+        write_files(target / "report", found | {"sentences": sentences(found)}, params)
         return
     origin = read_json(committed / "provenance.json")
     inputs = replace(read_inputs(params), speed=origin["speed"], journals={})
