@@ -26,12 +26,13 @@ from retrace.sweeps.report import write_files
 from stages.report import write_report
 
 OWN = Path(retrace.__file__).parents[1]
+COMMITS = 5  # that changed a report, in which its code is looked for
 
 
 def code_of(clone: Path, report: str, wanted: str, more: Sequence[str] = ()) -> Path | None:
     """The folder of the code that wrote a report; None where no such code is found.
 
-    It is this program's own, the commit's, or that of the last commit that changed the report.
+    It is this program's own, the commit's, or that of a recent commit that changed the report.
 
     Args:
         clone: the commit's folder in a temporary clone.
@@ -42,14 +43,15 @@ def code_of(clone: Path, report: str, wanted: str, more: Sequence[str] = ()) -> 
     for folder in (OWN, clone):
         if code_sum(folder, *more) == wanted:
             return folder
-    wrote = git("log", "-1", "--format=%H", "--", report, folder=clone, check=False).strip()
-    target = clone.parent / f"code-{wrote}"
-    if not wrote:
-        return None
-    if not target.exists():
-        git("worktree", "add", "--detach", "--quiet", str(target), wrote, folder=clone)
-    inside = target / git("rev-parse", "--show-prefix", folder=clone).strip()
-    return inside if code_sum(inside, *more) == wanted else None
+    prefix = git("rev-parse", "--show-prefix", folder=clone, check=False).strip()
+    log = ("log", f"-{COMMITS}", "--format=%H", "--", report)
+    for commit in git(*log, folder=clone, check=False).split():
+        target = clone.parent / f"code-{commit}"
+        if not target.exists():
+            git("worktree", "add", "--detach", "--quiet", str(target), commit, folder=clone)
+        if code_sum(target / prefix, *more) == wanted:
+            return target / prefix
+    return None
 
 
 def write_again(what: str, code: Path, place: Path, committed: Path, target: Path) -> None:
