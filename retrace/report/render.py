@@ -5,7 +5,9 @@ import csv
 import hashlib
 import io
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -13,11 +15,12 @@ from tabulate import tabulate
 
 from retrace.errors import UserError
 from retrace.files import write_bytes, write_text
-from retrace.report.blocks import Cell, Figure, Gallery, Picture, Table
+from retrace.report.blocks import Cell, Figure, Gallery, Page, Picture, Table
 from retrace.report.document import Report
 from retrace.report.drawings import adapt, draw
 from retrace.report.numbers import ABSENT, Inline, plain
 
+SOURCES = "Hover over a number to see the file and key it was read from. report.json lists all of them."
 CODE = re.compile(r"(`[^`|\n]+`)")  # in texts of params.yaml, e.g. a next step
 
 
@@ -41,17 +44,15 @@ def render(report: Report, pictures: Path, folder: Path) -> None:
             for picture in block.pictures:
                 write_bytes(folder / "figures" / picture.file, _content(pictures, picture))
     for page in report.pages:
-        facts = {"report": report, "page": page, "sections": page.sections, "title": page.title}
-        templates = _templates(drawn, folder)
-        if page.markdown_only:
-            write_text(folder / f"{page.name}.md", templates.get_template("guide.md.j2").render(facts))
-            continue
-        for block in (block for part in page.sections for block in part.blocks):
-            if isinstance(block, Table):
-                write_text(folder / "tables" / f"{block.name}.csv", table_csv(block))
-        for ending in ("md", "html"):
-            text = templates.get_template(f"report.{ending}.j2").render(facts)
-            write_text(folder / f"{page.name}.{ending}", text)
+        if not page.markdown_only:
+            for block in (block for part in page.sections for block in part.blocks):
+                if isinstance(block, Table):
+                    write_text(folder / "tables" / f"{block.name}.csv", table_csv(block))
+            words = {"eyebrow": f"study {report.study} · {report.task}", "note": SOURCES}
+            text = layout("report.html", page, drawn, folder, demo=report.demo, **words)
+            write_text(folder / f"{page.name}.html", text)
+        template = "guide.md" if page.markdown_only else "report.md"
+        write_text(folder / f"{page.name}.md", layout(template, page, demo=report.demo))
 
 
 def _content(folder: Path, picture: Picture) -> bytes:
@@ -62,7 +63,23 @@ def _content(folder: Path, picture: Picture) -> bytes:
     return content
 
 
-def _templates(drawn: dict[str, str], folder: Path) -> Environment:
+def layout(
+    template: str,
+    page: Page,
+    drawn: Mapping[str, str] = MappingProxyType({}),
+    folder: Path = Path(),
+    demo: bool = False,
+    **words: str,
+) -> str:
+    """The text of a page.
+
+    Args:
+        template: its name, without `.j2`.
+        drawn: the figures as SVG, by name.
+        folder: where figures/ has the photographs.
+        demo: whether the page says that its data was generated.
+        words: for HTML `eyebrow` and `note`: what stands above the title and at the end.
+    """
     environment = Environment(
         loader=PackageLoader("retrace.report"),
         undefined=StrictUndefined,
@@ -74,7 +91,8 @@ def _templates(drawn: dict[str, str], folder: Path) -> Environment:
     environment.filters |= {"md": markdown, "md_table": markdown_table, "html": html, "plain": plain}
     environment.filters["uri"] = lambda picture: data_uri((folder / "figures" / picture.file).read_bytes())
     environment.filters["inline_svg"] = lambda figure: Markup(adapt(drawn[figure.name], figure.name))
-    return environment
+    facts = {"page": page, "sections": page.sections, "title": page.title, "demo": demo}
+    return environment.get_template(f"{template}.j2").render(facts, **words)
 
 
 def table_csv(table: Table) -> str:

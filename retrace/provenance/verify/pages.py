@@ -156,7 +156,8 @@ def first_difference(old: Any, new: Any, key: str = "") -> str:
     elif old == new or (_float(old) and _float(new) and math.isclose(old, new, rel_tol=CLOSE, abs_tol=CLOSE)):
         return ""
     else:
-        return f"{key or 'all of it'}: {_short(old)}, where the results give {_short(new)}"
+        one, other = _around(old, new) if isinstance(old, str) and isinstance(new, str) else (old, new)
+        return f"{key or 'all of it'}: {_short(one)}, where the results give {_short(other)}"
     for name, one, other in pairs:
         found = first_difference(one, other, f"{key}.{name}" if key else name)
         if found:
@@ -181,15 +182,16 @@ def _edit(old: bytes, new: bytes) -> str:
         return "other bytes"
     for number, (one, other) in enumerate(zip(mine, theirs, strict=False), start=1):
         if one != other:
-            return f"line {number}: {_around(one, other)}"
+            return "line {}: {!r}, not {!r}".format(number, *_around(one, other))
     return f"{len(mine)} lines, not {len(theirs)}"
 
 
-def _around(one: str, other: str) -> str:
+def _around(one: str, other: str) -> tuple[str, str]:
+    """What stands in each text around their first difference."""
     both = enumerate(zip(one, other, strict=False))
     shorter = min(len(one), len(other))
     start = max(next((place for place, (a, b) in both if a != b), shorter) - AROUND, 0)
-    return f"{one[start : start + 2 * AROUND]!r}, not {other[start : start + 2 * AROUND]!r}"
+    return one[start : start + 2 * AROUND], other[start : start + 2 * AROUND]
 
 
 def _same_picture(one: Path, other: Path) -> bool:
