@@ -95,6 +95,7 @@ def draw(drawing: Chart | Matrix, png: bool = False) -> dict[str, bytes]:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    matplotlib.rcdefaults()  # whatever a matplotlibrc of this machine or folder says
     matplotlib.rcParams.update(STYLE)
     figure = _chart(drawing) if isinstance(drawing, Chart) else _matrix(drawing)
     files = {}

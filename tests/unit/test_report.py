@@ -178,6 +178,7 @@ def test_pages_are_the_same_bytes_in_another_folder_time_zone_and_locale(project
     code += "render(read(Path(sys.argv[1])).report, Path(sys.argv[1]), Path(sys.argv[2]))"
     env = environment() | {"TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "7"}
     target = tmp_path / "again"
+    (tmp_path / "matplotlibrc").write_text("lines.linewidth: 9\nfont.size: 20\n")
     command = [sys.executable, "-c", code, str(folder), str(target)]
     subprocess.run(command, cwd=tmp_path, env=env, check=True)
     documents = {"report.json", "parameters.json", "derived.json", "provenance.json"}
