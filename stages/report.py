@@ -10,13 +10,14 @@ from retrace.errors import stage
 from retrace.files import read_json, whole_folder, write_json
 from retrace.provenance.run_log import journal
 from retrace.report import bundle, plots
-from retrace.report.blocks import numbers_in
+from retrace.report.blocks import Page
 from retrace.report.conclusion import conclusion
 from retrace.report.derived import derive
+from retrace.report.document import Report, code_sum, read, write
 from retrace.report.inputs import Inputs, read_inputs
 from retrace.report.numbers import Ledger
 from retrace.report.provenance import provenance
-from retrace.report.render import write_guide, write_pages
+from retrace.report.render import render
 from retrace.report.sections import compose
 
 
@@ -34,7 +35,7 @@ def report(params: Params) -> Inputs:
 
 
 def write_report(folder: Path, inputs: Inputs, origin: dict[str, Any]) -> None:
-    """Write the pages, tables, figures and documents of reports/<study>/ to `folder`; `origin` is provenance.json."""
+    """Write the documents of reports/<study>/ and the pages made of them to `folder`; `origin` is provenance.json."""
     params, derived = inputs.params, derive(inputs, origin)
     own: dict[str, Any] = {
         "parameters.json": params.model_dump(mode="json", exclude={"machine", "ablation"}),
@@ -44,14 +45,14 @@ def write_report(folder: Path, inputs: Inputs, origin: dict[str, Any]) -> None:
     ledger = Ledger()
     for name, document in own.items():
         ledger.add(inputs.file_own(name), document)
-    sections = compose(inputs, ledger, derived, origin)
-    guide = bundle.guide(inputs, ledger, derived, origin)
-    for name, document in own.items():
         write_json(folder / name, document)
-    page = {"title": params.report.title, "study": params.study, "task": params.task}
-    write_pages(folder, sections, **page, demo=not params.report.real_data)
-    write_guide(folder / bundle.GUIDE, guide, title=bundle.page_title(inputs), demo=not params.report.real_data)
-    write_json(folder / "numbers.json", ledger.index(numbers_in([sections, guide])))
+    pages = (
+        Page("report", params.report.title, tuple(compose(inputs, ledger, derived, origin))),
+        bundle.guide(inputs, ledger, derived, origin),
+    )
+    code = code_sum(Path(__file__).parents[1])
+    write(folder, Report(params.study, params.task, not params.report.real_data, code, pages), ledger)
+    render(read(folder).report, folder, folder)
 
 
 @stage

@@ -15,15 +15,6 @@ from retrace.files import read_json
 AGAIN = "`dvc repro report`"
 
 
-class Number(TypedDict):
-    """A row of numbers.json."""
-
-    text: str
-    file: str
-    key: str
-    format: str
-
-
 class Sums(TypedDict):
     """md5 of what a stage read and wrote; null where DVC gave none."""
 

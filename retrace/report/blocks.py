@@ -1,9 +1,11 @@
 """The parts of a report, independent of the output format: sections of text, tables, figures and pictures."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from retrace.report.drawings import Chart, Matrix
 from retrace.report.numbers import Inline, Num, plain
 
 
@@ -42,7 +44,7 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     caption: Inline = ()
-    kind: str = "table"
+    kind: Literal["table"] = "table"
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -55,7 +57,7 @@ class Text:
 
     parts: Inline
     tone: str = ""
-    kind: str = "text"
+    kind: Literal["text"] = "text"
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Bullets:
     """A list."""
 
     items: tuple[Inline, ...]
-    kind: str = "bullets"
+    kind: Literal["bullets"] = "bullets"
 
 
 @dataclass(frozen=True)
@@ -71,18 +73,18 @@ class Figure:
     """A drawing: `figures/<name>.svg` for Markdown, the same drawing inline for HTML."""
 
     name: str
-    svg: str  # stands alone, on white
+    drawing: Annotated[Chart | Matrix, Field(discriminator="kind")]
     caption: str
-    kind: str = "figure"
+    png: bool = False  # whether figures/<name>.png is wanted too
+    kind: Literal["figure"] = "figure"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A photograph with its caption."""
+    """A photograph with its caption: figures/<file>, whose bytes have this sha256."""
 
-    file: str  # figures/<file>
-    content: bytes
-    mime: str
+    file: str
+    sha256: str
     caption: Inline
 
 
@@ -92,10 +94,10 @@ class Gallery:
 
     pictures: tuple[Picture, ...]
     caption: str = ""
-    kind: str = "gallery"
+    kind: Literal["gallery"] = "gallery"
 
 
-Block = Table | Text | Bullets | Figure | Gallery
+Block = Annotated[Table | Text | Bullets | Figure | Gallery, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True)
@@ -113,13 +115,11 @@ def section(id: str, title: str, *blocks: "Block | None") -> Section | None:
     return Section(id, title, present) if present else None
 
 
-def numbers_in(part: Any) -> Iterator[Num]:
-    """Every number in a section, a block or a run of text, at any depth."""
-    if isinstance(part, Num):
-        yield part
-    elif isinstance(part, (list, tuple)):
-        for item in part:
-            yield from numbers_in(item)
-    elif hasattr(part, "__dataclass_fields__"):
-        for name in part.__dataclass_fields__:
-            yield from numbers_in(getattr(part, name))
+@dataclass(frozen=True)
+class Page:
+    """`name` is that of its files: <name>.md, and <name>.html unless it is `markdown_only`."""
+
+    name: str
+    title: str
+    sections: tuple[Section, ...]
+    markdown_only: bool = False

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from retrace.errors import UserError
 from retrace.files import dump_json, sha256_of, write_bytes
 from retrace.report import checks, data_tables, run_tables, tables, training_log
-from retrace.report.blocks import Bullets, Section, Table, Text, cell, section
+from retrace.report.blocks import Bullets, Page, Section, Table, Text, cell, section
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import Ledger
 
@@ -115,8 +115,8 @@ def close(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section | 
     return section("bundle", "Bundle", files(inputs, ledger, derived), checks.table(inputs, ledger, derived))
 
 
-def guide(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], document: dict[str, Any]) -> list[Section]:
-    """Sections of REPRODUCTION_GUIDE.md. `document` is provenance.json."""
+def guide(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], document: dict[str, Any]) -> Page:
+    """REPRODUCTION_GUIDE.md, which can be read without report.md. `document` is provenance.json."""
     phase = inputs.params.phase
     sections = [
         section(
@@ -144,7 +144,9 @@ def guide(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], document: dic
         section("checklist", "8. Verification", checks.table(inputs, ledger, derived)),
         tables.method(inputs, ledger, f"9. {tables.METHOD}"),
     ]
-    return [part for part in sections if part is not None]
+    present = tuple(part for part in sections if part is not None)
+    title = f"Reproduction guide: {inputs.params.report.title}, phase {phase}"
+    return Page(GUIDE.removesuffix(".md"), title, present, markdown_only=True)
 
 
 def _data(inputs: Inputs) -> Text:
@@ -201,8 +203,3 @@ def _loading(inputs: Inputs) -> Text:
     if inputs.params.phases[inputs.params.phase].engine == "ultralytics":
         return Text((f'{file} can also be loaded with plain Ultralytics: YOLO("{file}").predict("image.jpg").',))
     return Text((f"{file} is a safetensors file; model.json says which network it belongs to.",))
-
-
-def page_title(inputs: Inputs) -> str:
-    """First line of the guide."""
-    return f"Reproduction guide: {inputs.params.report.title}, phase {inputs.params.phase}"

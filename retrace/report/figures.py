@@ -1,98 +1,52 @@
-"""Figures as SVG with fixed ids, no dates, real text and colorblind-safe colors (Okabe & Ito 2008)."""
+"""The data of the report's figures, in colors for the colorblind (Okabe & Ito 2008)."""
 
-import io
-import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from retrace.files import read_json
 from retrace.report.blocks import Figure
+from retrace.report.drawings import INK, LINES, MARKERS, PALETTE, Chart, Line, Matrix, Panel, Rule
 from retrace.report.inputs import Inputs, values
 
-PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c6d1f", "#7f7f7f")
-LINES = ("-", "--", ":", "-.")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-INK, PAPER, GRID = "#2b3440", "#fefefe", "#d7dde4"  # replaced by the page's own colors where the SVG stands inline
+BESIDE: dict[str, JsonValue] = {"loc": "center left", "bbox_to_anchor": [1, 0.5]}
+TICKS = (4, 8, 16, 32, 64, 96, 128, 256, 512, 1024, 2048)  # pixels
 
 
-def canvas(rows: int = 1, columns: int = 1, width: float = 9.6, height: float = 3.4) -> tuple[Any, Any]:
-    """(figure, axes [rows, columns]) in the style of the reports; width and height in inches."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    matplotlib.rcParams.update(
-        {
-            "svg.hashsalt": "retrace",
-            "svg.fonttype": "none",
-            "font.family": "sans-serif",
-            "font.size": 10,
-            "text.color": INK,
-            "axes.edgecolor": INK,
-            "axes.labelcolor": INK,
-            "axes.facecolor": PAPER,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "grid.color": GRID,
-            "grid.linewidth": 0.8,
-            "xtick.color": INK,
-            "ytick.color": INK,
-            "figure.facecolor": PAPER,
-            "legend.frameon": False,
-        }
-    )
-    return pyplot.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained")
-
-
-def as_svg(figure: Any) -> str:
-    """The figure as SVG, without anything that changes from run to run. Closes the figure."""
-    from matplotlib import pyplot
-
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    pyplot.close(figure)
-    text = stream.getvalue()
-    return text[text.index("<svg") :]
-
-
-def adapt(svg: str, name: str) -> str:
-    """The SVG for the HTML page, with unique ids, a transparent background and the page's text color."""
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    svg = svg.replace(INK, "currentColor").replace(PAPER, "none").replace(GRID, "var(--line)")
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'font: ([^;"]*?)"sans-serif"', r"font: \1sans-serif", svg)
-    style = r'\1 role="img" style="max-width: \2pt"'
-    return re.sub(r'(<svg\b[^>]*?) width="([0-9.]+)pt"', style, svg, count=1)
+def _curve(pairs: Sequence[tuple[float, float]], style: dict[str, JsonValue]) -> Line:
+    return Line(tuple(x for x, _ in pairs), tuple(y for _, y in pairs), style)
 
 
 def training_curves(inputs: Inputs) -> Figure | None:
-    """Training loss and the monitored metric by epoch, one line per phase, with the best epoch marked."""
+    """Training loss and the monitored metric by epoch, a line per phase, the best epoch marked."""
     if not any(inputs.history.values()):
         return None
-    figure, axes = canvas(1, 2)
+    losses: list[Line] = []
+    monitored: list[Line] = []
     for index, (phase, rows) in enumerate(inputs.history.items()):
         training = inputs.metrics[phase]["training"]
         color, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
-        for axis, column in zip(axes[0], ("train_loss", training["monitor"]), strict=True):
+        for lines, column in ((losses, "train_loss"), (monitored, training["monitor"])):
             pairs = values(rows, column) or values(rows, f"val_{column}")
             if pairs:
-                style = {"marker": marker if len(pairs) <= 40 else None, "markersize": 4, "linewidth": 1.6}
-                axis.plot(*zip(*pairs, strict=True), color=color, label=phase, **style)
-            best = [value for epoch, value in pairs if epoch == training["best_epoch"]]
-            if best and axis is axes[0][1]:
-                axis.plot([training["best_epoch"]], best, "o", markersize=11, fillstyle="none", color=color)
+                shown = marker if len(pairs) <= 40 else None
+                style: dict[str, JsonValue] = {"color": color, "label": phase, "marker": shown}
+                lines.append(_curve(pairs, style | {"markersize": 4, "linewidth": 1.6}))
+            best = [pair for pair in pairs if pair[0] == training["best_epoch"]]
+            if best and lines is monitored:
+                ring: dict[str, JsonValue] = {"marker": "o", "linestyle": "None", "markersize": 11}
+                lines.append(_curve(best, ring | {"fillstyle": "none", "color": color}))
     monitors = sorted({document["training"]["monitor"] for document in inputs.metrics.values()})
-    axes[0][0].set(xlabel="epoch", ylabel="training loss")
-    axes[0][1].set(xlabel="epoch", ylabel=f"{' / '.join(monitors)}, val")
-    axes[0][1].legend()
-    _whole_epochs(axes[0])
+    labels = f"{' / '.join(monitors)}, val"
+    panels = (
+        Panel(tuple(losses), {"xlabel": "epoch", "ylabel": "training loss"}, whole_x=True),
+        Panel(tuple(monitored), {"xlabel": "epoch", "ylabel": labels}, legend={}, whole_x=True),
+    )
     caption = (
         "Training loss and the monitored validation metric by epoch. Rings mark the epoch whose weights are shipped."
     )
-    return Figure("training_curves", as_svg(figure), caption)
+    return Figure("training_curves", Chart(panels), caption)
 
 
 def pretraining_curve(inputs: Inputs) -> Figure | None:
@@ -100,46 +54,40 @@ def pretraining_curve(inputs: Inputs) -> Figure | None:
     pairs = values(inputs.pretrain_history, "loss")
     if not pairs:
         return None
-    figure, axes = canvas(width=6.4, height=2.8)
-    axes[0][0].plot(*zip(*pairs, strict=True), color=PALETTE[0], marker="o" if len(pairs) <= 40 else None, markersize=4)
-    axes[0][0].set(xlabel="epoch", ylabel="reconstruction loss")
-    _whole_epochs(axes[0])
-    return Figure("pretraining_curve", as_svg(figure), "Loss of the masked-autoencoder pre-training by epoch.")
-
-
-def _whole_epochs(axes: Any) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    for axis in axes:
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    marker = "o" if len(pairs) <= 40 else None
+    line = _curve(pairs, {"color": PALETTE[0], "marker": marker, "markersize": 4})
+    panel = Panel((line,), {"xlabel": "epoch", "ylabel": "reconstruction loss"}, whole_x=True)
+    caption = "Loss of the masked-autoencoder pre-training by epoch."
+    return Figure("pretraining_curve", Chart((panel,), 6.4, 2.8), caption)
 
 
 def per_class(inputs: Inputs, split: str) -> Figure:
     """The main per-class score of every phase with its interval."""
     metric = inputs.per_class[0]
     names = [name for name in inputs.params.classes if inputs.seen(inputs.params.phase, split, name)]
-    figure, axes = canvas(height=1.2 + 0.2 * len(names) * max(2, len(inputs.metrics)))
-    axis = axes[0][0]
+    lines = []
     for index, (phase, document) in enumerate(inputs.metrics.items()):
         if split not in document["splits"]:
             continue
-        nodes = [document["splits"][split]["per_class"][name][metric] for name in names]
-        place = [row + 0.7 * ((index + 0.5) / len(inputs.metrics) - 0.5) for row in range(len(names))]
-        points = [(node, y) for node, y in zip(nodes, place, strict=True) if node["value"] is not None]
-        style = {"color": PALETTE[index % len(PALETTE)]}
-        for node, y in points:
-            if node["low"] is not None:
-                axis.plot([node["low"], node["high"]], [y, y], linewidth=1.8, **style)
-        xs = [node["value"] for node, _ in points]
-        marker = MARKERS[index % len(MARKERS)]
-        axis.plot(xs, [y for _, y in points], marker, markersize=5, label=phase, clip_on=False, **style)
-    ends = (len(names) - 0.45, -0.55)
-    axis.set(yticks=range(len(names)), yticklabels=names, xlim=(0, 1), ylim=ends, xlabel=f"{metric}, {split}")
-    axis.grid(axis="y", visible=False)
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return Figure(
-        f"per_class_{split}", as_svg(figure), f"{metric} per class and phase on {split}. Lines show 95 % intervals."
-    )
+        color, points = PALETTE[index % len(PALETTE)], []
+        for row, name in enumerate(names):
+            node = document["splits"][split]["per_class"][name][metric]
+            y = row + 0.7 * ((index + 0.5) / len(inputs.metrics) - 0.5)
+            if node["value"] is not None:
+                points.append((node["value"], y))
+                if node["low"] is not None:
+                    style: dict[str, JsonValue] = {"linewidth": 1.8, "color": color}
+                    lines.append(_curve([(node["low"], y), (node["high"], y)], style))
+        dots: dict[str, JsonValue] = {"marker": MARKERS[index % len(MARKERS)], "linestyle": "None"}
+        dots |= {"markersize": 5, "label": phase, "clip_on": False, "color": color}
+        lines.append(_curve(points, dots))
+    settings: dict[str, JsonValue] = {"yticks": list(range(len(names))), "yticklabels": [*names]}
+    ends: list[JsonValue] = [len(names) - 0.45, -0.55]
+    settings |= {"xlim": [0, 1], "ylim": ends, "xlabel": f"{metric}, {split}"}
+    panel = Panel(tuple(lines), settings, BESIDE, grid="x")
+    height = 1.2 + 0.2 * len(names) * max(2, len(inputs.metrics))
+    caption = f"{metric} per class and phase on {split}. Lines show 95 % intervals."
+    return Figure(f"per_class_{split}", Chart((panel,), height=height), caption)
 
 
 def confusion(inputs: Inputs, split: str) -> Figure | None:
@@ -147,31 +95,14 @@ def confusion(inputs: Inputs, split: str) -> Figure | None:
     counts = inputs.active["splits"][split].get("confusion")
     if not counts:
         return None
-    names = [*inputs.params.classes, *(["background"] if len(counts) > len(inputs.params.classes) else [])]
-    shares = [[value / sum(row) if sum(row) else float("nan") for value in row] for row in counts]
-    size = min(9.6, 3.4 + 0.42 * len(names))
-    figure, axes = canvas(width=size, height=size * 0.86)
-    axis = axes[0][0]
-    axis.grid(visible=False)
-    axis.set_facecolor(GRID)  # rows of classes that are absent from the truth stay empty
-    image = axis.imshow(shares, cmap="cividis", vmin=0, vmax=1)
-    ticks = {"xticks": range(len(names)), "yticks": range(len(names)), "yticklabels": names}
-    axis.set(**ticks, xlabel="predicted", ylabel="truth")
-    axis.set_xticklabels(names, rotation=45, ha="right")
-    for y, row in enumerate(shares):
-        for x, share in enumerate(row):
-            if share >= 0.005 and len(names) <= 20:
-                text = f"{100 * share:.0f}"
-                axis.text(
-                    x, y, text, ha="center", va="center", color="#111111" if share > 0.5 else "#ffffff", fontsize=9
-                )
-    figure.colorbar(image, ax=axis, label="share of the true class", shrink=0.8)
+    more_rows = len(counts) > len(inputs.params.classes)
+    names = (*inputs.params.classes, *(["background"] if more_rows else []))
     unit, more = "pixels", ""
     if inputs.params.task == "detection":
         unit = "objects"
         more = " The last column shows missed objects, the last row the classes of the false detections."
     caption = f"Confusion matrix of phase {inputs.params.phase} on {split}, in percent of each row's {unit}.{more}"
-    return Figure(f"confusion_{split}", as_svg(figure), caption)
+    return Figure(f"confusion_{split}", Matrix(names, tuple(map(tuple, counts))), caption)
 
 
 def curves(inputs: Inputs, split: str) -> Figure | None:
@@ -180,23 +111,26 @@ def curves(inputs: Inputs, split: str) -> Figure | None:
     if inputs.params.task != "detection" or not path.is_file():
         return None
     drawn = read_json(path)
-    figure, axes = canvas(1, 2)
-    left, right = axes[0]
+    left, right = [], []
     for index, name in enumerate(name for name in inputs.params.classes if name in drawn["precision"]):
-        style = {"color": PALETTE[index % len(PALETTE)], "linestyle": LINES[index // len(PALETTE) % len(LINES)]}
-        left.plot(drawn["recall"], drawn["precision"][name], label=name, **style)
-        right.plot(drawn["confidence"], drawn["F1"][name], label=name, **style)
+        style: dict[str, JsonValue] = {"label": name, "color": PALETTE[index % len(PALETTE)]}
+        style["linestyle"] = LINES[index // len(PALETTE) % len(LINES)]
+        left.append(Line(tuple(drawn["recall"]), tuple(drawn["precision"][name]), style))
+        right.append(Line(tuple(drawn["confidence"]), tuple(drawn["F1"][name]), style))
     if len(drawn["F1"]) > 1:
-        right.plot(drawn["confidence"], drawn["mean_F1"], color=INK, linewidth=2.2, label="mean")
-    right.axvline(inputs.params.evaluate.confidence, color=INK, linewidth=0.8, linestyle=":")
-    left.set(xlabel="recall", ylabel="precision at IoU 0.5", xlim=(0, 1), ylim=(0, 1.02))
-    right.set(xlabel="confidence", ylabel="F1", xlim=(0, 1), ylim=(0, 1.02))
-    right.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        mean: dict[str, JsonValue] = {"color": INK, "linewidth": 2.2, "label": "mean"}
+        right.append(Line(tuple(drawn["confidence"]), tuple(drawn["mean_F1"]), mean))
+    ends: dict[str, JsonValue] = {"xlim": [0, 1], "ylim": [0, 1.02]}
+    rule = Rule(inputs.params.evaluate.confidence)
+    panels = (
+        Panel(tuple(left), {"xlabel": "recall", "ylabel": "precision at IoU 0.5", **ends}),
+        Panel(tuple(right), {"xlabel": "confidence", "ylabel": "F1", **ends}, BESIDE, (rule,)),
+    )
     caption = (
         f"Precision over recall and F1 over confidence, phase {inputs.params.phase} on {split}. The dotted line marks "
         "the confidence at which precision, recall and F1 are reported."
     )
-    return Figure(f"curves_{split}", as_svg(figure), caption)
+    return Figure(f"curves_{split}", Chart(panels), caption)
 
 
 def box_sizes(inputs: Inputs) -> Figure | None:
@@ -215,21 +149,17 @@ def box_sizes(inputs: Inputs) -> Figure | None:
         return None
     largest = max(max(lengths) for lengths in sides.values())
     edges = np.geomspace(4, max(largest, 8) * 1.01, 24)
-    figure, axes = canvas(height=3)
-    axis = axes[0][0]
+    lines = []
     for index, (split, lengths) in enumerate(sorted(sides.items())):
         counts, _ = np.histogram(np.maximum(lengths, 4), edges)
-        axis.stairs(counts / len(lengths), edges, color=PALETTE[index % len(PALETTE)], label=split, linewidth=1.8)
-    for limit, name in ((32, "small | medium"), (96, "medium | large")):
-        axis.axvline(limit, color=INK, linewidth=0.8, linestyle=":")
-        axis.text(limit, 1.0, f" {name}", transform=axis.get_xaxis_transform(), fontsize=8, va="top")
-    axis.set(xscale="log", xlabel="box side: square root of its area, pixels", ylabel="share of the boxes")
-    ticks = [tick for tick in (4, 8, 16, 32, 64, 96, 128, 256, 512, 1024, 2048) if tick <= edges[-1]]
-    axis.set_xticks(ticks, labels=[str(tick) for tick in ticks])
-    axis.minorticks_off()
-    axis.legend()
-    return Figure(
-        "box_sizes",
-        as_svg(figure),
-        "Box sizes per split as given. Dotted lines mark COCO's limits between small, medium and large.",
-    )
+        style: dict[str, JsonValue] = {"color": PALETTE[index % len(PALETTE)], "label": split, "linewidth": 1.8}
+        shares = (counts / len(lengths)).tolist()
+        lines.append(Line(tuple(edges.tolist()), tuple(shares), style, steps=True))
+    rules = (Rule(32, "small | medium"), Rule(96, "medium | large"))
+    ticks = [tick for tick in TICKS if tick <= edges[-1]]
+    settings: dict[str, JsonValue] = {"xscale": "log"}
+    settings |= {"xlabel": "box side: square root of its area, pixels", "ylabel": "share of the boxes"}
+    settings |= {"xticks": [*ticks], "xticklabels": [str(tick) for tick in ticks]}
+    caption = "Box sizes per split as given. Dotted lines mark COCO's limits between small, medium and large."
+    chart = Chart((Panel(tuple(lines), settings, {}, rules),), height=3)
+    return Figure("box_sizes", chart, caption)

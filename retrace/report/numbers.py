@@ -2,18 +2,22 @@
 
     ledger.num("metrics/lanes/baseline.json", "splits.test.mIoU.value")   ->  0.712
 
-A key is a dotted path into JSON (`splits.test.per_class.Sky.IoU.value`, list items by index) or, for CSV,
-`column[key column=value]` (`mIoU[epoch=9]`). `numbers.json` lists the printed numbers; `recheck` reads all of them
-again and compares.
+A key is a dotted path into JSON (`splits.test.per_class.Sky.IoU.value`, list items by index) or,
+for CSV, `column[key column=value]` (`mIoU[epoch=9]`). report.json lists the printed numbers once;
+its texts and cells refer to them by position.
 """
 
 import csv
+import hashlib
 import math
 import re
-from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, JsonValue, PlainSerializer, ValidationInfo
+from pydantic_core.core_schema import SerializationInfo
 
 from retrace.errors import UserError
 from retrace.files import read_json
@@ -23,15 +27,36 @@ ABSENT = "–"  # printed for null: undefined, e.g. the IoU of a class that no i
 
 @dataclass(frozen=True)
 class Num:
-    """One printed number and where it came from."""
+    """One printed number and where it came from. `value` is what the file holds, null included."""
 
-    text: str
+    value: JsonValue = field(compare=False)  # may be a list, which has no hash
     file: str
     key: str
     format: str
 
+    @property
+    def text(self) -> str:
+        """As it is printed."""
+        return show(self.value, self.format)
 
-Inline = tuple["str | Num", ...]  # a run of text with numbers in it
+
+def _listed(place: object, info: ValidationInfo) -> object:
+    if isinstance(place, Num) or info.context is None:
+        return place
+    if type(place) is not int or not 0 <= place < len(info.context):
+        raise ValueError(f"{place!r} is neither text nor the position of a number")
+    return info.context[place]
+
+
+def _place(number: Num, info: SerializationInfo) -> int:
+    places: dict[Num, int] | None = info.context
+    assert places is not None
+    return places.setdefault(number, len(places))
+
+
+# in report.json a number stands where it is printed as its position in the list of numbers
+Part = str | Annotated[Num, BeforeValidator(_listed), PlainSerializer(_place)]
+Inline = tuple[Part, ...]  # a run of text with numbers in it
 
 
 def _duration(seconds: float) -> str:
@@ -160,12 +185,12 @@ def _from_csv(rows: list[dict[str, str]], key: str) -> float | None:
 
 
 class Ledger:
-    """Reads numbers from files and records each number that is printed."""
+    """Reads the numbers of a report from their files, and keeps its pictures."""
 
     def __init__(self, root: Path = Path()) -> None:
         self._root = root  # files are named from here: the project's folder
         self._documents: dict[str, Any] = {}
-        self.printed: dict[tuple[str, str, str], Num] = {}
+        self.pictures: dict[str, bytes] = {}  # contents, by file below figures/
 
     def add(self, file: str, document: Any) -> None:
         """Register a document that the report is about to write to `file`."""
@@ -186,9 +211,7 @@ class Ledger:
 
     def num(self, file: str, key: str, format: str = "fraction") -> Num:
         """A number to print. Raises as `value` does."""
-        result = Num(show(self.value(file, key), format), file, key, format)
-        self.printed[(file, key, format)] = result
-        return result
+        return Num(self.value(file, key), file, key, format)
 
     def interval(self, file: str, key: str, format: str = "fraction") -> Inline:
         """`0.712 [0.655, 0.764]` from {"value", "low", "high"}; a bare number or null prints alone.
@@ -206,36 +229,10 @@ class Ledger:
         low, high = (self.num(file, f"{key}.{end}", format) for end in ("low", "high"))
         return (value, " [", low, ", ", high, "]")
 
-    def index(self, numbers: Iterable[Num]) -> list[dict[str, str]]:
-        """The rows of numbers.json: text, file, key and format of every number on the pages.
-
-        Numbers that were looked up but not put on a page are left out.
-        """
-        keys = {(n.file, n.key, n.format) for n in numbers}
-        listed = (self.printed[key] for key in sorted(self.printed) if key in keys)
-        return [{"text": n.text, "file": n.file, "key": n.key, "format": n.format} for n in listed]
-
-
-def recheck(index: Path, root: Path = Path(), skip: Container[str] = ()) -> list[str]:
-    """Read every number of a `numbers.json` again from the files it names; returns one line per difference.
-
-    Files are looked up below `root`; numbers read from a file in `skip` are left out.
-    """
-    ledger, wrong = Ledger(root), []
-    for row in read_json(index):
-        if row["file"] in skip:
-            continue
-        where = f"{row['file']}: {row['key']}"
-        try:
-            now = show(ledger.value(row["file"], row["key"]), row["format"])
-        except KeyError:
-            wrong.append(f"{where}: printed {row['text']}, but the file has no such key")
-        except UserError as error:
-            wrong.append(str(error))
-        else:
-            if now != row["text"]:
-                wrong.append(f"{where}: printed {row['text']}, the file says {now}")
-    return wrong
+    def picture(self, file: str, content: bytes) -> str:
+        """Keep a picture of the report, figures/<file>; returns its sha256."""
+        self.pictures[file] = content
+        return hashlib.sha256(content).hexdigest()
 
 
 def plain(inline: Inline) -> str:

@@ -59,7 +59,8 @@ def samples(inputs: Inputs, ledger: Ledger, split: str) -> Gallery | None:
                  for part in (f", {name} ", ledger.num(file, f"{index}.{key}", _format(row[key])))]  # fmt: skip
         content = shrink(path, BUDGET // max(len(rows), 1))
         title = run(f"{KINDS.get(row['kind'], row['kind'])}: {row['id']}", *facts)
-        pictures.append(Picture(f"samples/{Path(row['file']).stem}.jpg", content, "image/jpeg", title))
+        name = f"samples/{Path(row['file']).stem}.jpg"
+        pictures.append(Picture(name, ledger.picture(name, content), title))
     caption = f"Best, median and worst predictions of phase {phase} on {split}."
     if inputs.params.task == "detection":
         caption += (
@@ -74,16 +75,13 @@ def _format(value: object) -> str:
     return "count" if isinstance(value, int) else "fraction"
 
 
-def reconstructions(inputs: Inputs, most: int = 3) -> Gallery | None:
+def reconstructions(inputs: Inputs, ledger: Ledger, most: int = 3) -> Gallery | None:
     """Images, masked images and their reconstructions by the pre-trained model."""
-    paths = sorted(Path("models", inputs.study, "pretrain", "reconstructions").glob("*.png"))[:most]
-    pictures = [
-        Picture(
-            f"reconstructions/{path.stem}.jpg",
-            shrink(path, BUDGET // 10),
-            "image/jpeg",
-            (f"reconstruction {path.stem}",),
-        )
-        for path in paths
-    ]
-    return Gallery(tuple(pictures), "Image, masked image and reconstruction.") if pictures else None
+    folder = Path("models", inputs.study, "pretrain", "reconstructions")
+    pictures = []
+    for path in sorted(folder.glob("*.png"))[:most]:
+        name = f"reconstructions/{path.stem}.jpg"
+        sha256 = ledger.picture(name, shrink(path, BUDGET // 10))
+        pictures.append(Picture(name, sha256, (f"reconstruction {path.stem}",)))
+    caption = "Image, masked image and reconstruction."
+    return Gallery(tuple(pictures), caption) if pictures else None

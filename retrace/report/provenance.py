@@ -1,6 +1,5 @@
 """Provenance: commit, md5 of every dependency and output, environment lock, versions, device, seed and times."""
 
-import hashlib
 import platform
 import subprocess
 from importlib import metadata
@@ -31,7 +30,6 @@ def provenance(inputs: Inputs) -> dict[str, Any]:
         "lock": {"file": LOCK.as_posix(), "sha256": sha256_of(LOCK) if LOCK.is_file() else None},
         "data": data_facts(inputs),
         "stages": locked_stages(inputs),
-        "report_code": report_code(),
         "packages": versions(),
         "python": platform.python_version(),
         "git": git_state(),
@@ -107,16 +105,6 @@ def data_facts(inputs: Inputs) -> dict[str, Any]:
         "sha256": sha256_of(manifest) if manifest.is_file() else None,
         "images": {split: row["images"] for split, row in inputs.splits["counts"]["after"].items()},
     }
-
-
-def report_code() -> str:
-    """sha256 over the code that writes the report; other code may present the same numbers differently."""
-    package = Path(__file__).parent
-    root = package.parents[1]
-    written = [path for kind in ("*.py", "templates/*") for path in package.glob(kind)]
-    files = [root / "stages" / "report.py", *written]
-    rows = sorted((path.relative_to(root).as_posix(), sha256_of(path)) for path in files)
-    return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -2,39 +2,84 @@
 
 import base64
 import csv
+import hashlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from tabulate import tabulate
 
+from retrace.errors import UserError
 from retrace.files import write_bytes, write_text
-from retrace.report.blocks import Block, Cell, Figure, Gallery, Section, Table
-from retrace.report.figures import adapt
+from retrace.report.blocks import Cell, Figure, Gallery, Page, Picture, Table
+from retrace.report.document import Report
+from retrace.report.drawings import adapt, draw
 from retrace.report.numbers import ABSENT, Inline, plain
 
+SOURCES = "Hover over a number to see the file and key it was read from. report.json lists all of them."
 CODE = re.compile(r"(`[^`|\n]+`)")  # in texts of params.yaml, e.g. a next step
 
 
-def write_pages(folder: Path, sections: Sequence[Section], name: str = "report", **context: Any) -> None:
-    """<name>.md, <name>.html (by the templates of that name), tables/*.csv and figures/* into `folder`."""
-    blocks = [block for section in sections for block in section.blocks]
-    for block in blocks:
-        _write_parts(folder, block)
-    for page in (f"{name}.md", f"{name}.html"):
-        write_text(folder / page, _rendered(page, sections, context))
+def render(report: Report, pictures: Path, folder: Path) -> None:
+    """Write the pages, tables/*.csv and figures/* of a report into `folder`, from `report` alone.
+
+    Args:
+        pictures: folder that holds the photographs of figures/.
+
+    Raises:
+        UserError: a photograph is missing there, or is not the one that the report names.
+    """
+    drawn: dict[str, str] = {}
+    for block in (block for page in report.pages for part in page.sections for block in part.blocks):
+        if isinstance(block, Figure):
+            files = draw(block.drawing, block.png)
+            drawn[block.name] = files["svg"].decode()
+            for ending, content in files.items():
+                write_bytes(folder / "figures" / f"{block.name}.{ending}", content)
+        elif isinstance(block, Gallery):
+            for picture in block.pictures:
+                write_bytes(folder / "figures" / picture.file, _content(pictures, picture))
+    for page in report.pages:
+        if not page.markdown_only:
+            for block in (block for part in page.sections for block in part.blocks):
+                if isinstance(block, Table):
+                    write_text(folder / "tables" / f"{block.name}.csv", table_csv(block))
+            words = {"eyebrow": f"study {report.study} · {report.task}", "note": SOURCES}
+            text = layout("report.html", page, drawn, folder, demo=report.demo, **words)
+            write_text(folder / f"{page.name}.html", text)
+        template = "guide.md" if page.markdown_only else "report.md"
+        write_text(folder / f"{page.name}.md", layout(template, page, demo=report.demo))
 
 
-def write_guide(path: Path, sections: Sequence[Section], **context: Any) -> None:
-    """The reproduction guide, in Markdown only; it can be read without report.md."""
-    write_text(path, _rendered("guide.md", sections, context))
+def _content(folder: Path, picture: Picture) -> bytes:
+    path = folder / "figures" / picture.file
+    content = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != picture.sha256:
+        raise UserError(f"figures/{picture.file}: not the picture that report.json names (sha256 {picture.sha256})")
+    return content
 
 
-def _rendered(page: str, sections: Sequence[Section], context: dict[str, Any]) -> str:
+def layout(
+    template: str,
+    page: Page,
+    drawn: Mapping[str, str] = MappingProxyType({}),
+    folder: Path = Path(),
+    demo: bool = False,
+    **words: str,
+) -> str:
+    """The text of a page.
+
+    Args:
+        template: its name, without `.j2`.
+        drawn: the figures as SVG, by name.
+        folder: where figures/ has the photographs.
+        demo: whether the page says that its data was generated.
+        words: for HTML `eyebrow` and `note`: what stands above the title and at the end.
+    """
     environment = Environment(
         loader=PackageLoader("retrace.report"),
         undefined=StrictUndefined,
@@ -43,26 +88,11 @@ def _rendered(page: str, sections: Sequence[Section], context: dict[str, Any]) -
         keep_trailing_newline=True,
         autoescape=lambda name: name is not None and ".html" in name,
     )
-    environment.filters |= {
-        "md": markdown,
-        "md_table": markdown_table,
-        "html": html,
-        "uri": data_uri,
-        "plain": plain,
-        "tone": tone,
-    }
-    environment.filters |= {"inline_svg": lambda figure: Markup(adapt(figure.svg, figure.name))}
-    return environment.get_template(f"{page}.j2").render(sections=sections, **context)
-
-
-def _write_parts(folder: Path, block: Block) -> None:
-    if isinstance(block, Table):
-        write_text(folder / "tables" / f"{block.name}.csv", table_csv(block))
-    elif isinstance(block, Figure):
-        write_text(folder / "figures" / f"{block.name}.svg", block.svg)
-    elif isinstance(block, Gallery):
-        for picture in block.pictures:
-            write_bytes(folder / "figures" / picture.file, picture.content)
+    environment.filters |= {"md": markdown, "md_table": markdown_table, "html": html, "plain": plain}
+    environment.filters["uri"] = lambda picture: data_uri((folder / "figures" / picture.file).read_bytes())
+    environment.filters["inline_svg"] = lambda figure: Markup(adapt(drawn[figure.name], figure.name))
+    facts = {"page": page, "sections": page.sections, "title": page.title, "demo": demo}
+    return environment.get_template(f"{template}.j2").render(facts, **words)
 
 
 def table_csv(table: Table) -> str:
@@ -122,11 +152,6 @@ def html(inline: Inline) -> Markup:
     return Markup("").join(parts)
 
 
-def tone(cell: Cell) -> str:
-    """CSS class of a cell."""
-    return cell.tone
-
-
-def data_uri(content: bytes, mime: str) -> str:
-    """The content as a data URI, so that the page needs no other file."""
-    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
+def data_uri(content: bytes) -> str:
+    """A JPEG as a data URI, so that the page needs no other file."""
+    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"

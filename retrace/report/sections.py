@@ -113,7 +113,7 @@ def _training(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Sectio
         "Training",
         run_tables.pretraining(inputs, ledger),
         figures.pretraining_curve(inputs),
-        pictures.reconstructions(inputs),
+        pictures.reconstructions(inputs, ledger),
         run_tables.training(inputs, ledger, derived),
         figures.training_curves(inputs),
         training_log.curve(inputs, ledger, derived),

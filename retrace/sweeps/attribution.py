@@ -63,9 +63,14 @@ def attribute(params: Params, design: Design, results: Results) -> dict[str, Any
         "together": all_metrics(together(runs)) if full and len(names) > 1 else None,
         "most": most,
     }
+    return found | {"sentences": sentences(found)}
+
+
+def sentences(found: dict[str, Any]) -> dict[str, str]:
+    """One sentence for each factor of ablation.json."""
     ledger = Ledger()
     ledger.add("", found)
-    return found | {"sentences": {name: plain(sentence(ledger, "", found, name)) for name in names}}
+    return {name: plain(sentence(ledger, "", found, name)) for name in found["factors"]}
 
 
 def _made_from(results: Results) -> dict[str, str]:

@@ -1,30 +1,26 @@
 """The figure of an ablation: every effect on the headline metric, and every factor's effect on every class."""
 
-import io
 from typing import Any
 
+from pydantic import JsonValue
+
 from retrace.report.blocks import Figure
-from retrace.report.figures import INK, MARKERS, PALETTE, as_svg, canvas
+from retrace.report.drawings import MARKERS, PALETTE, Chart, Line, Panel, Rule
+
+ZERO = Rule(0, width=0.9, style="-")
 
 
-def draw(found: dict[str, Any]) -> tuple[Figure, bytes]:
-    """(figure for the pages, the same as PNG) from the contents of ablation.json."""
+def effects_figure(found: dict[str, Any]) -> Figure:
+    """The figure from the contents of ablation.json."""
     classes = [name for name in next(iter(found["effects"].values())) if "/" in name]
     rows = _headline_rows(found)
     tall = max(len(rows) * 0.32, len(classes) * 0.16 * max(2, len(found["factors"]))) + 1.2
-    figure, axes = canvas(1, 2, height=tall)
-    _effects(axes[0][0], rows, f"{found['headline']}, points")
-    _classes(axes[0][1], found, classes)
-    for axis in axes[0]:
-        axis.axvline(0, color=INK, linewidth=0.9)
-        axis.grid(axis="y", visible=False)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=130, metadata={"Software": None})
     caption = (
         f"Effects on {found['headline']} of {found['split']} (left) and main effects on each class (right), in "
         "percentage points. Lines are 95 % intervals from seeds and images."
     )
-    return Figure("effects", as_svg(figure), caption), stream.getvalue()
+    chart = Chart((_effects(rows, found), _classes(found, classes)), height=tall)
+    return Figure("effects", chart, caption, png=True)
 
 
 def _headline_rows(found: dict[str, Any]) -> list[tuple[str, dict[str, Any], str]]:
@@ -38,31 +34,39 @@ def _headline_rows(found: dict[str, Any]) -> list[tuple[str, dict[str, Any], str
     return rows
 
 
-def _line(axis: Any, row: dict[str, Any], y: float, color: str, marker: str) -> None:
+def _lines(row: dict[str, Any], y: float, color: str, marker: str) -> list[Line]:
+    """The interval and the value, in percentage points."""
     if row["value"] is None:
-        return
+        return []
+    lines = []
     if row["low"] is not None:
-        axis.plot([100 * row["low"], 100 * row["high"]], [y, y], color=color, linewidth=1.8)
-    axis.plot([100 * row["value"]], [y], marker, color=color, markersize=5)
+        ends = (100 * row["low"], 100 * row["high"])
+        lines.append(Line(ends, (y, y), {"color": color, "linewidth": 1.8}))
+    dot: dict[str, JsonValue] = {"marker": marker, "linestyle": "None", "color": color, "markersize": 5}
+    return [*lines, Line((100 * row["value"],), (y,), dot)]
 
 
-def _effects(axis: Any, rows: list[tuple[str, dict[str, Any], str]], label: str) -> None:
-    for y, (_, row, color) in enumerate(rows):
-        _line(axis, row, y, color, "o")
-    axis.set(yticks=range(len(rows)), yticklabels=[name for name, _, _ in rows], xlabel=label)
-    axis.set_ylim(len(rows) - 0.5, -0.5)
+def _settings(names: list[str], label: str) -> dict[str, JsonValue]:
+    ticks: dict[str, JsonValue] = {"yticks": list(range(len(names))), "yticklabels": [*names]}
+    return ticks | {"xlabel": label, "ylim": [len(names) - 0.5, -0.5]}
 
 
-def _classes(axis: Any, found: dict[str, Any], classes: list[str]) -> None:
-    factors = list(found["factors"])
+def _effects(rows: list[tuple[str, dict[str, Any], str]], found: dict[str, Any]) -> Panel:
+    lines = [line for y, (_, row, color) in enumerate(rows) for line in _lines(row, y, color, "o")]
+    settings = _settings([name for name, _, _ in rows], f"{found['headline']}, points")
+    return Panel(tuple(lines), settings, rules=(ZERO,), grid="x")
+
+
+def _classes(found: dict[str, Any], classes: list[str]) -> Panel:
+    factors, lines = list(found["factors"]), list[Line]()
     for index, factor in enumerate(factors):
         color, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
-        axis.plot([], [], marker, color=color, label=found["factors"][factor]["label"])
+        label = found["factors"][factor]["label"]
+        lines.append(Line((), (), {"marker": marker, "linestyle": "None", "color": color, "label": label}))
         for place, name in enumerate(classes):
             y = place + 0.7 * ((index + 0.5) / len(factors) - 0.5)
-            _line(axis, found["effects"][factor][name], y, color, marker)
-    names = [name.partition("/")[2] for name in classes]
+            lines += _lines(found["effects"][factor][name], y, color, marker)
     main = classes[0].partition("/")[0] if classes else ""
-    axis.set(yticks=range(len(classes)), yticklabels=names, xlabel=f"{main} per class, points")
-    axis.set_ylim(len(classes) - 0.5, -0.5)
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
+    settings = _settings([name.partition("/")[2] for name in classes], f"{main} per class, points")
+    below: dict[str, JsonValue] = {"loc": "upper center", "bbox_to_anchor": [0.5, -0.08], "ncols": 2}
+    return Panel(tuple(lines), settings, below, (ZERO,), grid="x")

@@ -1,4 +1,4 @@
-"""reports/<study>-ablation/: ablation.md, .html, .csv and .json, tables/, figures/, numbers.json.
+"""reports/<study>-ablation/: ablation.md, .html, .csv and .json, report.json, tables/, figures/.
 
 It stands beside reports/<study>/, which is an out of the `report` stage and rewritten whole by it.
 """
@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from retrace.config.schema import Params
-from retrace.files import whole_folder, write_bytes, write_json, write_text
-from retrace.report.blocks import Bullets, Cell, Section, Table, Text, cell, numbers_in, run, section
+from retrace.files import whole_folder, write_json, write_text
+from retrace.report.blocks import Bullets, Cell, Page, Section, Table, Text, cell, run, section
+from retrace.report.document import Report, code_sum, read, write
 from retrace.report.numbers import Inline, Ledger
-from retrace.report.render import write_pages
+from retrace.report.render import render
 from retrace.sweeps.attribution import attribute, sentence
 from retrace.sweeps.design import Design, Experiment
-from retrace.sweeps.figure import draw
+from retrace.sweeps.figure import effects_figure
 from retrace.sweeps.results import read_results
+
+WRITERS = tuple(f"retrace/sweeps/{name}.py" for name in ("attribution", "figure", "report"))
 
 
 def write_report(params: Params, design: Design, experiments: Sequence[Experiment]) -> list[str]:
@@ -34,15 +37,13 @@ def write_files(folder: Path, found: dict[str, Any], params: Params) -> None:
     file = f"reports/{params.study}-ablation/ablation.json"
     ledger = Ledger()
     ledger.add(file, found)
-    figure, png = draw(found)
-    sections = _Pages(found, ledger, file, params.report.focus_classes).sections(figure)
-    title = f"Ablation of {found['phase']}: effect of each change"
-    page = {"title": title, "study": params.study, "task": params.task, "demo": not params.report.real_data}
+    sections = _Pages(found, ledger, file, params.report.focus_classes).sections()
+    page = Page("ablation", f"Ablation of {found['phase']}: effect of each change", tuple(sections))
+    code = code_sum(Path(__file__).parents[2], *WRITERS)
     write_json(folder / "ablation.json", found)
     write_text(folder / "ablation.csv", effects_csv(found))
-    write_pages(folder, sections, name="ablation", **page)
-    write_bytes(folder / "figures" / "effects.png", png)
-    write_json(folder / "numbers.json", ledger.index(numbers_in(sections)))
+    write(folder, Report(params.study, params.task, not params.report.real_data, code, (page,)), ledger)
+    render(read(folder, "`retrace ablate`").report, folder, folder)
 
 
 def effects_csv(found: dict[str, Any]) -> str:
@@ -70,10 +71,12 @@ class _Pages:
         self.shown = self.overall + [name for name in self.classes if name.partition("/")[2] in focus]
         self.label = {name: row["label"] for name, row in found["factors"].items()}
 
-    def sections(self, figure: Any) -> list[Section]:
+    def sections(self) -> list[Section]:
         """Summary, effects, interactions, classes, runs."""
         parts = (
-            section("summary", "Effect of each change", Text(self._setting()), self._sentences(), figure),
+            section(
+                "summary", "Effect of each change", Text(self._setting()), self._sentences(), effects_figure(self.found)
+            ),
             section("effects", "Main effects", self._effects()),
             section("interactions", "Two-way interactions", self._interactions()),
             section("classes", "Effect on every class", self._per_class()),

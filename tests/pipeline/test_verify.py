@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from retrace.errors import UserError
-from retrace.provenance.md5 import Cache, listing
+from retrace.provenance.md5 import Cache, digest, listing
+from retrace.report.document import read
+from retrace.report.render import render
 from tests.support.projects import commit, committed_run, copy_of, run, tiny_params, write_params
 from tests.support.verified import STATED, as_process, edit, flip, smallest
 
@@ -112,7 +114,7 @@ def test_one_flipped_byte_in_the_cache_is_named(retrace, tampered):
     assert done.returncode == 1 and WEIGHTS in done.stderr and md5[2:] in done.stderr
 
 
-@pytest.mark.parametrize("page", ["report.md", "report.html"])
+@pytest.mark.parametrize("page", ["report.md", "report.html", "REPRODUCTION_GUIDE.md"])
 def test_one_edited_number_in_a_committed_report_is_named(retrace, tampered, page):
     path = tampered / "reports/lanes" / page
     number = re.search(r"\b0\.\d{3}\b", path.read_text())[0]
@@ -121,6 +123,21 @@ def test_one_edited_number_in_a_committed_report_is_named(retrace, tampered, pag
     done = retrace(tampered, "verify")
     assert done.returncode == 1
     assert any(page in line and "0.999" in line and number in line for line in done.stderr.splitlines()), done.stderr
+
+
+def test_words_edited_in_report_json_and_on_every_page_are_named(retrace, tampered):
+    """Also the md5 of the report in dvc.lock, as one who edits with care would."""
+    folder = tampered / "reports/lanes"
+    edit(folder / "report.json", "no measurable difference", "a clear success", count=-1)
+    render(read(folder).report, folder, folder)
+    lock = yaml.safe_load((tampered / "dvc.lock").read_text())
+    outs = lock["stages"]["report"]["outs"]
+    next(row for row in outs if row["path"] == "reports/lanes")["md5"] = digest(listing(folder))
+    (tampered / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
+    commit(tampered, "a better text")
+    done = retrace(tampered, "verify", "--no-rerun")
+    assert done.returncode == 1
+    assert "report.json: pages." in done.stderr and "a clear success" in done.stderr
 
 
 def test_one_changed_package_version_is_named_before_anything_runs(retrace, tampered):
@@ -175,7 +192,7 @@ def test_a_missing_cache_is_named_and_no_clone_is_kept(tampered, tmp_path):
     assert "is kept" not in done.stderr and not list((tmp_path / "copy").glob("retrace-verify-*"))
 
 
-@pytest.mark.parametrize("name", ["reports/lanes/report.html", "reports/lanes/numbers.json"])
+@pytest.mark.parametrize("name", ["reports/lanes/report.html", "reports/lanes/report.json"])
 def test_a_file_that_is_gone_is_named_by_its_path_in_the_project(tampered, tmp_path, name):
     run(tampered, "git", "rm", "-q", name, check=True)
     commit(tampered, "gone")

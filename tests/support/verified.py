@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from retrace.files import write_json
+from retrace.provenance.verify.pages import compare_numbers
+from retrace.report.document import read
 from tests.support.projects import run, tiny_params
 
 STATED = {"metric": "mIoU", "split": "test", "value": 0.25, "tolerance": 0.2, "seeds": [17, 18]}
@@ -37,3 +40,21 @@ def flip(path: Path) -> None:
     content[len(content) // 2] ^= 1
     path.chmod(0o644)
     path.write_bytes(bytes(content))
+
+
+def recheck(folder: Path) -> list[str]:
+    """The numbers of a report that their files, below the current folder, do not hold; a line each."""
+    return compare_numbers(Path(), read(folder))[0]
+
+
+def printed(folder: Path) -> list[dict[str, str]]:
+    """Text, file, key and format of every printed number of a report."""
+    rows = read(folder).numbers
+    return [{"text": row.text, "file": row.file, "key": row.key, "format": row.format} for row in rows]
+
+
+def write_numbers(folder: Path, file: str, values: dict[str, float]) -> None:
+    """A report.json without pages, whose numbers were read from `file` at the keys of `values`."""
+    rows = [{"value": value, "file": file, "key": key, "format": "fraction"} for key, value in values.items()]
+    facts = {"study": "lanes", "task": "segmentation", "demo": True, "code": "", "pages": []}
+    write_json(folder / "report.json", {**facts, "numbers": rows})

@@ -11,11 +11,12 @@ import yaml
 from retrace.config import read_yaml
 from retrace.config.load import load
 from retrace.files import write_json
-from retrace.report.numbers import Ledger, plain, recheck
+from retrace.report.numbers import Ledger, plain
 from retrace.sweeps.attribution import attribute, sentence
 from retrace.sweeps.design import experiments
 from retrace.sweeps.results import Results, made_by
 from tests.support.fixtures_ablate import UPSTREAM, commit, enter_copy, make
+from tests.support.verified import recheck
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +118,10 @@ def test_the_pages_say_what_was_measured_and_every_number_can_be_derived_again(p
     assert "<svg" in html and "Demo data" in html and "http" not in html.split("<svg")[0]
     assert (folder / "figures" / "effects.png").read_bytes().startswith(b"\x89PNG")
     assert len((folder / "tables" / "runs.csv").read_text().splitlines()) == len(planned) + 1
-    assert recheck(folder / "numbers.json") == []
+    assert recheck(folder) == []
     found["effects"]["crop"]["mIoU"]["value"] += 0.01
     write_json(folder / "ablation.json", found)
-    assert any("effects.crop.mIoU.value" in line for line in recheck(folder / "numbers.json"))
+    assert any("effects.crop.mIoU.value" in line for line in recheck(folder))
 
 
 def test_what_an_experiment_made_is_read_from_its_own_lock(project):

@@ -18,15 +18,17 @@ from PIL import Image
 from retrace.config import read_yaml
 from retrace.config.load import load, parse
 from retrace.errors import UserError
+from retrace.provenance.md5 import listing
 from retrace.report.checks import run_checks
 from retrace.report.comparisons import judge
 from retrace.report.inputs import read_inputs
-from retrace.report.numbers import Ledger, Num, recheck, show
+from retrace.report.numbers import Ledger, Num, show
 from retrace.report.provenance import hardware
 from retrace.report.render import html
 from stages import report as stage
 from tests.support.fixtures_metrics import LANES, PLATES, build, write
 from tests.support.projects import environment
+from tests.support.verified import printed, recheck
 
 MEGABYTE = 1_000_000
 
@@ -164,16 +166,46 @@ def test_no_score_is_printed_without_a_source(project):
 
 
 def test_numbers_index_covers_the_page_and_is_checked_again(project):
-    index = Path("reports", project["study"], "numbers.json")
-    listed = {(row["file"], row["key"], row["format"], row["text"]) for row in json.loads(index.read_text())}
+    folder = Path("reports", project["study"])
+    listed = {(row["file"], row["key"], row["format"], row["text"]) for row in printed(folder)}
     assert set(page(project["study"]).numbers) <= listed
-    assert recheck(index) == []
+    assert recheck(folder) == []
     path = Path("metrics", project["study"], f"{project['phase']}.json")
     metrics = json.loads(path.read_text())
     metrics["splits"]["test"][project["report"]["headline"]]["value"] -= 0.01
     write(path, metrics)
-    assert recheck(index)
-    assert all(path.as_posix() in line for line in recheck(index))
+    assert recheck(folder)
+    assert all(path.as_posix() in line for line in recheck(folder))
+
+
+def test_pages_are_the_same_bytes_in_another_folder_time_zone_and_locale(project, tmp_path):
+    folder = Path("reports", project["study"]).absolute()
+    code = "import sys; from pathlib import Path; from retrace.report.document import read; "
+    code += "from retrace.report.render import render; "
+    code += "render(read(Path(sys.argv[1])).report, Path(sys.argv[1]), Path(sys.argv[2]))"
+    env = environment() | {"TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "7"}
+    target = tmp_path / "again"
+    (tmp_path / "matplotlibrc").write_text("lines.linewidth: 9\nfont.size: 20\n")
+    command = [sys.executable, "-c", code, str(folder), str(target)]
+    subprocess.run(command, cwd=tmp_path, env=env, check=True)
+    documents = {"report.json", "parameters.json", "derived.json", "provenance.json"}
+    before, after = listing(folder), listing(target)
+    assert {name for name in before if after.get(name) != before[name]} == documents
+    assert set(after) == set(before) - documents
+
+
+def test_each_number_is_listed_once_and_text_is_text(project):
+    content = json.loads(Path("reports", project["study"], "report.json").read_text())
+    rows = [(row["file"], row["key"], row["format"]) for row in content["numbers"]]
+    assert len(rows) == len(set(rows))
+    used = set()
+    for page in content["pages"]:
+        for block in (block for part in page["sections"] for block in part["blocks"]):
+            for cell in (cell for row in block.get("rows", ()) for cell in row):
+                used |= {part for part in cell["parts"] if isinstance(part, int)}
+                scores = [part for part in cell["parts"] if isinstance(part, str) and re.fullmatch(r"0\.\d{3}", part)]
+                assert scores == []
+    assert len(used) > 50 and max(used) < len(rows)
 
 
 def test_markdown_prints_the_same_numbers(project):
@@ -429,7 +461,7 @@ def test_wide_tables_wrap_before_the_brackets_and_show_that_they_scroll(lanes):
 
 
 def test_brackets_that_are_no_interval_open_nothing():
-    number = Num("0.5", "a.json", "x", "fraction")
+    number = Num(0.5, "a.json", "x", "fraction")
     for inline in (("a", " [", number, "]"), ("]", " ["), (" [", number, ", ", number, "] and")):
         assert "whole" not in html(inline)
     assert html((number, " [", number, ", ", number, "]")).endswith("</span>]</span>")
@@ -522,7 +554,7 @@ def test_the_best_validation_loss_is_quoted_from_the_training_history(tmp_path, 
     assert (row["Claimed"], row["Measured"]) == ("1.43", "1.3")
     key = ("models/lanes/baseline/history.csv", "val_loss[epoch=4]", "loss", "1.3")
     assert key in page("lanes").numbers
-    assert recheck(Path("reports/lanes/numbers.json")) == []
+    assert recheck(Path("reports/lanes")) == []
 
 
 def test_given_images_without_masks_are_counted_where_they_went(lanes):
@@ -549,7 +581,7 @@ def test_published_values_are_printed_as_they_were_given(tmp_path, monkeypatch):
     claims = [{"metric": name, "label": name, "value": value} for name, (value, _) in given.items()]
     made(tmp_path, monkeypatch, "segmentation", changed(LANES, report={"claims": claims}))
     assert {row["Figure"]: row["Claimed"] for row in table("lanes", "claims")} == {n: t for n, (_, t) in given.items()}
-    assert recheck(Path("reports/lanes/numbers.json")) == []
+    assert recheck(Path("reports/lanes")) == []
 
 
 def test_video_inference_is_not_compared_with_the_speed_of_the_model_alone(tmp_path, monkeypatch):

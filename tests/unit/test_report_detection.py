@@ -16,9 +16,9 @@ from retrace.config.load import load
 from retrace.evaluation.detection import BoxScores
 from retrace.evaluation.scores.matching import load_matches
 from retrace.files import read_json
-from retrace.report.numbers import recheck
 from stages import report as stage
 from tests.support.fixtures_metrics import AS_GIVEN, PLATES, SLOPES, SPLITS, build, write
+from tests.support.verified import printed, recheck
 
 TO_BE_FILLED = (  # what the published write-up of `plates` left open
     *("GPU", "CUDA version", "PyTorch version", "date", "duration of the training"),
@@ -177,10 +177,10 @@ def test_guide_has_its_parts_and_only_numbers_that_are_rechecked(slopes):
     for words in ("`retrace use slopes`", "`dvc repro`", "`retrace watch`", "### Checklist", 'YOLO("best.pt")'):
         assert words in text
     assert "(images/" not in text and "(figures/" not in text  # it stands alone
-    listed = {row["text"] for row in read_json(slopes / "numbers.json")}
-    printed = set(re.findall(r"(?<![\w.])[+-]?\d\.\d{3}(?!\w)", text.split("## 8.")[0]))
-    assert printed and printed <= listed
-    assert recheck(slopes / "numbers.json") == []
+    listed = {row["text"] for row in printed(slopes)}
+    scores = set(re.findall(r"(?<![\w.])[+-]?\d\.\d{3}(?!\w)", text.split("## 8.")[0]))
+    assert scores and scores <= listed
+    assert recheck(slopes) == []
 
 
 def test_checklist_is_ticked_for_a_sound_run(slopes):
@@ -344,7 +344,7 @@ def test_every_field_that_was_left_open_is_filled(plates):
     assert rows["initial loss"] == "1" and rows["total epochs"] == "6 of 6, completed"
     assert [row["Epoch"] for row in table("training_curve", "plates")] == list("123456")
     assert table("training_curve", "plates")[4]["Note"].startswith("best")
-    assert recheck(plates / "numbers.json") == []
+    assert recheck(plates) == []
 
 
 def three_detectors(folder, monkeypatch):
@@ -375,7 +375,7 @@ def test_only_settings_that_a_phase_uses_are_shown(tmp_path, monkeypatch):
     assert changes["engine"] == ("fabric", "ultralytics")
     assert changes["batch size"] == ("4", "8") and changes["optimizer"] == ("sgd", "AdamW")
     assert len(changes) < 12 and "every other setting" in changes
-    assert recheck(Path("reports/plates/numbers.json")) == []
+    assert recheck(Path("reports/plates")) == []
 
 
 def test_the_first_phase_is_compared_with_the_others_and_not_with_itself(tmp_path, monkeypatch):

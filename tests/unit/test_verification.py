@@ -15,16 +15,20 @@ from retrace.cli.verify import verdict
 from retrace.config.load import load, parse
 from retrace.config.schema import Expected
 from retrace.errors import UserError
+from retrace.files import write_text
 from retrace.provenance.md5 import Cache, digest, listing
 from retrace.provenance.verify import pages
+from retrace.provenance.verify.again import code_of
 from retrace.provenance.verify.clone import bring_inputs
 from retrace.provenance.verify.expected import Processor, demands_bits, judge, power
 from retrace.provenance.verify.outs import Row, compare_metrics, compare_outs
 from retrace.provenance.verify.records import Record, from_lock, from_provenance, stage_names
 from retrace.report.bundle import GUIDE
+from retrace.report.document import code_sum, read
+from retrace.report.render import render
 from stages import report as stage
 from tests.support.fixtures_metrics import build
-from tests.support.projects import ROOT, tiny_params
+from tests.support.projects import ROOT, commit, run, tiny_params
 from tests.support.verified import STATED, edit, flip, smallest
 
 # pages: every printed number
@@ -50,69 +54,50 @@ def project(request, reports, tmp_path):
     return root, next((root / "reports").iterdir()).name
 
 
+def checked(root, study):
+    return pages.check(root, study, root)
+
+
+def wrong(root, study):
+    return checked(root, study).wrong
+
+
 def test_an_untouched_report_is_right(project):
     root, study = project
-    found = pages.check(root, study)
+    found = checked(root, study)
     assert found.wrong == [] and found.unchecked == {}
-    assert found.numbers == len(json.loads((root / "reports" / study / "numbers.json").read_text())) > 100
+    assert found.numbers == len(json.loads((root / "reports" / study / "report.json").read_text())["numbers"]) > 100
 
 
-COMMITTED = sorted((path.parent.name, path.stem) for path in (ROOT / "reports").glob("*/*.md") if path.name != GUIDE)
+COMMITTED = sorted(path.parent.name for path in (ROOT / "reports").glob("*/report.json"))
 
 
-@pytest.mark.parametrize(("name", "page"), COMMITTED)
-def test_the_committed_pages_are_right(name, page):
-    """Studies of this project, one of them with digits in its name, which its page says and the Markdown does not."""
-    found = pages.check(ROOT, name, page)
-    assert found.wrong == [] and found.numbers > 100
+@pytest.mark.parametrize("name", COMMITTED)
+def test_the_numbers_of_the_committed_reports_are_right(name):
+    found = pages.check(ROOT, name, ROOT, results=False, documents=())
+    assert [line for line in found.wrong if "report.json" in line] == [] and found.numbers > 100
 
 
-def test_every_number_edited_in_markdown_is_found(project):
+@pytest.mark.parametrize("page", ["report.md", "report.html", "REPRODUCTION_GUIDE.md"])
+def test_every_number_edited_on_a_page_is_found(project, page):
     root, study = project
-    path = root / "reports" / study / "report.md"
+    path = root / "reports" / study / page
     text = path.read_text()
-    places = list(re.finditer(r"\d\.\d{3}", text))
-    assert len(places) > 100
-    for place in places[:: len(places) // 12]:
+    places = list(re.finditer(r"(?<=[>| ])\d\.\d{3}\b", text))
+    assert len(places) > 10
+    for place in places[:: len(places) // 3]:
         other = "9.999" if place[0] != "9.999" else "9.998"
         path.write_text(text[: place.start()] + other + text[place.end() :])
-        wrong = pages.check(root, study).wrong
         line = text[: place.start()].count("\n") + 1
-        assert any(f"report.md line {line}:" in row and other in row and place[0] in row for row in wrong), wrong
+        (found,) = wrong(root, study)
+        assert f"{page}: not what report.json gives: line {line}: " in found and other in found and place[0] in found
 
 
-def test_a_number_edited_on_the_page_is_found(project):
+def test_a_word_edited_on_a_page_is_found(project):
     root, study = project
-    path = root / "reports" / study / "report.html"
-    text = path.read_text()
-    number = re.search(r'data-source="(metrics/[^"]+)" data-key="([^"]+)"[^>]*>(\d\.\d{3})<', text)
-    path.write_text(text[: number.start(3)] + "9.876" + text[number.end(3) :])
-    wrong = pages.check(root, study).wrong
-    assert any(number[1] in row and number[2] in row and "9.876" in row and number[3] in row for row in wrong)
-
-
-def test_a_number_whose_source_was_taken_off_is_found(project):
-    root, study = project
-    folder = root / "reports" / study
-    page = (folder / "report.html").read_text()
-    rows = json.loads((folder / "numbers.json").read_text())
-    scores = [row for row in rows if row["file"].startswith("metrics/") and row["format"] == "fraction"]
-    once = next(row for row in scores if page.count(f'data-key="{row["key"]}" data-format="fraction"') == 1)
-    pattern = rf'<span class="n"[^>]*data-key="{re.escape(once["key"])}"[^>]*>([^<]*)</span>'
-    (folder / "report.html").write_text(re.sub(pattern, "9.999", page))
-    assert any("9.999 is printed without a source" in row for row in pages.check(root, study).wrong)
-
-
-def test_numbers_that_no_longer_agree_with_their_file_are_found(project):
-    root, study = project
-    rows = json.loads((root / "reports" / study / "numbers.json").read_text())
-    path = root / next(row["file"] for row in rows if row["key"] == "splits.test.images")
-    document = json.loads(path.read_text())
-    document["splits"]["test"]["images"] += 1
-    path.write_text(json.dumps(document))
-    wrong = pages.check(root, study).wrong
-    assert any(row.startswith(f"reports/{study}/numbers.json") and "splits.test.images" in row for row in wrong)
-    assert any(row.startswith(f"reports/{study}/report.html") and "splits.test.images" in row for row in wrong)
+    edit(root / "reports" / study / "report.md", "Summary", "Success")
+    (found,) = wrong(root, study)
+    assert "report.md" in found and "Success" in found and "Summary" in found
 
 
 def test_an_edited_cell_of_a_table_is_found(project):
@@ -120,43 +105,190 @@ def test_an_edited_cell_of_a_table_is_found(project):
     path = sorted((root / "reports" / study / "tables").glob("phases_*.csv"))[0]
     number = re.search(r"\d\.\d{3}", path.read_text())[0]
     edit(path, number, "9.999")
-    assert any(f"tables/{path.name}" in row and "9.999" in row for row in pages.check(root, study).wrong)
+    assert any(f"tables/{path.name}" in row and "9.999" in row for row in wrong(root, study))
+
+
+@pytest.mark.parametrize("change", ["added", "removed", "drawing", "picture"])
+def test_files_added_removed_and_replaced_are_found(project, change):
+    root, study = project
+    folder = root / "reports" / study
+    drawing, picture = folder / "figures/training_curves.svg", next((folder / "figures").rglob("*.jpg"))
+    if change == "added":
+        named = folder / "figures/better.svg"
+        shutil.copy(drawing, named)
+    elif change == "removed":
+        named = drawing
+        drawing.unlink()
+    else:
+        named = {"drawing": drawing, "picture": picture}[change]
+        flip(named)
+    (found,) = wrong(root, study)
+    assert named.relative_to(root).as_posix() in found or named.relative_to(folder).as_posix() in found
+
+
+def write_anew(root, study, change):
+    """Edit report.json, and lay out everything else anew, as one who edits with care would."""
+    folder = root / "reports" / study
+    content = json.loads((folder / "report.json").read_text())
+    change(content)
+    (folder / "report.json").write_text(json.dumps(content))
+    render(read(folder).report, folder, folder)
+
+
+def test_words_edited_in_report_json_are_found_by_computing_it_again(project):
+    root, study = project
+
+    def change(content):
+        content["pages"][0]["sections"][0]["blocks"][0]["parts"][0] = "A great success."
+
+    write_anew(root, study, change)
+    (found,) = wrong(root, study)
+    assert found.startswith(f"reports/{study}/report.json: pages.0.sections.0.blocks.0.parts.0: 'A great success.'")
+
+
+def test_a_number_edited_in_report_json_is_found_with_its_file(project):
+    root, study = project
+    place, was = 0, ""
+
+    def change(content):
+        nonlocal place, was
+        rows = content["numbers"]
+        place = next(
+            i for i, row in enumerate(rows) if row["file"].startswith("metrics/") and row["key"].endswith("value")
+        )
+        was = f"{rows[place]['file']}: {rows[place]['key']}"
+        rows[place]["value"] = 0.9999
+
+    write_anew(root, study, change)
+    assert any(was in row and "0.9999" in row for row in wrong(root, study))
+
+
+def test_a_number_that_names_no_source_is_found_by_computing_it_again(project):
+    root, study = project
+
+    def change(content):
+        cells = [cell for page in content["pages"] for part in page["sections"] for block in part["blocks"]
+                 for row in block.get("rows", ()) for cell in row]  # fmt: skip
+        next(cell for cell in cells if isinstance(cell["parts"][0], int))["parts"] = ["0.999"]
+
+    write_anew(root, study, change)
+    (found,) = wrong(root, study)
+    assert "report.json" in found and "0.999" in found
+
+
+def test_a_title_edited_in_parameters_and_report_is_found(project):
+    root, study = project
+    parameters = json.loads((root / "reports" / study / "parameters.json").read_text())
+    parameters["report"]["title"] = "Better"
+    (root / "reports" / study / "parameters.json").write_text(json.dumps(parameters))
+    write_anew(root, study, lambda content: content["pages"][0].update(title="Better"))
+    assert any("parameters.json: report.title: 'Better'" in row for row in wrong(root, study))
+
+
+def test_numbers_that_no_longer_agree_with_their_file_are_found(project):
+    root, study = project
+    rows = json.loads((root / "reports" / study / "report.json").read_text())["numbers"]
+    path = root / next(row["file"] for row in rows if row["key"] == "splits.test.images")
+    document = json.loads(path.read_text())
+    document["splits"]["test"]["images"] += 1
+    path.write_text(json.dumps(document))
+    assert any("report.json" in row and "splits.test.images" in row for row in wrong(root, study))
 
 
 def test_numbers_from_files_that_are_not_here_are_counted(project):
     root, study = project
     (root / f"data/{study}/raw/dataset.json").unlink()
-    found = pages.check(root, study)
+    found = pages.check(root, study, root, results=False)
     assert found.wrong == [] and found.unchecked[f"data/{study}/raw/dataset.json"] > 0
+    assert any("not computed again" in note for note in found.notes)
 
 
-@pytest.mark.parametrize("text", ["{}", "[1]", "nonsense"])
-def test_a_damaged_numbers_json_is_one_message(project, text):
+def test_a_bundle_whose_recorded_md5_the_results_do_not_give_is_found(project):
     root, study = project
-    (root / "reports" / study / "numbers.json").write_text(text)
-    with pytest.raises(UserError, match=r"numbers.json: .*`dvc repro( report)?`"):
-        pages.check(root, study)
+    md5 = digest(listing(root / "bundles" / study))
+    assert pages.check(root, study, root, bundle=md5).wrong == []
+    (found,) = pages.check(root, study, root, bundle="a" * 32 + ".dir").wrong
+    assert f"bundles/{study}" in found and md5 in found
 
 
-def test_a_damaged_source_and_an_edited_format_are_wrong_numbers(project):
+@pytest.mark.parametrize("text", ["{}", "[1]", "nonsense", '{"numbers": [{"value": "a", "file": "a", "key": "a", '
+                                  '"format": "count"}]}'])  # fmt: skip
+def test_a_damaged_report_json_is_one_message(project, text):
     root, study = project
-    path = root / "reports" / study / "numbers.json"
-    rows = json.loads(path.read_text())
+    (root / "reports" / study / "report.json").write_text(text)
+    with pytest.raises(UserError, match=r"report.json: .*`dvc repro( report)?`"):
+        checked(root, study)
+
+
+def test_a_cell_that_names_no_number_is_one_message(project):
+    root, study = project
+    path = root / "reports" / study / "report.json"
+    content = json.loads(path.read_text())
+    content["numbers"] = content["numbers"][:3]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"report.json: damaged: .*position of a number"):
+        checked(root, study)
+
+
+def test_a_damaged_source_is_a_wrong_number(project):
+    root, study = project
+    rows = json.loads((root / "reports" / study / "report.json").read_text())["numbers"]
     file = next(row["file"] for row in rows if row["key"] == "splits.test.images")
     (root / file).write_text("nonsense")
-    assert any(f"{file}: splits.test.images" in row and "the file says nothing" in row
-               for row in pages.check(root, study).wrong)  # fmt: skip
-    path.write_text(json.dumps([row | {"format": "nonsense"} for row in rows]))
-    assert any("the file says nothing" in row for row in pages.check(root, study).wrong)
+    assert any(f"{file}: splits.test.images" in row and "the file says nothing" in row for row in wrong(root, study))
 
 
-def test_a_missing_page_names_itself_and_the_command_that_writes_it(project):
+def test_a_missing_page_and_a_missing_document_are_named_with_the_command_that_writes_them(project):
     root, study = project
-    (root / "reports" / study / "report.html").unlink()
-    with pytest.raises(UserError, match=rf"^reports/{study}/report.html: no such file; run `dvc repro report`"):
-        pages.check(root, study)
-    with pytest.raises(UserError, match=rf"^reports/{study}/ablation.html: no such file; run `retrace ablate`"):
-        pages.check(root, study, "ablation", "`retrace ablate`")
+    for name in ("report.html", "derived.json"):
+        (root / "reports" / study / name).unlink()
+        lines = wrong(root, study)
+        assert any(f"reports/{study}/{name}: no such file; run `dvc repro report`" in line for line in lines)
+    (root / "reports" / study / "report.json").unlink()
+    with pytest.raises(UserError, match=rf"^reports/{study}/report.json: no such file; run `retrace ablate`"):
+        pages.check(root, study, root, again="`retrace ablate`")
+
+
+# the code that wrote a report
+
+
+@pytest.fixture
+def coded(tmp_path):
+    """A repository with report code that wrote a report, and newer code in a second commit."""
+    root = tmp_path / "clone"
+    for name in ("retrace", "stages"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    with open(root / "retrace/report/tables.py", "a") as stream:
+        stream.write("# older code\n")
+    write_text(root / "reports/lanes/report.json", "{}")
+    run(root, "git", "init", "-q", "-b", "main", check=True)
+    commit(root, "a report")
+    wrote = code_sum(root)
+    edit(root / "retrace/report/tables.py", "# older code", "# newer code")
+    commit(root, "newer code")
+    return root, wrote
+
+
+def test_the_code_that_wrote_a_report_is_found_in_the_history(coded):
+    root, wrote = coded
+    assert code_of(root, "reports/lanes", code_sum(ROOT)) == ROOT
+    assert code_of(root, "reports/lanes", code_sum(root)) == root
+    assert code_sum(code_of(root, "reports/lanes", wrote)) == wrote
+    assert code_of(root, "reports/lanes", "0" * 64) is None
+
+
+def test_pages_of_earlier_code_are_laid_out_with_that_code(coded, project):
+    root, study = project
+    clone, _ = coded
+    shutil.copytree(root / "reports" / study, clone / "reports/lanes", dirs_exist_ok=True)
+    edit(clone / "retrace/report/templates/report.md.j2", "shows the source", "tells the source")
+    path = root / "reports" / study / "report.json"
+    edit(path, code_sum(ROOT), code_sum(clone))
+    edit(root / "reports" / study / "report.md", "shows the source", "tells the source")
+    assert pages.check(root, study, clone, results=False).wrong == []
+    edit(path, code_sum(clone), "0" * 64)
+    (found,) = pages.check(root, study, clone, results=False).wrong
+    assert "written by report code" in found
 
 
 # the record

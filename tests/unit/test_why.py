@@ -20,6 +20,7 @@ from retrace.report.numbers import show
 from stages import report as stage
 from tests.support.fixtures_metrics import build
 from tests.support.projects import environment, run
+from tests.support.verified import printed, write_numbers
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def flat(text: str) -> str:
 
 
 def test_every_printed_number_is_found_by_its_text_and_by_its_key(project):
-    rows = json.loads(Path("reports/lanes/numbers.json").read_text())
+    rows = printed(Path("reports/lanes"))
     for row in rows[:: len(rows) // 40]:
         by_key = find(f"{row['file']}:{row['key']}", None)
         assert (row["file"], row["key"]) in {(match.file, match.key) for match in by_key}
@@ -128,7 +129,7 @@ def test_a_key_of_metrics_json_and_its_value_as_dvc_prints_it_are_found(reported
 
 
 def test_signs_and_thousands_separators_need_not_be_typed(project):
-    rows = json.loads(Path("reports/lanes/numbers.json").read_text())
+    rows = printed(Path("reports/lanes"))
     signed = next(row for row in rows if row["text"].startswith("+"))
     large = next(row for row in rows if row["format"] == "count" and "," in row["text"])
     negative = next(row for row in rows if re.fullmatch(r"-0\.\d+", row["text"]))
@@ -143,9 +144,7 @@ def test_signs_and_thousands_separators_need_not_be_typed(project):
 
 
 def test_a_negative_figure_is_no_option(project):
-    row = next(
-        r for r in json.loads(Path("reports/lanes/numbers.json").read_text()) if re.fullmatch(r"-0\.\d+", r["text"])
-    )
+    row = next(r for r in printed(Path("reports/lanes")) if re.fullmatch(r"-0\.\d+", r["text"]))
     found = CliRunner().invoke(app, ["why", row["text"], "--study", "lanes"])
     assert found.exit_code == 0 and row["key"] in found.output
 
@@ -167,7 +166,7 @@ def test_several_matches_are_all_listed(project):
 
 def test_a_metrics_key_that_no_report_prints_is_traced_too(project):
     other = next(name for name in project.phases if name != project.phase)
-    listed = {(r["file"], r["key"]) for r in json.loads(Path("reports/lanes/numbers.json").read_text())}
+    listed = {(r["file"], r["key"]) for r in printed(Path("reports/lanes"))}
     key = f"splits.val.per_class.{project.classes[0]}.precision"
     assert (f"metrics/lanes/{other}.json", f"{key}.value") not in listed
     (match,) = find(f"metrics/lanes/{other}.json:{key}", None)
@@ -215,7 +214,7 @@ def test_an_unknown_study_is_named(project):
 
 
 @pytest.mark.parametrize("text", ["{}", "[1]", "nonsense", '{"stages": {"collect": 3}}'])
-@pytest.mark.parametrize("name", ["provenance.json", "numbers.json", "derived.json", "parameters.json"])
+@pytest.mark.parametrize("name", ["provenance.json", "report.json", "derived.json", "parameters.json"])
 def test_a_damaged_report_is_one_message_with_the_file_and_the_remedy(project, name, text):
     path = Path("reports/lanes", name)
     path.write_text(text)
@@ -258,11 +257,7 @@ def test_a_number_of_an_ablation_leads_to_its_experiments(project):
     runs = [{"name": n, "commit": commit, "scores": {"mIoU": s}} for n, s in zip(names, scores, strict=True)]
     path.write_text(json.dumps({"phase": project.phase, "runs": runs}))
     keys = [f"runs.{index}.scores.mIoU" for index in (0, 1)]
-    rows = [
-        {"file": str(path), "key": k, "format": "fraction", "text": show(s, "fraction")}
-        for k, s in zip(keys, scores, strict=True)
-    ]
-    path.with_name("numbers.json").write_text(json.dumps(rows))
+    write_numbers(path.parent, str(path), dict(zip(keys, scores, strict=True)))
     facts = json.loads(Path("reports/lanes/provenance.json").read_text())
     text = flat(lines(f"{path}:{keys[1]}"))
     assert f"experiment: {names[1]}, commit {commit[:12]}, models/lanes/{project.phase} md5" in text
@@ -282,8 +277,7 @@ def test_a_number_of_an_ablation_is_traced_where_its_experiments_are_not(project
     row = {"name": "lanes-a-s17-1", "commit": "c0ffee" * 6 + "abcd", "scores": {"mIoU": 0.4321}, "made": made}
     made_from = {"stages/finetune.py": "d3" * 20, "data/lanes/raw": "e4" * 16, "requirements/runtime.txt": "f5" * 20}
     path.write_text(json.dumps({"phase": project.phase, "made_from": made_from, "runs": [row]}))
-    printed = {"file": str(path), "key": "runs.0.scores.mIoU", "format": "fraction", "text": "0.432"}
-    path.with_name("numbers.json").write_text(json.dumps([printed]))
+    write_numbers(path.parent, str(path), {"runs.0.scores.mIoU": 0.4321})
     text = flat(lines(f"{path}:runs.0.scores.mIoU"))
     assert "experiment: lanes-a-s17-1, commit c0ffeec0ffee (not in this repository: dvc exp pull" in text
     for name, md5 in made.items():

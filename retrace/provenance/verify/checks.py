@@ -1,22 +1,20 @@
 """The checks that need a rerun: compare its results with the record, then other seeds with the expected values."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 from retrace.config import read_yaml
 from retrace.errors import UserError
 from retrace.files import dump_json, read_json, write_text
-from retrace.programs import environment, last_line
 from retrace.provenance.md5 import changed, listing
 from retrace.provenance.verify import deps, expected, outs, pages
+from retrace.provenance.verify.again import code_of, write_again
 from retrace.provenance.verify.job import Job
 from retrace.provenance.verify.material import gather
 from retrace.provenance.verify.outs import DIFFERENT, SAME, Row
 from retrace.provenance.verify.records import chain, from_lock, stage_names
 from retrace.provenance.verify.rerun import rerun
-from retrace.provenance.verify.standing import sources
+from retrace.report.document import read
 
 
 def run_again(job: Job) -> list[Row]:
@@ -45,40 +43,33 @@ def _deps(job: Job) -> Row:
     return Row("record", "deps", f"{total}", text, result, tuple(details))
 
 
-def numbers_row(job: Job) -> Row:
-    """Compare every printed number of the committed report with its source file, where that file is available."""
-    found = pages.check(job.before, job.params.study)
+def _numbers(job: Job) -> Row:
+    """Compare every number of the committed report with its file, where the recorded file is available."""
+    gather(job.before, job.record, job.cache, [job.root])
+    found = pages.check(job.before, job.params.study, job.root, results=False)
     lost = sum(found.unchecked.values())
     details = found.wrong + [
         f"{file}: the recorded file is not available here, so {count} numbers from it were not checked"
-        for file, count in sorted(found.unchecked.items())
+        for file, count in found.unchecked.items()
     ]
     result = DIFFERENT if found.wrong or (lost and job.bits) else SAME if not lost else "not all checked"
     text = f"{len(found.wrong)} wrong" if found.wrong else f"{found.numbers} same"
     return Row("report", "numbers on the pages", f"{found.numbers + lost}", text, result, tuple(details))
 
 
-def _numbers(job: Job) -> Row:
-    gather(job.before, sources(job), job.record, job.cache, [job.root])
-    return numbers_row(job)
-
-
 def _report(job: Job) -> Row:
-    """Write the report again with the committed provenance; the same metrics must give the same bytes."""
-    committed = job.before / "reports" / job.params.study
-    again = job.before.parent / "rerendered"
-    done = subprocess.run(
-        [sys.executable, "-m", "retrace.provenance.verify.rerender", str(committed), str(again)],
-        cwd=job.root,
-        env=environment(),
-        capture_output=True,
-        text=True,
-    )
-    name = f"reports/{job.params.study}"
-    if done.returncode:
-        words = last_line(done.stderr).removeprefix("error: ") or "no reason given"
-        return Row("report", name, "-", "-", "not compared", (f"{name}: {words}; its numbers were checked one by one",))
-    old, new = listing(committed) or {}, listing(again) or {}
+    """Compute the report from the new results; with the committed provenance, the bytes must be the same."""
+    name, again = f"reports/{job.params.study}", job.before.parent / "again"
+    committed = job.before / name
+    code = code_of(job.root, name, read(committed).report.code)
+    try:
+        if code is None:
+            raise UserError("written by report code that this commit does not hold")
+        write_again("results", code, job.root, committed, again)
+    except UserError as error:
+        why = (f"{name}: {error}; its numbers were checked one by one",)
+        return Row("report", name, "-", "-", "not compared", why)
+    old, new = listing(committed) or {}, listing(again / "report") or {}
     names = changed(old, new)
     details = tuple(f"{name}/{file}" for file in names)
     result = SAME if not names else DIFFERENT if job.bits else "other bytes"

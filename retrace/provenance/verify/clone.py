@@ -1,6 +1,5 @@
 """Clone a commit into a folder of its own with an empty cache, as on a new machine."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from retrace.documents.shapes import read
 from retrace.errors import UserError
 from retrace.files import dump_json, write_text
 from retrace.programs import git
+from retrace.provenance.verify.material import link
 
 
 def resolve(project: Path, rev: str) -> str:
@@ -84,14 +84,8 @@ def bring_inputs(project: Path, root: Path, params: Params, data_from_cache: boo
 
 
 def _link(source: Path, target: Path) -> None:
-    def place(one: str, other: str) -> None:
-        try:
-            os.link(one, other)
-        except OSError:  # another file system
-            shutil.copy2(one, other)
-
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
-        shutil.copytree(source, target, copy_function=place)
+        shutil.copytree(source, target, copy_function=link)
     else:
-        place(str(source), str(target))
+        link(source, target)

@@ -87,6 +87,7 @@ def _copy_results(root: Path, target: Path, study: str) -> Path:
     for name in (f"metrics/{study}", f"reports/{study}", f"reports/{study}-ablation", "plots"):
         if (root / name).is_dir():
             shutil.copytree(root / name, target / name)
-    if (root / "metrics.json").is_file():
-        shutil.copy2(root / "metrics.json", target / "metrics.json")
+    for name in ("metrics.json", "params.yaml"):
+        if (root / name).is_file():
+            shutil.copy2(root / name, target / name)
     return target

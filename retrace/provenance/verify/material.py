@@ -3,8 +3,9 @@
 A file is used only when its md5 is the recorded one.
 """
 
+import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,44 +15,44 @@ from retrace.provenance.md5 import Cache, changed, digest, listing, md5_of
 from retrace.provenance.verify.records import Record
 
 
-def gather(root: Path, files: Iterable[str], record: Record, cache: Cache, folders: Iterable[Path]) -> None:
-    """Put the recorded bytes of `files` (paths in the project) below `root` where they are not there yet.
+def gather(root: Path, record: Record, cache: Cache, folders: Sequence[Path]) -> bool:
+    """Put the recorded bytes of all results that a report is made from below `root` where they are not there yet.
 
-    Looked for in the cache, then in `folders` (projects whose out has the recorded md5). What is nowhere stays missing.
+    Looked for in the cache, then in `folders` (projects whose out has the recorded md5). Images are not needed.
+    Returns whether everything is there.
     """
-    places = list(folders)
-    hashed: dict[str, Path | None] = {}  # outs whose bytes are the recorded ones, and where
-    for name in sorted(set(files)):
-        out = _out_of(name, record)
-        if out is None or (root / name).exists():
+    complete = True
+    for out, md5 in record.paths().items():
+        if out.split("/")[0] not in ("data", "metrics", "models") or (root / out).exists():
             continue
-        md5, inside = record.paths()[out], name[len(out) + 1 :]
-        source = _find(md5, inside, cache)
-        if source is None:
-            if out not in hashed:
-                hashed[out] = _same_out(places, out, md5)
-            here = hashed[out]
-            source = here / inside if here is not None else None
-        if source is not None and source.is_file():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, root / name)
+        same = None if _whole(md5, cache) else _same_out(folders, out, md5)
+        files = cache.listing(md5) if same is None else listing(same)
+        if files is None or (same is None and not _whole(md5, cache)):
+            complete = False
+            continue
+        for inside, sum in files.items():
+            if not inside.startswith(("images/", "masks/")):
+                (root / out / inside).parent.mkdir(parents=True, exist_ok=True)
+                link(cache.path(sum) if same is None else same / inside, root / out / inside)
+    return complete
 
 
-def _out_of(name: str, record: Record) -> str | None:
-    if ".." in Path(name).parts:
-        return None
-    return next((out for out in record.paths() if name == out or name.startswith(f"{out}/")), None)
+def _whole(md5: str, cache: Cache) -> bool:
+    """Whether the cache holds every file of an out that a report may need, undamaged."""
+    files = None if cache.damaged(md5) else cache.listing(md5)
+    needed = [sum for name, sum in (files or {}).items() if not name.startswith(("images/", "masks/"))]
+    return files is not None and all(cache.path(sum).is_file() and not cache.damaged(sum) for sum in needed)
 
 
-def _find(md5: str, inside: str, cache: Cache) -> Path | None:
-    if cache.damaged(md5):
-        return None
-    wanted = (cache.listing(md5) or {}).get(inside)
-    path = cache.path(wanted) if wanted else None
-    return path if path is not None and path.is_file() and md5_of(path) == wanted else None
+def link(source: str | Path, target: str | Path) -> None:
+    """A hard link, or a copy on another file system."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
-def _same_out(folders: list[Path], out: str, md5: str) -> Path | None:
+def _same_out(folders: Sequence[Path], out: str, md5: str) -> Path | None:
     for folder in folders:
         files = listing(folder / out)
         if files is not None and digest(files) == md5:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from retrace.documents.shapes import Number, read
 from retrace.errors import UserError
 from retrace.provenance.verify import ablation, deps, pages
 from retrace.provenance.verify.job import Job
@@ -19,7 +18,7 @@ class Standing:
     deps: deps.Checked
     stored: Stored
     report: pages.Checked
-    ablated: ablation.Checked | None
+    ablated: pages.Checked | None
 
     def lines(self) -> Iterator[str]:
         """The lines to print where nothing is wrong: what was compared, and what could not be compared and why."""
@@ -35,8 +34,7 @@ class Standing:
             yield f"results stored here: none of the {stored.outs} outs that DVC keeps, so none was checked"
         yield from self._numbers("report", report)
         if self.ablated is not None:
-            yield from self._numbers("ablation", self.ablated.numbers)
-            yield from self.ablated.notes
+            yield from self._numbers("ablation", self.ablated)
         by_reason: dict[str, list[str]] = {}
         for path, why in deps.unchecked.items():
             by_reason.setdefault(why, []).append(path)
@@ -52,6 +50,7 @@ class Standing:
         if lost:
             files = ", ".join(f"{file} ({count})" for file, count in sorted(found.unchecked.items()))
             yield f"{lost} printed numbers not compared, their files are not here (run `dvc pull`): {files}"
+        yield from found.notes
 
 
 def standing(job: Job) -> Standing:
@@ -67,18 +66,13 @@ def standing(job: Job) -> Standing:
     stored = damage(job.project, job.record, job.cache, here, kept_by_git(job.root, job.params))
     wrong += found.wrong + stored.wrong
     try:
-        gather(job.before, sources(job), job.record, job.cache, [job.project])
-        report = pages.check(job.before, job.params.study)
-        ablated = ablation.check(job.root, job.before, job.project, job.params)
+        complete = gather(job.before, job.record, job.cache, [job.project])
+        bundle = job.record.paths().get(f"bundles/{job.params.study}")
+        report = pages.check(job.before, job.params.study, job.root, results=complete, bundle=bundle)
+        ablated = ablation.check(job.before, job.root, job.project, job.params)
     except UserError as error:
         raise UserError("\n       ".join([*wrong, str(error)])) from None
     wrong += report.wrong
     if ablated is not None:
-        wrong += ablated.numbers.wrong + ablated.wrong
+        wrong += ablated.wrong
     return Standing(wrong, found, stored, report, ablated)
-
-
-def sources(job: Job) -> list[str]:
-    """The source files of the numbers in the committed report."""
-    name = f"reports/{job.params.study}/numbers.json"
-    return [row["file"] for row in read(job.before / name, list[Number], name=name)]

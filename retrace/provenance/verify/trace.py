@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from retrace.config import PARAMS, read_yaml
-from retrace.documents.shapes import Derived, Entry, Metrics, Number, Parameters, checked, read
+from retrace.documents.shapes import Derived, Entry, Metrics, Parameters, checked, read
 from retrace.errors import UserError
 from retrace.provenance.md5 import md5_of
+from retrace.report import document
 from retrace.report.numbers import Ledger, show
 
 ABLATE = "`retrace ablate`"
@@ -76,14 +77,16 @@ def find(query: str, study: str | None) -> list[Match]:
 
 
 def _listed(study: str) -> Iterator[Match]:
-    folder, ablation = Path("reports", study), Path("reports", f"{study}-ablation", "numbers.json")
+    folder, ablation = Path("reports", study), Path("reports", f"{study}-ablation")
     origin = read(folder / "derived.json", Derived)
     parameters = read(folder / "parameters.json", Parameters)
     names = list(parameters["phases"])
-    rows = read(folder / "numbers.json", list[Number])
-    for row in rows + (read(ablation, list[Number], ABLATE) if ablation.is_file() else []):
-        phases = tuple(_phases(row["file"], row["key"], names, parameters["phase"], origin))
-        yield Match(study, row["file"], row["key"], row["text"], row["format"], phases)
+    rows = document.read(folder).numbers
+    if (ablation / document.NAME).is_file():
+        rows += document.read(ablation, ABLATE).numbers
+    for row in sorted(rows, key=lambda row: (row.file, row.key, row.format)):
+        phases = tuple(_phases(row.file, row.key, names, parameters["phase"], origin))
+        yield Match(study, row.file, row.key, row.text, row.format, phases)
 
 
 def _meant(match: Match, query: str) -> bool:
@@ -156,7 +159,7 @@ def _flat(study: str | None, key: str) -> list[Match]:
     Raises:
         UserError: metrics.json is missing, or nothing tells whose scores it holds.
     """
-    document = read(Path(FLAT), dict[str, float | None])
+    scalars = read(Path(FLAT), dict[str, float | None])
     made, phase = flat_origin(Path())
     if study is not None and study != made:
         raise UserError(f"{FLAT} holds the scores of {made}:{phase}, not of {study}; `retrace why` without --study, or "
@@ -164,13 +167,13 @@ def _flat(study: str | None, key: str) -> list[Match]:
     file = f"metrics/{made}/{phase}.json"
     splits = read(Path(file), Metrics, f"`dvc repro evaluate@{phase}`")["splits"]
     found = []
-    for name in document:
+    for name in scalars:
         split = next((s for s in sorted(splits, key=len, reverse=True) if name.startswith(f"{s}_")), "")
         metric = name.removeprefix(f"{split}_")
         if key in ("", name, metric):
             node = splits.get(split, {}).get(metric)
             place = f"splits.{split}.{metric}" + (".value" if isinstance(node, dict) else "")
-            found.append(Match(made, file, place, show(document[name], "fraction"), "fraction", (phase,)))
+            found.append(Match(made, file, place, show(scalars[name], "fraction"), "fraction", (phase,)))
     return found
 
 
@@ -178,11 +181,11 @@ def _scalars(study: str | None, query: str) -> list[Match]:
     """The numbers of metrics.json that a key of its own names, or a figure rounded to fewer digits than are stored, as
     `dvc exp show` prints them."""
     try:
-        document = read(Path(FLAT), dict[str, float | None])
+        scalars = read(Path(FLAT), dict[str, float | None])
         made, _ = flat_origin(Path())
     except UserError:  # the reports may answer all the same
         return []
-    keys = [name for name, value in document.items() if name == query or _rounded(value, query)]
+    keys = [name for name, value in scalars.items() if name == query or _rounded(value, query)]
     return [match for name in keys for match in _flat(made, name)] if study in (None, made) else []
 
 

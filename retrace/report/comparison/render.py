@@ -3,12 +3,13 @@
 import csv
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from retrace.errors import UserError
 from retrace.files import write_text
-from retrace.report.blocks import Cell, Table, cell
+from retrace.report.blocks import Bullets, Cell, Page, Section, Table, cell
 from retrace.report.comparison.rows import Comparison, Group, Row
 from retrace.report.numbers import ABSENT, show
 from retrace.report.tables import INTERVALS, LABELS, judged
@@ -161,21 +162,18 @@ def to_markdown(comparison: Comparison) -> str:
 
 def to_html(comparison: Comparison) -> str:
     """One page that needs no other file."""
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+    from retrace.report.render import layout
 
-    from retrace.report.render import tone
-
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("retrace.report.comparison"), PackageLoader("retrace.report")]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=True,
-    )
-    environment.filters |= {"tone": tone}
-    groups = [(table(group), caption(group)) for group in comparison.groups]
-    return environment.get_template("compare.html.j2").render(groups=groups, notes=comparison.notes)
+    sections = []
+    for group in comparison.groups:
+        drawn = table(group)
+        rows = tuple(tuple(replace(one, tone=one.tone or "line") for one in row) for row in drawn.rows)
+        drawn = replace(drawn, title="", rows=rows, caption=(caption(group),))
+        sections.append(Section(group.study, title(group), (drawn,)))
+    if comparison.notes:
+        sections.append(Section("notes", "Notes", (Bullets(tuple((line,) for line in comparison.notes)),)))
+    page = Page("comparison", "Comparison", tuple(sections))
+    return layout("report.html", page, eyebrow="compare", note="")
 
 
 CSV_COLUMNS = (
