@@ -10,16 +10,19 @@ from retrace.config.base import refused
 from retrace.config.monitored import MONITORED, of_class
 
 OVERALL = {
-    "segmentation": MONITORED["segmentation"][0],
+    "segmentation": (*MONITORED["segmentation"][0], "mean_boundary_F1"),
     "detection": (
         *("AP50", "AP", "AR", "precision", "recall", "F1", "best_F1"),
         *("AP_small", "AP_medium", "AP_large"),
     ),
 }
 # measured, but not for a headline
-DETAILS = {"segmentation": (), "detection": ("best_F1_precision", "best_F1_recall")}
+DETAILS = {
+    "segmentation": (),
+    "detection": ("best_F1_precision", "best_F1_recall", "AP50_as_logged"),
+}
 PER_CLASS = {
-    "segmentation": ("IoU", "precision", "recall", "F1"),
+    "segmentation": ("IoU", "precision", "recall", "F1", "boundary_F1"),
     "detection": ("AP50", "AP", "precision", "recall", "F1"),
 }
 OF_THE_FILE = ("parameters", "bytes", "best_value")

@@ -6,23 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from retrace.config.metrics import OVERALL, PER_CLASS
 from retrace.config.schema import Params
 from retrace.errors import UserError
 from retrace.files import LOGS, read_json
 from retrace.provenance.run_log import journal_path
 from retrace.report.numbers import number, read_csv
 
-OVERALL = {
-    "segmentation": ("mIoU", "focus_mIoU", "pixel_accuracy", "balanced_accuracy"),
-    "detection": (
-        *("AP50", "AP", "AR", "precision", "recall", "F1", "best_F1"),
-        *("AP_small", "AP_medium", "AP_large"),
-    ),
-}
-PER_CLASS = {
-    "segmentation": ("IoU", "precision", "recall", "F1"),
-    "detection": ("AP50", "AP", "precision", "recall", "F1"),
-}
 ONCE_A_STUDY = ("collect", "rebalance", "pretrain")
 ONCE_A_PHASE = ("finetune", "evaluate")
 
@@ -70,7 +60,14 @@ class Inputs:
 
     @property
     def per_class(self) -> tuple[str, ...]:
-        return PER_CLASS[self.params.task]
+        """Scores of every class that were measured, the main one first."""
+        rows = [
+            row
+            for phase in self.metrics.values()
+            for split in phase["splits"].values()
+            for row in split["per_class"].values()
+        ]
+        return tuple(name for name in PER_CLASS[self.params.task] if any(name in row for row in rows))
 
     def _measured(self, name: str) -> bool:
         nodes = [split.get(name) for phase in self.metrics.values() for split in phase["splits"].values()]

@@ -8,6 +8,7 @@ import numpy as np
 
 from retrace import seeds
 from retrace.errors import UserError
+from retrace.evaluation.boundary import boundary_scores
 from retrace.evaluation.scores import segmentation
 from retrace.report.inputs import Inputs
 from retrace.statistics.bootstrap import Statistic, Units, draw, of_totals, point
@@ -131,7 +132,13 @@ def per_image(folder: Path, split: str, document: dict[str, Any], focus: Sequenc
         found = segmentation.scores(confusion, indices, whole)
         return found | {f"IoU/{name}": found["IoU"][..., index] for index, name in enumerate(classes)}
 
-    return of_totals(scores, counts)
+    areas = of_totals(scores, counts)
+    path = folder / f"boundary_{split}.npy"
+    if not path.exists():
+        return areas
+    outlines = np.load(path, allow_pickle=False)
+    edges = of_totals(lambda totals: boundary_scores(totals, outlines.sum(0)), outlines)
+    return lambda weights: areas(weights) | {"mean_boundary_F1": edges(weights)["mean_boundary_F1"]}
 
 
 def _mean_of(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:

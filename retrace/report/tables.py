@@ -6,7 +6,7 @@ from typing import Any
 from retrace.report.blocks import Bullets, Cell, Section, Table, Text, cell, run, section
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import ABSENT, Inline, Ledger
-from retrace.report.verdicts import NO_VERDICT
+from retrace.report.verdicts import NO_VERDICT, floor_of
 from retrace.statistics.bootstrap import FEWEST_UNITS
 from retrace.statistics.verdicts import UNDECIDED
 
@@ -17,6 +17,9 @@ LABELS = {
     "AP50": "mAP@0.5",
     "AP": "mAP@[.5:.95]",
     "best_F1": "best F1",
+    "AP50_as_logged": "mAP@0.5 as logged",
+    "boundary_F1": "boundary F1",
+    "mean_boundary_F1": "boundary F1, mean",
     "AP_small": "mAP small",
     "AP_medium": "mAP medium",
     "AP_large": "mAP large",
@@ -34,6 +37,8 @@ TONES = {
     "not comparable": "quiet",
 }
 POINT = ("confidence", "iou_threshold")  # of precision, recall and F1
+FOUND = 0.01  # a class with a lower score is practically never found
+FLOOR = "floor"  # the best constant answer
 METHOD = "Notes on method"  # the section that explains intervals, verdicts and marks once
 BRACKETS = f"Brackets: 95 % interval (see {METHOD})."
 INTERVALS = "Brackets: 95 % bootstrap interval over independent images or sequences."
@@ -117,6 +122,19 @@ def headline(inputs: Inputs, ledger: Ledger) -> Text:
     )
 
 
+def never_found(inputs: Inputs, split: str) -> Text | None:
+    """Which classes of the truth each phase never finds, where there are any."""
+    main, parts = inputs.per_class[0], []
+    for phase, document in inputs.metrics.items():
+        rows = document["splits"].get(split, {}).get("per_class", {})
+        lost = [name for name, row in rows.items() if row[main]["value"] is not None and row[main]["value"] < FOUND]
+        if lost:
+            parts.append(f"{phase} never finds {', '.join(lost)}")
+    if not parts:
+        return None
+    return Text((f"On {split}, {'; '.join(parts)} ({LABELS.get(main, main)} below {FOUND}).",), tone="warn")
+
+
 def _weights(inputs: Inputs, phase: str) -> str:
     return str(inputs.metrics[phase]["weights"]["file"])
 
@@ -173,6 +191,10 @@ def phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str)
         word = verdict(inputs, ledger, derived, phase, compared, metric)
         note = [cell(inputs.params.phases[phase].note)] if noted else []
         rows.append((name, *scores, cell(origin), difference, word, *note))
+    floors = [floor(inputs, ledger, split, metric) for split in splits]
+    if any(part.text != ABSENT for part in floors):
+        what = [cell("the best answer that looks at no image", tone="quiet")] if noted else []
+        rows.append((cell(FLOOR), *floors, *(cell(ABSENT),) * 3, *what))
     counts: list[Any] = []
     for split in splits:
         counts += ["; " if counts else "Scored on ", f"{split}, n = "]
@@ -197,6 +219,15 @@ def phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str)
     )
 
 
+def floor(inputs: Inputs, ledger: Ledger, split: str, metric: str) -> Cell:
+    """The score of the best constant answer, which is the same for every phase."""
+    if floor_of(inputs, inputs.params.phase, split, metric) is None:
+        return cell(ABSENT)
+    name, _, of = metric.partition("/")
+    key = f"splits.{split}.per_class.{of}.floor" if of else f"splits.{split}.floor.{name}"
+    return cell(ledger.num(inputs.file_metrics(inputs.params.phase), f"{key}.value", "fraction"), tone="quiet")
+
+
 def per_class(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> Table:
     """Every score of every class with its interval, the number of examples, and a mark where there are too few."""
     file, least = inputs.file_metrics(phase), inputs.metrics[phase]["min_reliable"]
@@ -205,6 +236,7 @@ def per_class(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> Table:
         key = f"splits.{split}.per_class.{name}"
         seen = ledger.num(file, f"{key}.{inputs.seen_key}", "count")
         scores = [cell(ledger.interval(file, f"{key}.{metric}")) for metric in inputs.per_class]
+        scores.append(floor(inputs, ledger, split, f"{inputs.per_class[0]}/{name}"))
         if inputs.seen(phase, split, name) == 0:
             mark = cell(f"absent from {split}", tone="quiet")
         elif inputs.seen(phase, split, name) < least:
@@ -213,7 +245,8 @@ def per_class(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> Table:
             mark = cell("")
         rows.append((cell(name), *scores, cell(seen), mark))
     unit = "objects" if inputs.params.task == "detection" else "images with the class"
-    columns = ["Class", *(LABELS.get(metric, metric) for metric in inputs.per_class), f"n ({unit})", "Note"]
+    titles = [*(LABELS.get(metric, metric) for metric in inputs.per_class), f"{FLOOR}, {inputs.per_class[0]}"]
+    columns = ["Class", *titles, f"n ({unit})", "Note"]
     if not any(mark.text for *_, mark in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     note = caption_of(inputs, ledger, phase, split)
@@ -289,12 +322,12 @@ def overall(inputs: Inputs, ledger: Ledger, split: str) -> Table:
             else cell(ABSENT)
             for phase, row in inputs.metrics.items()
         ]
-        rows.append((cell(label(inputs, metric)), *scores))
+        rows.append((cell(label(inputs, metric)), *scores, floor(inputs, ledger, split, metric)))
     name = f"overall_{split}"
     return Table(
         name,
         f"Every metric, {split}",
-        ("Metric", *inputs.metrics),
+        ("Metric", *inputs.metrics, FLOOR),
         tuple(rows),
         run(
             caption_of(inputs, ledger, inputs.params.phase, split),

@@ -11,11 +11,11 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from retrace import seeds
+from retrace.config.metrics import PER_CLASS
 from retrace.config.schema import Params
 from retrace.errors import UserError
 from retrace.programs import dvc, git
 from retrace.progress import track
-from retrace.report.inputs import PER_CLASS
 from retrace.report.resamples import per_image, read_units
 from retrace.statistics.bootstrap import Units, bootstrap
 from retrace.sweeps.design import Experiment

@@ -76,8 +76,12 @@ def _alike(run: Run, base: Run, metric: str, split: str) -> None:
 
 
 def _names(run: Run, split: str) -> tuple[str, ...]:
-    kinds = ("matches", "objects") if run.document["task"] == "detection" else ("confusion",)
+    kinds = ("matches", "objects") if run.document["task"] == "detection" else ("confusion", *_outlines(run, split))
     return (f"images_{split}.txt", f"units_{split}.txt", *(f"{kind}_{split}.npy" for kind in kinds))
+
+
+def _outlines(run: Run, split: str) -> tuple[str, ...]:
+    return ("boundary",) if "mean_boundary_F1" in run.document["splits"].get(split, {}) else ()
 
 
 def _how_to_get(run: Run, folder: str) -> str:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from retrace.config.metrics import OVERALL
 from retrace.errors import UserError
 from retrace.report.changes import flat
 from retrace.report.comparison.pairing import Difference, difference
 from retrace.report.comparison.selection import Run
-from retrace.report.inputs import OVERALL
 from retrace.report.numbers import show
 from retrace.report.verdicts import set_verdicts, why_not
 
