@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
@@ -235,19 +236,19 @@ def test_a_focus_monitor_needs_focus_classes(values):
 
 def test_the_schema_knows_what_is_measured_and_what_the_libraries_have():
     from retrace.config import metrics, network
-    from retrace.evaluation import detection
+    from retrace.evaluation import boundary, detection, logged
     from retrace.evaluation.scores import segmentation
     from retrace.models.detection import FASTER_RCNN
     from retrace.models.segmentation import DEEPLABV3
-    from retrace.report import comparisons, inputs
+    from retrace.report import comparisons
 
-    assert {task: set(names) for task, names in inputs.OVERALL.items()} == {
-        task: set(names) for task, names in metrics.OVERALL.items()
-    }
-    measured = {*detection.COCO_SCORES, *detection.AT_CONFIDENCE, *detection.AT_BEST}
+    measured = {*detection.COCO_SCORES, *detection.AT_CONFIDENCE, *detection.AT_BEST, logged.NAME}
     assert {*metrics.OVERALL["detection"], *metrics.DETAILS["detection"]} == measured
-    assert metrics.OVERALL["segmentation"] == segmentation.OVERALL
-    assert metrics.PER_CLASS == {"segmentation": segmentation.PER_CLASS, "detection": detection.PER_CLASS}
+    edges = boundary.boundary_scores(np.ones((2, 4)), np.ones((2, 4)))
+    assert set(metrics.OVERALL["segmentation"]) == {*segmentation.OVERALL, "mean_boundary_F1"}
+    assert set(metrics.PER_CLASS["segmentation"]) == {*segmentation.PER_CLASS, "boundary_F1"}
+    assert set(edges) == {"mean_boundary_F1", "boundary_F1"}
+    assert metrics.PER_CLASS["detection"] == detection.PER_CLASS
     assert metrics.MONITORED["detection"][0] == detection.COCO_SCORES
     assert set(metrics.OF_THE_FILE) == set(comparisons.OF_THE_FILE)
     assert set(metrics.OF_THE_RUN) == {*comparisons.SPEED, *comparisons.NOT_RECORDED}
