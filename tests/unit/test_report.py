@@ -314,15 +314,15 @@ def test_what_changed_lists_exactly_the_parameters_that_differ(lanes):
     )
 
 
-def test_a_change_that_the_network_ignores_is_none(tmp_path, monkeypatch):
+def test_a_parameter_that_another_choice_brings_along_is_a_change_where_it_was_given(tmp_path, monkeypatch):
     params = changed(LANES)
-    params["phases"]["colder"]["model"] |= {"width": 16}  # of unet_classic
-    params["phases"]["colder"]["loss"] = {"name": "ohem", "max_class_weight": 3.0}  # of class_weights
-    params["phases"]["mae_ohem"]["optimizer"]["momentum"] = 0.5  # of SGD
+    params["phases"]["mae_ohem"]["loss"] |= {"ohem_threshold": 0.5, "ohem_min_kept": 0.1}  # 0.7 and 0.1 by default
     made(tmp_path, monkeypatch, "segmentation", params)
-    rows = {(row["Phase"], row["Parameter"]) for row in table("lanes", "changes")}
-    assert {name for phase, name in rows if phase == "colder"} == {"init", "optimizer.lr", "optimizer.encoder_lr"}
-    assert {name for phase, name in rows if phase == "mae_ohem"} == {"init", "loss.name", "optimizer.encoder_lr"}
+    rows = {(row["Phase"], row["Parameter"]): (row["Before"], row["After"]) for row in table("lanes", "changes")}
+    assert rows["mae_ohem", "loss.ohem_threshold"] == ("–", "0.5")
+    assert {name for phase, name in rows if phase == "mae_ohem"} == {
+        *("init", "loss.name", "loss.ohem_threshold", "optimizer.encoder_lr"),
+    }
 
 
 def test_published_epochs_stand_beside_the_log(lanes):
@@ -467,7 +467,7 @@ def test_bad_inputs_end_in_one_line_and_leave_the_old_report(lanes, spoil, words
         ({"metric": "IoU/Grass", "label": "x", "value": 1.0}, ["IoU/Grass"]),
         ({"metric": "per_class", "label": "x", "value": 1.0}, ["per_class"]),
         ({"metric": "group/nothing", "label": "x", "value": 1.0}, ["group/nothing", "group/<class group>"]),
-        ({"metric": "val_loss", "split": "test", "label": "x", "value": 1.0}, ["val_loss (val only)"]),
+        ({"metric": "val_loss", "split": "test", "label": "x", "value": 1.0}, ["split", "val_loss"]),
     ],
 )
 def test_claims_on_what_is_not_measured_are_refused(lanes, claim, words):
