@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from retrace.cli.compare import compare as command
 from retrace.errors import UserError
@@ -17,7 +18,7 @@ from retrace.files import read_json
 from retrace.report.comparison import cache, render, rows
 from retrace.report.comparison.selection import select
 from retrace.seeds import derive as seed_of
-from retrace.statistics.bootstrap import resample_weights
+from retrace.statistics.bootstrap import Units, resample_weights
 from tests.support.fixtures_compare import copied, lock, make
 from tests.support.fixtures_metrics import LANES
 from tests.support.projects import copy_of, run
@@ -59,12 +60,15 @@ def paired_by_hand(study, phase, other, split, params):
         return found[..., whole].mean(-1)  # NaN without one of the classes
 
     draws = []
+    units = Units.each(len(mine))
     for weights in resample_weights(
-        len(mine), params["evaluate"]["bootstrap"], seed_of(params["seed"], "bootstrap", split)
+        units, params["evaluate"]["bootstrap"], seed_of(params["seed"], "bootstrap", split)
     ):
         draws.append(score(mine, weights) - score(theirs, weights))
-    ones = np.ones(len(mine))
-    return score(mine, ones) - score(theirs, ones), *np.nanpercentile(np.concatenate(draws), [2.5, 97.5])
+    ones, count = np.ones(len(mine)), len(mine)
+    outside = 100 * stats.norm.sf((count / (count - 1)) ** 0.5 * stats.t.isf(0.025, count - 1))
+    expanded = [outside, 100 - outside]
+    return score(mine, ones) - score(theirs, ones), *np.nanpercentile(np.concatenate(draws), expanded)
 
 
 def test_difference_is_that_of_the_report_and_of_a_plain_calculation(lanes):
