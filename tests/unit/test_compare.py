@@ -333,7 +333,7 @@ def test_experiments_and_commits_of_a_real_project(finished_study, tmp_path, mon
     (group,) = rows.compare(select(["main", "harder", "redrawn", "HEAD:baseline", "workspace"])).groups
     main, harder, redrawn, baseline, workspace = group.rows
     assert main.run.phase == harder.run.phase == "mae_ohem"
-    assert harder.difference.found["verdict"] is not None
+    assert harder.difference.found["low"] is not None
     assert harder.difference.found["value"] == pytest.approx(harder.score["value"] - main.score["value"])
     told = read_json(Path("reports/lanes/derived.json"))["comparisons"]["mae_ohem"]["test"]["mIoU"]
     assert baseline.difference.found["value"] == pytest.approx(-told["value"])
