@@ -79,6 +79,7 @@ def params(changes: dict[str, Any] | None = None) -> dict[str, Any]:
         "seed": 5,
         "classes": CLASSES,
         "data": {"root": "nowhere", "source": {"kind": "yolo"}},
+        "rebalance": {"min_units": 1},
         "phase_defaults": {
             "fabric": {
                 "model": {

@@ -36,6 +36,7 @@ def params(changes: dict[str, Any] | None = None) -> dict[str, Any]:
                 "split": {"by": "ratio", "val": 0.2, "test": 0.2},
             },
         },
+        "rebalance": {"min_units": 1},
         "phase_defaults": {
             "fabric": {
                 "model": {"architecture": "unet_classic", "width": 4},
