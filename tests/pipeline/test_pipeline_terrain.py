@@ -98,6 +98,8 @@ def test_bdd100k_quotes_the_published_figures(bdd100k):
     assert rows["parameters (31 M)"]["Claimed"] == "30,500,000 to 31,500,000"
     video = rows.pop("video inference, frames/s on a CPU (5 frames)")
     assert (video["Claimed"], video["Measured"]) == ("0.14", "–") and video["Status"].startswith("not comparable")
+    size = rows.pop("parameters (31 M)")  # a count depends on no data; the demo's network is narrower
+    assert size["Status"] == "not met (below the claim)"
     assert {row["Status"] for row in rows.values()} == {"not comparable (demo data)"}
 
 
@@ -135,10 +137,13 @@ def test_offroad_shows_the_published_phases_beside_the_measured_ones(offroad):
 
 def test_offroad_has_a_verdict_for_every_phase(offroad):
     rows = {row["Phase"].removesuffix(" (active)"): row for row in table(offroad, "phases_mIoU")}
+    assert rows.pop("floor")["mIoU, test"] != "–"
     origins = [(phase, row["Compared with"]) for phase, row in rows.items()]
     assert origins[1:] == [("head_only", "baseline"), ("backbone", "head_only"), ("aggressive", "backbone")]
     assert rows["baseline"]["Verdict"] == "starting point"
-    assert {rows[phase]["Verdict"] for phase in ("head_only", "backbone", "aggressive")} <= VERDICTS
+    for phase in ("head_only", "backbone", "aggressive"):
+        word = rows[phase]["Verdict"].partition("; detectable")[0]
+        assert word in VERDICTS or word.startswith("no verdict: ")  # a tiny model need not be above the floor
     derived = json.loads((offroad / "reports/offroad/derived.json").read_text())["comparisons"]
     for phase in ("head_only", "backbone", "aggressive"):
         before, after = (metrics(offroad, "offroad", name) for name in (derived[phase]["from"], phase))

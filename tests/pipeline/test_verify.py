@@ -128,7 +128,7 @@ def test_one_edited_number_in_a_committed_report_is_named(retrace, tampered, pag
 def test_words_edited_in_report_json_and_on_every_page_are_named(retrace, tampered):
     """Also the md5 of the report in dvc.lock, as one who edits with care would."""
     folder = tampered / "reports/lanes"
-    edit(folder / "report.json", "no measurable difference", "a clear success", count=-1)
+    edit(folder / "report.json", "Brackets: 95 % interval", "a clear success", count=-1)
     render(read(folder).report, folder, folder)
     lock = yaml.safe_load((tampered / "dvc.lock").read_text())
     outs = lock["stages"]["report"]["outs"]
