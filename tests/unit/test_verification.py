@@ -4,6 +4,8 @@ import contextlib
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +76,15 @@ COMMITTED = sorted(path.parent.name for path in (ROOT / "reports").glob("*/repor
 
 @pytest.mark.parametrize("name", COMMITTED)
 def test_the_numbers_of_the_committed_reports_are_right(name):
-    found = pages.check(ROOT, name, ROOT, results=False, documents=("report.json",))
-    assert [line for line in found.wrong if "report.json" in line] == [] and found.numbers > 100
+    # a process of its own, as `retrace verify` is: the ids in matplotlib's SVG files count what was drawn before
+    code = (
+        "from pathlib import Path; from retrace.provenance.verify import pages; root = Path.cwd(); "
+        f"found = pages.check(root, {name!r}, root, results=False, documents=('report.json',)); "
+        "print(found.numbers, *(line for line in found.wrong if 'report.json' in line), sep='\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    numbers, *wrong_lines = done.stdout.splitlines()
+    assert wrong_lines == [] and int(numbers) > 100, done.stderr
 
 
 @pytest.mark.parametrize("page", ["report.md", "report.html", "REPRODUCTION_GUIDE.md"])
