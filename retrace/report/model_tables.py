@@ -20,7 +20,7 @@ def models(inputs: Inputs, ledger: Ledger, split: str) -> Table:
             low, high = (ledger.num(own, f"speed.{phase}.latency_ms_{end}", "decimal") for end in ("low", "high"))
             rate = ledger.num(own, f"speed.{phase}.images_per_second", "decimal")
             speed = [cell(latency, " [", low, ", ", high, "]"), cell(rate)]
-        score = ledger.interval(file, f"splits.{split}.{metric}") if split in document["splits"] else (ABSENT,)
+        score = ledger.interval(file, f"splits.{split}.{metric}") if split in document.splits else (ABSENT,)
         rows.append(
             (
                 cell(phase),
@@ -65,7 +65,7 @@ def _mask_file(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> list[C
     """The mean file size of a predicted mask; no column for detection, which has no masks."""
     if inputs.params.task != "segmentation":
         return []
-    if "masks" not in inputs.metrics[phase]["splits"].get(split, {}):
+    if "masks" not in inputs.metrics[phase].splits.get(split, {}):
         return [cell(ABSENT)]
     key = f"splits.{split}.masks.bytes_mean"
     return [cell(ledger.interval(inputs.file_metrics(phase), key, "size"))]

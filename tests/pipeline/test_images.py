@@ -252,7 +252,7 @@ def test_an_image_whose_entry_point_is_bypassed_is_known_by_its_lock_file(locked
     with pytest.raises(UserError, match="was built from another"):
         environment.require_matching_image()
     shutil.copyfile(environment.LOCK, locked / "baked.txt")
-    assert environment.describe_image()["unpinned"] is False
+    assert environment.describe_image().unpinned is False
     for name in DOCKERFILES:
         assert any(text.endswith(" /usr/local/share/retrace/runtime.txt") for _, text in instructions(name))
 
@@ -260,7 +260,7 @@ def test_an_image_whose_entry_point_is_bypassed_is_known_by_its_lock_file(locked
 def test_the_same_lock_or_no_image_passes(locked, monkeypatch):
     monkeypatch.setenv("RETRACE_LOCK_SHA256", environment.lock_hash() or "")
     environment.require_matching_image()
-    assert environment.describe_image()["unpinned"] is False
+    assert environment.describe_image().unpinned is False
     monkeypatch.delenv("RETRACE_LOCK_SHA256")
     environment.require_matching_image()
     assert environment.describe_image() is None

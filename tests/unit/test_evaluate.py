@@ -16,8 +16,8 @@ from retrace.cli.predict import predict
 from retrace.config import merge
 from retrace.config.load import load, parse
 from retrace.config.network import UnetClassic
-from retrace.data.manifest import Record, write_manifest
 from retrace.data.splits import write_list
+from retrace.documents.manifest import Record, write_records
 from retrace.files import write_json
 from retrace.models.build import build
 from retrace.models.predict import load_predictor
@@ -97,7 +97,7 @@ def make_data(root: Path) -> None:
         records.append(
             Record(image_id, f"images/{image_id}.png", f"masks/{image_id}.png", width=width, height=height, **row)
         )
-    write_manifest(raw, {"study": "lanes"}, records)
+    write_records(raw / "manifest.jsonl", records)
     for split, ids in SPLITS.items():
         write_list(root / "data/lanes/splits", split, ids)
 

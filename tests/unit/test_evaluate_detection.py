@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from retrace.config.load import parse
-from retrace.data.manifest import Box, Record, read_manifest, write_manifest
+from retrace.data.manifest import read_manifest
 from retrace.data.splits import write_list
+from retrace.documents.manifest import Box, Record, write_records
 from retrace.evaluation import speed
 from retrace.evaluation.boxes import score_boxes
 from retrace.evaluation.scores.coco import coco_scores
@@ -67,7 +68,7 @@ def make_data(root: Path) -> None:
         sha256 = hashlib.sha256((folder / f"{image_id}.png").read_bytes()).hexdigest()
         row = {"sha256": sha256, "phash": f"{index:x}" * 16, "group": image_id, "split": "val", "source": image_id}
         records.append(Record(image_id, f"images/{image_id}.png", None, width=width, height=height, boxes=boxes, **row))
-    write_manifest(root / "data/plates/raw", {"study": "plates"}, records)
+    write_records(root / "data/plates/raw" / "manifest.jsonl", records)
     for split in ("train", "val"):
         write_list(root / "data/plates/splits", split, [record.id for record in records])
 

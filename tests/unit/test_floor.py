@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from retrace.data.manifest import Box, Record
+from retrace.documents.manifest import Box, Record
 from retrace.evaluation.floor import against_floor, constant_boxes, constant_masks, places, spread
 from retrace.evaluation.scores.segmentation import confusion_matrix, scores
 from retrace.statistics.bootstrap import Units, of_totals

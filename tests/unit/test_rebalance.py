@@ -11,8 +11,9 @@ import pytest
 from retrace.config.load import parse
 from retrace.data.audit import box_sizes, find_leaks, images_per_split, split_counts, unreliable_classes
 from retrace.data.hashing import inspect
-from retrace.data.manifest import Box, Record, read_manifest, write_manifest
+from retrace.data.manifest import read_manifest
 from retrace.data.splits import LISTS, read_list
+from retrace.documents.manifest import Box, Record, write_records
 from retrace.errors import UserError
 from retrace.files import read_json, sha256_of
 from stages.rebalance import rebalance
@@ -53,7 +54,7 @@ def near(phash, *bits):
 
 def setup(tmp_path, records, task="segmentation", **options):
     """Write the manifest and return what `rebalance` takes."""
-    write_manifest(tmp_path / "raw", {"task": task, "classes": list(CLASSES)}, records)
+    write_records(tmp_path / "raw" / "manifest.jsonl", records)
     defaults = {"min_val_instances": 0, "min_test_instances": 0, "min_pixels": 50, "classes": None}
     values = tiny_params("lanes", {"rebalance": {**defaults, "keep_groups": True, "duplicate_distance": 3, **options}})
     return parse(values).model_copy(update={"task": task}), tmp_path / "raw", tmp_path / "splits"
@@ -252,7 +253,8 @@ def stage_command(project):
 
 def test_the_entry_prints_a_table_or_one_error(tmp_path):
     solid = [image(f"s{i}", "train", {"Background": 500, "White Solid": 500}) for i in range(4)]
-    write_manifest(tmp_path / "data/lanes/raw", {}, [*plain(5, "train"), *plain(3, "val"), *plain(2, "test"), *solid])
+    records = [*plain(5, "train"), *plain(3, "val"), *plain(2, "test"), *solid]
+    write_records(tmp_path / "data/lanes/raw" / "manifest.jsonl", records)
     options = {"min_val_instances": 2, "min_test_instances": 0, "classes": ["White Solid"]}
     write_params(tmp_path, tiny_params("lanes", {"rebalance": options}))
     done = stage_command(tmp_path)
