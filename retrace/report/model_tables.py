@@ -1,6 +1,7 @@
 """The phases as models: architecture, size and speed beside the score."""
 
 from retrace.config.yolo import UltralyticsPhase
+from retrace.documents.scores import SegmentationSplit
 from retrace.report.blocks import Cell, Table, cell, run
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import ABSENT, Ledger
@@ -65,7 +66,8 @@ def _mask_file(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> list[C
     """The mean file size of a predicted mask; no column for detection, which has no masks."""
     if inputs.params.task != "segmentation":
         return []
-    if "masks" not in inputs.metrics[phase].splits.get(split, {}):
+    scored = inputs.metrics[phase].splits.get(split)
+    if not isinstance(scored, SegmentationSplit) or scored.masks is None:
         return [cell(ABSENT)]
     key = f"splits.{split}.masks.bytes_mean"
     return [cell(ledger.interval(inputs.file_metrics(phase), key, "size"))]
