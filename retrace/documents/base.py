@@ -87,7 +87,8 @@ def damaged(error: ValidationError, name: str, again: str) -> UserError:
     problem = error.errors()[0]
     place = ".".join(map(str, problem["loc"]))
     where = f"{place}: " if place else ""
+    what = "not valid JSON" if problem["type"] == "json_invalid" else problem["msg"].lower()
     return UserError(
-        f"{name}: damaged: {where}{problem['msg'].lower()}; restore it (`git checkout -- {name}`) "
+        f"{name}: damaged: {where}{what}; restore it (`git checkout -- {name}`) "
         f"or write it again: {again}"
     )

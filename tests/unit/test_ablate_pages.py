@@ -10,6 +10,7 @@ import yaml
 
 from retrace.config import read_yaml
 from retrace.config.load import load
+from retrace.documents.ablation import AblationResult, Factor
 from retrace.files import write_json
 from retrace.report.numbers import Ledger, plain
 from retrace.sweeps.attribution import attribute, sentence
@@ -30,11 +31,26 @@ def project(kept, tmp_path, monkeypatch):
 
 
 def told(label, row, most, interactions=None, images=40):
-    factors = {"f": {"label": label}, "g": {"label": "zoom"}, "h": {"label": "flip"}}
-    found = {"headline": "mIoU", "units": images, "factors": factors, "effects": {"f": {"mIoU": row}}}
-    found |= {"most": {"f": most}, "interactions": {k: {"mIoU": v} for k, v in (interactions or {}).items()}}
+    names = {"f": label, "g": "zoom", "h": "flip"}
+    found = AblationResult(
+        study="s",
+        phase="p",
+        task="segmentation",
+        design="full",
+        headline="mIoU",
+        split="test",
+        images=images,
+        units=images,
+        seeds=[1, 2],
+        factors={name: Factor(label=text) for name, text in names.items()},
+        runs=[],
+        effects={"f": {"mIoU": row}},
+        interactions={pair: {"mIoU": effect} for pair, effect in (interactions or {}).items()},
+        together=None,
+        most={"f": most},
+    )
     ledger = Ledger()
-    ledger.add("x.json", found)
+    ledger.add("x.json", found.content())
     return plain(sentence(ledger, "x.json", found, "f"))
 
 
@@ -101,7 +117,7 @@ def test_the_pages_say_what_was_measured_and_every_number_can_be_derived_again(p
     lines = report.write_report(params, design, planned)
     folder = Path("reports/offroad-ablation")
     found = json.loads((folder / "ablation.json").read_text())
-    assert found == json.loads(json.dumps(attribute(params, design, results)))
+    assert found == attribute(params, design, results).content()
     assert found["effects"]["crop"]["mIoU"]["high"] < -0.03
     assert found["most"]["crop"]["costs"]["name"] == "IoU/Sky"
     assert len(found["interactions"]) == (6 if design == "full" else 0)

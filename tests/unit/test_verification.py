@@ -14,6 +14,7 @@ from scipy import stats
 from retrace.cli.verify import verdict
 from retrace.config.load import load, parse
 from retrace.config.schema import Expected
+from retrace.documents.provenance import Git, Lock, Provenance, Run
 from retrace.errors import UserError
 from retrace.files import write_text
 from retrace.provenance.md5 import Cache, digest, listing
@@ -365,6 +366,13 @@ def test_equal_scores_need_no_spread():
     assert not judge(wanted(0.7, 0.1, [1]), [0.55, 0.55]).passed
 
 
+def recorded(values):
+    """A provenance.json with these values."""
+    lock, git = Lock(file="lock", sha256=None), Git(commit=None, dirty=None, changed=[])
+    known = {"seed": 1, "threads": 1, "lock": lock, "git": git, "stages": {}, "packages": {}}
+    return Provenance(**known, python="3.11", platform="Linux", run=Run(stages={}), **values)
+
+
 NATIVE = {"devices": ["cpu"], "cpu": "A", "architecture": "x86_64", "numerics": "native"}
 PORTABLE = {**NATIVE, "numerics": "portable"}
 
@@ -383,8 +391,8 @@ PORTABLE = {**NATIVE, "numerics": "portable"}
     ],
 )
 def test_bytes_are_demanded_where_the_recorded_bits_must_come_out(origin, here, bits):
-    assert demands_bits(parse(smallest([STATED])), origin, here)[0] is bits
-    assert demands_bits(parse(smallest()), origin, here)[0]  # nothing else was stated
+    assert demands_bits(parse(smallest([STATED])), recorded(origin), here)[0] is bits
+    assert demands_bits(parse(smallest()), recorded(origin), here)[0]  # nothing else was stated
 
 
 # rows of the table
