@@ -1,8 +1,7 @@
 """Every metric of each task, declared once: name, label, format, place and use.
 
-To add one, compute it in `retrace/evaluation/scores/`, declare it here and give it a field in
-`retrace/documents/scores.py`; tables, figures, claims, `retrace compare` and `retrace ablate` follow
-(CONTRIBUTING.md).
+To add one, compute it in `retrace/evaluation/`, declare it here and give it a field in
+`retrace/documents/scores.py`; tables, figures, claims, compare and ablate follow (CONTRIBUTING.md).
 """
 
 from collections.abc import Sequence

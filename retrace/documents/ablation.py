@@ -1,4 +1,4 @@
-"""reports/<study>-ablation/ablation.json: the experiments of an ablation, and the effect of each change."""
+"""reports/<study>-ablation/ablation.json: the experiments, and the effect of each change."""
 
 from typing import ClassVar
 
@@ -19,7 +19,7 @@ class Factor(Part):
 
 
 class Experiment(Part):
-    """A run. `scores`: fractions by metric, None where undefined; `made`: md5 of its outs, by path."""
+    """A run. `scores`: fractions by metric; `made`: md5 of its outs, by path."""
 
     name: str
     commit: str

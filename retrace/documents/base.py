@@ -17,7 +17,7 @@ def named(key: str) -> Any:
 class Part(BaseModel):
     """A mapping inside a document.
 
-    Keys that this version does not know are kept, so that files of other versions can be read and written.
+    Keys that this version does not know are kept: files of other versions can be read and written.
     """
 
     model_config = ConfigDict(
@@ -25,12 +25,15 @@ class Part(BaseModel):
     )
 
     def content(self) -> dict[str, Any]:
-        """The mapping as JSON holds it, in the order of the fields. A field that was not given is left out."""
+        """The mapping as JSON holds it, without the fields that were not given."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 class Document(Part):
-    """A JSON file. `again` is the command that writes it again; `{stem}` stands for the file's name."""
+    """A JSON file.
+
+    `again`: the command that writes it again; `{stem}` stands for the file's name.
+    """
 
     again: ClassVar[str] = "`dvc repro report`"
 
@@ -43,12 +46,14 @@ class Document(Part):
         Raises:
             UserError: the file is missing, is no JSON or does not have the fields.
         """
-        return read(cls, path, cls.again, name)
+        document: Self = read(cls, path, cls.again, name)
+        return document
 
     @classmethod
     def parse(cls, text: str | bytes, name: str) -> Self:
         """The document that `text` (JSON) holds; raises as `read` does."""
-        return parse(cls, text, name, cls.again.format(stem=Path(name).stem))
+        document: Self = parse(cls, text, name, cls.again.format(stem=Path(name).stem))
+        return document
 
     def write(self, path: Path) -> None:
         """Write the file atomically."""

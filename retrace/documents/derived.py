@@ -1,4 +1,4 @@
-"""reports/<study>/derived.json: the numbers and verdicts of the report that no metrics file holds."""
+"""reports/<study>/derived.json: numbers and verdicts that no metrics file holds."""
 
 from collections.abc import Mapping
 from typing import Self
@@ -25,7 +25,7 @@ class Paired(Part):
 
 
 class Comparison(Part):
-    """A phase against the one it starts from, by split; None where they were not scored on the same images."""
+    """A phase against the one it starts from, by split; None: not scored on the same images."""
 
     __pydantic_extra__: dict[str, Paired | None]
 
@@ -72,7 +72,7 @@ class ProblemCount(Part):
 
 
 class Audit(Part):
-    """Counts of the data. `leaks`: by kind, and `total`; `box_sizes`: counts by class, for detection."""
+    """Counts of the data. `leaks`: by kind, and `total`; `box_sizes`: by class, for detection."""
 
     images: int
     left_out: int
@@ -104,7 +104,7 @@ class ListEffect(Part):
 
 
 class Lists(Part):
-    """Two phases on both validation lists; `in_train`: images of the list as given that are in train now."""
+    """Two phases on both validation lists; `in_train`: images of the given list now in train."""
 
     origin: str = named("from")
     to: str
@@ -122,7 +122,7 @@ class Convergence(Part):
 
 
 class Log(Part):
-    """Facts of the training logs, by phase. `ultralytics`: our score minus its own figure, by figure."""
+    """Facts of the training logs, by phase. `ultralytics`: our score minus its own figure."""
 
     convergence: dict[str, Convergence]
     ultralytics: dict[str, dict[str, float | None]]
@@ -147,7 +147,7 @@ class BundleFile(Part):
 
 
 class Derived(Document):
-    """Everything that is computed from two phases, from a group of classes, from the logs or by a check."""
+    """All that is computed from two phases, a group of classes, the logs, or by a check."""
 
     comparisons: dict[str, Comparison]  # by phase
     groups: dict[str, dict[str, dict[str, Estimate]]]  # by phase, split and group of classes

@@ -15,7 +15,7 @@ AGAIN = "`dvc repro collect`"
 
 @dataclass(frozen=True)
 class Box:
-    """One object: class index and (x, y, width, height) in pixels of the original image, top-left origin."""
+    """One object: its class index, and (x, y, width, height) in pixels of the original image."""
 
     label: int
     xywh: tuple[float, float, float, float]

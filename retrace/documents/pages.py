@@ -1,6 +1,6 @@
 """docs/formats.md: the keys of every document, from the models themselves.
 
-`retrace compare --write` writes the tables between `<!-- retrace:format <name> begin -->` and its end.
+`retrace compare --write` writes them between `<!-- retrace:format <name> begin -->` and its end.
 """
 
 import ast

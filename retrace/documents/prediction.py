@@ -1,4 +1,4 @@
-"""summary.json of `retrace predict`: what was predicted into a folder; it marks the folder as ours."""
+"""summary.json of `retrace predict`: what was predicted; it marks the folder as ours."""
 
 from typing import ClassVar
 

@@ -36,14 +36,14 @@ class Git(Part):
 
 
 class Images(Part):
-    """The container image of the report, and the steps that ran with another lock file than the repository's."""
+    """The container image of the report, and the steps that ran with another lock file."""
 
     report: Image | None
     unpinned_steps: list[str]
 
 
 class Hardware(Part):
-    """Devices that trained and scored, their CUDA versions, and the kinds of device available to the report."""
+    """Devices that trained and scored, CUDA versions, and the kinds of device available."""
 
     names: list[str]
     cuda: list[str]
@@ -68,7 +68,11 @@ class Run(Part):
 
 
 class Provenance(Document):
-    """`run`, `image`, `speed`, `git`, `platform` and `tensorboard` describe this run; the rest is equal everywhere."""
+    """What a report was made from.
+
+    `run`, `image`, `speed`, `git`, `platform` and `tensorboard` describe this run; the rest is
+    equal everywhere.
+    """
 
     study: str = ""
     seed: int

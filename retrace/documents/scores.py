@@ -135,8 +135,8 @@ class DetectionSplit(Scored):
     """Scores on a split (fractions) and counts.
 
     Precision, recall and F1 are at `confidence` and `iou_threshold`; `best_F1` is at the confidence
-    with the highest F1 on these images. `confusion` in objects, rows are the truth, the last row and
-    column are the background.
+    with the highest F1 on these images. `confusion` in objects, rows are the truth, the last row
+    and column are the background.
     """
 
     images: int

@@ -24,7 +24,8 @@ class LeftOut(Part):
 class ClassCount(Part):
     """How often a class occurs in a split.
 
-    An instance is an object for detection, for segmentation an image in which the class covers at least `min_pixels`.
+    An instance is an object for detection; for segmentation it is an image in which the class
+    covers at least `min_pixels`.
     """
 
     instances: int
@@ -47,7 +48,7 @@ class Counts(Part):
 
 
 class Leak(Part):
-    """Images of different given splits that should share one; `distance` in bits, None for a group."""
+    """Images of different splits that should share one; `distance` in bits, None for a group."""
 
     kind: str  # exact | near | group
     ids: list[str]
@@ -56,7 +57,7 @@ class Leak(Part):
 
 
 class Duplicates(Part):
-    """Sets of more than one labeled image: byte-identical, near-duplicate (copies included), or of one group."""
+    """Sets of labeled images: byte-identical, near-duplicate (copies included), of one group."""
 
     exact: int
     near: int

@@ -1,4 +1,4 @@
-"""logs/<study>/<phase>/status.json: where a training is, written while it runs and read by `retrace watch`."""
+"""logs/<study>/<phase>/status.json: where a training is; `retrace watch` reads it."""
 
 from typing import ClassVar
 
@@ -6,9 +6,9 @@ from retrace.documents.base import Document
 
 
 class Status(Document):
-    """A training at work. Epochs and steps count from 1 and are those being worked on; times are ISO 8601, UTC.
+    """A training at work; a number that is not known yet is left out.
 
-    A number that is not known yet is left out.
+    Epochs and steps count from 1 and are those being worked on; times are ISO 8601, UTC.
     """
 
     again: ClassVar[str] = "`dvc repro`"

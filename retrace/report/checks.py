@@ -70,7 +70,7 @@ def _lists(inputs: Inputs) -> Check:
     folder = Path("data", inputs.study, "splits")
     lists = {split: read_list(folder, split) for split in SPLITS}
     wanted = {split: inputs.splits.counts.after[split].images for split in SPLITS}
-    ids = [id for found in lists.values() for id in found]
+    ids = [image for found in lists.values() for image in found]
     twice = len(ids) - len(set(ids))
     found = {split: len(listed) for split, listed in lists.items()}
     text = _slashed(found) + (f"; {twice} in two lists" if twice else "")
@@ -103,7 +103,7 @@ def _no_leaks(inputs: Inputs) -> Check:
     """No image has a copy or near-duplicate in another of the lists in use."""
     records = read_manifest(Path("data", inputs.study, "raw")).records
     folder = Path("data", inputs.study, "splits")
-    used = [replace(records[id], split=split) for split in SPLITS for id in read_list(folder, split)]
+    used = [replace(records[image], split=split) for split in SPLITS for image in read_list(folder, split)]
     options = inputs.params.rebalance
     kinds = ("exact", "near", "group") if options.keep_groups else ("exact", "near")
     leaks = [leak for leak in find_leaks(used, options.duplicate_distance) if leak.kind in kinds]

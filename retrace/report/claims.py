@@ -56,9 +56,9 @@ def _basis(inputs: Inputs, ledger: Ledger, claim: Claim) -> Cell:
     return cell(images, *(("; ", few, ": not reliable") if few else ()), tone="warn" if few else "")
 
 
-def _measured(ledger: Ledger, file: str, key: str, format: str) -> Inline:
+def _measured(ledger: Ledger, file: str, key: str, style: str) -> Inline:
     try:
-        return ledger.interval(file, key, format)
+        return ledger.interval(file, key, style)
     except KeyError:
         return (ABSENT,)
 
@@ -66,10 +66,10 @@ def _measured(ledger: Ledger, file: str, key: str, format: str) -> Inline:
 def claimed(inputs: Results, ledger: Ledger, index: int) -> Inline:
     """`0.796`, `0.8 to 0.85`, `at least 0.75` or `at most 60`, with the digits given in the parameters."""
     claim: Claim = inputs.params.report.claims[index]
-    format = "size" if claim.metric == "bytes" else "given"
+    style = "size" if claim.metric == "bytes" else "given"
     file = inputs.file_own("parameters.json")
     ends = {
-        name: ledger.num(file, f"report.claims.{index}.{name}", format)
+        name: ledger.num(file, f"report.claims.{index}.{name}", style)
         for name in ("value", "low", "high")
         if getattr(claim, name) is not None
     }
@@ -133,14 +133,14 @@ def _final_row(
     inputs: Inputs, ledger: Ledger, derived: Derived, metric: str, split: str, target: int | None
 ) -> tuple[Cell, ...]:
     active, first = inputs.params.phase, next(iter(inputs.metrics))
-    key, format = place_of(inputs.params.task, metric, split)
+    key, style = place_of(inputs.params.task, metric, split)
     goal = cell(claimed(inputs, ledger, target)) if target is not None else cell(ABSENT)
     if active == first:
-        scores = [cell(_measured(ledger, inputs.file_metrics(phase), key, format)) for phase in inputs.metrics]
+        scores = [cell(_measured(ledger, inputs.file_metrics(phase), key, style)) for phase in inputs.metrics]
         word = "no target" if target is None else derived.claims[target].status
         return cell(f"{label(inputs, metric)}, {split}"), goal, *scores, cell(word, tone=TONES.get(word, "quiet"))
-    before = _measured(ledger, inputs.file_metrics(first), key, format)
-    after = _measured(ledger, inputs.file_metrics(active), key, format)
+    before = _measured(ledger, inputs.file_metrics(first), key, style)
+    after = _measured(ledger, inputs.file_metrics(active), key, style)
     change, status = cell(ABSENT), cell("no target", tone="quiet")
     paired = derived.final.get(split)
     row = paired.difference(metric) if paired is not None else None

@@ -14,7 +14,7 @@ SIDE = 960  # pixels, longer side
 BUDGET = 700_000  # bytes of all pictures together; the HTML page repeats them in base64, a third larger
 QUALITIES = (82, 70, 55, 40, 25)
 KINDS = {"best": "good (best)", "median": "median", "worst": "challenging (worst)"}
-FACTS = {  # key of a row of samples.json -> name in the caption, format
+FACTS = {  # key of a row of samples.json -> name in the caption, style
     "score": ("score", "fraction"),
     "truth": ("ground truth", "count"),
     "predicted": ("predicted", "count"),
@@ -56,9 +56,9 @@ def samples(inputs: Inputs, ledger: Ledger, split: str) -> Gallery | None:
     for index, row in rows:
         path = Path("metrics", inputs.study, phase, row.file)
         facts: list[str | Num] = []
-        for key, (name, format) in FACTS.items():
+        for key, (name, style) in FACTS.items():
             if key in row.model_fields_set:
-                facts += [f", {name} ", ledger.num(file, f"{index}.{key}", format)]
+                facts += [f", {name} ", ledger.num(file, f"{index}.{key}", style)]
         content = shrink(path, BUDGET // max(len(rows), 1))
         title = run(f"{KINDS.get(row.kind, row.kind)}: {row.id}", *facts)
         name = f"samples/{Path(row.file).stem}.jpg"

@@ -89,9 +89,9 @@ class Sheet:
         number = self.ledger.num(self.origin, key, "duration")
         return NOT_RUN if number.text == ABSENT else (number,)
 
-    def training(self, key: str, format: str = "count") -> Inline:
+    def training(self, key: str, style: str = "count") -> Inline:
         """A value from train.json."""
-        return (self.ledger.num(self.file, f"training.{key}", format),)
+        return (self.ledger.num(self.file, f"training.{key}", style),)
 
     def epochs(self) -> Inline:
         """Epochs run, epochs planned, and whether the training stopped early."""

@@ -87,8 +87,8 @@ class _Pages:
         )
         return [part for part in parts if part is not None]
 
-    def _num(self, key: str, format: str) -> Any:
-        return self.ledger.num(self.file, key, format)
+    def _num(self, key: str, style: str) -> Any:
+        return self.ledger.num(self.file, key, style)
 
     def _setting(self) -> Inline:
         designs = {

@@ -154,7 +154,7 @@ def _same_truth(run: Run, base: Run, ids: list[str]) -> None:
     if sums[0] == sums[1]:
         return
     truths = [_truth(one, md5, ids) for one, md5 in zip((run, base), sums, strict=True)]
-    changed = [id for id in ids if truths[0][id] != truths[1][id]]
+    changed = [image for image in ids if truths[0][image] != truths[1][image]]
     if changed:
         raise Unpaired(
             "other truth",
@@ -178,4 +178,4 @@ def _truth(run: Run, manifest: str, ids: list[str]) -> dict[str, tuple[Any, ...]
         for row in map(json.loads, stream):
             if row["id"] in wanted:
                 found[row["id"]] = (row["sha256"], row.get("mask_sha256"), row["boxes"])
-    return {id: found.get(id, ()) for id in ids}
+    return {image: found.get(image, ()) for image in ids}

@@ -38,13 +38,13 @@ def writer(path: Path) -> Callable[[Comparison], str]:
     return writers[path.suffix]
 
 
-def text(score: Interval | None, format: str = "fraction") -> str:
+def text(score: Interval | None, style: str = "fraction") -> str:
     """`0.752 [0.710, 0.789]`, or `0.752` without an interval, or a dash."""
     if score is None:
         return ABSENT
     if score.low is None or score.high is None:
-        return show(score.value, format)
-    return f"{show(score.value, format)} [{show(score.low, format)}, {show(score.high, format)}]"
+        return show(score.value, style)
+    return f"{show(score.value, style)} [{show(score.low, style)}, {show(score.high, style)}]"
 
 
 def title(group: Group) -> str:
