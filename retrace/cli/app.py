@@ -64,6 +64,40 @@ def use(
 
 @app.command()
 @stage
+def plan(
+    detect: Annotated[
+        float, typer.Option("--detect", help="The difference to find, in the unit of the metric, e.g. 0.01.")
+    ],
+    metric: Annotated[str | None, typer.Option("--metric", help="Default: the study's headline metric.")] = None,
+) -> None:
+    """Say how many images, sequences and seeds it takes to detect a difference."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from retrace.cli import plan as command
+
+    name, split, needs = command.needs(detect, metric)
+    grid = Table(box=None, pad_edge=False, title=f"{name} on {split}", title_justify="left")
+    for heading in ("comparison", "has", "detects", f"for {detect:g}"):
+        grid.add_column(heading, overflow="fold")
+    for need in needs:
+        apart = "" if need.unit == "image" else f" in {need.units} {need.unit}s"
+        wanted = "" if need.unit == "image" else f" in {need.wanted_units:,} {need.unit}s"
+        has = f"{need.images:,} images{apart}"
+        grid.add_row(need.comparison, has, f"{need.detectable:.3f}", f"{need.wanted_images:,} images{wanted}")
+    console = Console(highlight=False)
+    console.print(grid)
+    console.print("With 80 % power at the 5 % level, from the spread in the report of this study.")
+    spread = command.seeds(detect, name)
+    if spread is None:
+        console.print("Seeds: unknown, since the study has no ablation with several seeds (`retrace ablate`).")
+        return
+    value, runs, seeds = spread
+    console.print(f"Seeds: {seeds} of each phase (spread over seeds {value:.4f}, from {runs} runs of the ablation).")
+
+
+@app.command()
+@stage
 def studies() -> None:
     """List the built-in studies with their task, phases, title and the data they need."""
     from rich.console import Console

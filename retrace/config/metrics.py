@@ -56,10 +56,12 @@ METRICS = {
         Metric("focus_mIoU", scalars=("test",)),
         Metric("pixel_accuracy", "pixel accuracy"),
         Metric("balanced_accuracy", "balanced accuracy (mean per-class recall)"),
+        Metric("mean_boundary_F1", "boundary F1, mean"),  # with evaluate.boundary
         Metric("IoU", place=CLASS),
         Metric("precision", place=CLASS),
         Metric("recall", place=CLASS),
         Metric("F1", place=CLASS),
+        Metric("boundary_F1", "boundary F1", CLASS),  # with evaluate.boundary
         *OF_THE_MODEL,
     ),
     "detection": (
@@ -75,6 +77,7 @@ METRICS = {
         Metric("AP_large", "mAP large"),
         Metric("best_F1_precision", headline=False),
         Metric("best_F1_recall", headline=False),
+        Metric("AP50_as_logged", "mAP@0.5 as logged", headline=False),  # of YOLO phases
         Metric("AP50", "mAP@0.5", CLASS),
         Metric("AP", "mAP@[.5:.95]", CLASS),
         Metric("precision", place=CLASS),

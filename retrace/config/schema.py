@@ -57,6 +57,8 @@ class Claim(Block):
     low: Number | None = None  # a target range or bound instead of one value
     high: Number | None = None
     kind: Literal["published", "target", "baseline"] = "published"
+    # confidence, definition of precision and recall, rule of the best epoch, evaluator
+    measured: str = ""
 
 
 class Report(Focus):

@@ -224,7 +224,7 @@ def summarize(
         images=len(truths),
         units=units.count,
         instances=Instances(**sizes),
-        **{metric: found[metric] for metric in names("detection", SPLIT)},
+        **{metric: found[metric] for metric in names("detection", SPLIT) if metric in found},
         best_F1_confidence=best,
         confidence=options.confidence,
         iou_threshold=options.iou_threshold,

@@ -101,7 +101,7 @@ def constant_masks(
 
 def named(found: dict[str, np.ndarray], classes: Sequence[str]) -> dict[str, np.ndarray]:
     """Of `scores`: the overall scores, and `IoU/<class>` by name."""
-    overall = {name: found[name] for name in names("segmentation", SPLIT)}
+    overall = {name: found[name] for name in names("segmentation", SPLIT) if name in found}
     return overall | {f"IoU/{name}": found["IoU"][..., label] for label, name in enumerate(classes)}
 
 

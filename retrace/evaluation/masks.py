@@ -122,7 +122,7 @@ def summarize(
     images = shown.sum(0)  # [C]
     per_class = {
         name: SegmentationClass(
-            **{metric: found[metric][index] for metric in of_class},
+            **{metric: found[metric][index] for metric in of_class if metric in found},
             images=int(images[index]),
             units=int(held[index]),
             pixels=int(total[index].sum()),
@@ -134,7 +134,7 @@ def summarize(
     return SegmentationSplit(
         images=len(per_image),
         units=units.count,
-        **{metric: found[metric] for metric in names("segmentation", SPLIT)},
+        **{metric: found[metric] for metric in names("segmentation", SPLIT) if metric in found},
         per_class=per_class,
         confusion=total.tolist(),
     )

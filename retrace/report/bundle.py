@@ -16,7 +16,7 @@ from retrace.documents.derived import BundleFile, Derived
 from retrace.documents.provenance import Provenance
 from retrace.errors import UserError
 from retrace.files import dump_json, sha256_of, write_bytes
-from retrace.report import checks, data_tables, run_tables, tables, training_log
+from retrace.report import checks, data_tables, method, run_tables, tables, training_log
 from retrace.report.blocks import Bullets, Page, Section, Table, Text, cell, section
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import Ledger
@@ -144,7 +144,7 @@ def guide(inputs: Inputs, ledger: Ledger, derived: Derived, document: Provenance
         ),
         section("files", "7. Files", files(inputs, ledger, derived), _loading(inputs)),
         section("checklist", "8. Verification", checks.table(inputs, ledger, derived)),
-        tables.method(inputs, ledger, f"9. {tables.METHOD}"),
+        method.method(inputs, ledger, f"9. {tables.METHOD}"),
     ]
     present = tuple(part for part in sections if part is not None)
     title = f"Reproduction guide: {inputs.params.report.title}, phase {phase}"

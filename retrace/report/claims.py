@@ -15,6 +15,7 @@ from retrace.report.tables import BRACKETS, TONES, averaged, counted, judged, la
 def claims(inputs: Inputs, ledger: Ledger, derived: Derived) -> Table | None:
     """Published, baseline and target figures beside the measured ones, with the verdict on each."""
     rows = []
+    told = any(claim.measured for claim in inputs.params.report.claims)
     for index, claim in enumerate(inputs.params.report.claims):
         verdict = derived.claims[index]
         measured: Inline = (ABSENT,)
@@ -28,12 +29,14 @@ def claims(inputs: Inputs, ledger: Ledger, derived: Derived) -> Table | None:
                 cell(verdict.phase),
                 cell(claim.split),
                 cell(claimed(inputs, ledger, index)),
+                *((cell(claim.measured or ABSENT, tone="quiet"),) if told else ()),
                 cell(measured),
                 _basis(inputs, ledger, claim),
                 cell(status, tone=TONES[verdict.status]),
             )
         )
-    columns = ("Figure", "Kind", "Phase", "Split", "Claimed", "Measured", "n", "Status")
+    how = ("How the claim was measured",) if told else ()
+    columns = ("Figure", "Kind", "Phase", "Split", "Claimed", *how, "Measured", "n", "Status")
     note = (
         "A target is met when the measured value reaches it. A published or baseline value is met when the interval of "
         "the measured value reaches it, and a published range is met when the interval overlaps it. Parameter counts "

@@ -159,7 +159,8 @@ def judge(inputs: Inputs, index: int) -> Judged:
     A target is met when the measured value is at or above `low` (or `value`), or at or below `high` where only `high`
     is given. A published or baseline value is met when the upper end of the measured interval reaches it, a published
     range when the interval overlaps it. Parameter counts and file sizes must be within the range, or within half a unit
-    of the last digit of a single value. Only a run on the study's own real data is compared.
+    of the last digit of a single value. Only a run on the study's own real data is compared, except for parameter
+    counts and file sizes, which depend on no data.
     """
     claim = inputs.params.report.claims[index]
     status, why = _judge(inputs, index, claim)
@@ -172,7 +173,7 @@ def _judge(inputs: Inputs, index: int, claim: Claim) -> tuple[str, str]:
     if metric.missing:
         return "not comparable", metric.missing
     found = _claimed(inputs, index, claim)
-    if not inputs.params.report.real_data:
+    if not inputs.params.report.real_data and not metric.fact:
         return "not comparable", "demo data"
     if found.value is None:
         return "not comparable", "not measured"

@@ -57,7 +57,11 @@ class Results:
 
     @property
     def per_class(self) -> tuple[str, ...]:
-        return names(self.params.task, CLASS)
+        """Scores of every class that were measured, the main one first."""
+        scored = [split for phase in self.metrics.values() for split in phase.splits.values()]
+        rows = [row for split in scored for row in split.per_class.values()]
+        listed = names(self.params.task, CLASS)
+        return tuple(name for name in listed if any(row.has(name) for row in rows))
 
     def _measured(self, name: str) -> bool:
         scored = [split for phase in self.metrics.values() for split in phase.splits.values()]

@@ -14,13 +14,14 @@ def models(inputs: Inputs, ledger: Ledger, split: str) -> Table:
     rows = []
     for phase, document in inputs.metrics.items():
         file = inputs.file_metrics(phase)
-        speed = [cell(ABSENT), cell(ABSENT)]
+        speed = [cell(ABSENT)] * 3
         if phase in inputs.speed:
             own = inputs.file_own("provenance.json")
             latency = ledger.num(own, f"speed.{phase}.latency_ms", "decimal")
             low, high = (ledger.num(own, f"speed.{phase}.latency_ms_{end}", "decimal") for end in ("low", "high"))
             rate = ledger.num(own, f"speed.{phase}.images_per_second", "decimal")
-            speed = [cell(latency, " [", low, ", ", high, "]"), cell(rate)]
+            size = ledger.num(own, f"speed.{phase}.input_size", "plain")
+            speed = [cell(size), cell(latency, " [", low, ", ", high, "]"), cell(rate)]
         score = ledger.interval(file, f"splits.{split}.{metric}") if split in document.splits else (ABSENT,)
         rows.append(
             (
@@ -48,18 +49,32 @@ def models(inputs: Inputs, ledger: Ledger, split: str) -> Table:
     return Table(
         "models",
         "Size, score and speed",
-        (*columns, "Latency, ms", "Images/s"),
+        (*columns, "Input, pixels", "Latency, ms", "Images/s"),
         tuple(rows),
         run(
             caption_of(inputs, ledger, inputs.params.phase, split),
             " Latency is the median over single images after warm-up, with quartiles in brackets; images/s (FPS) is "
-            "measured in batches. Both were measured in this run.",
+            "measured in batches, both in float32 at the given input size. Both were measured in this run.",
+            _same_network(inputs),
             " Mask file is a predicted mask, stored as PNG at the size of the image. Classes predicted counts the "
             "classes that occur in any of these masks."
             if inputs.params.task == "segmentation"
             else "",
         ),
     )
+
+
+def _same_network(inputs: Inputs) -> str:
+    """Phases whose networks differ in their weights alone take the same time."""
+    alike: dict[tuple[str, int, str], list[str]] = {}
+    for phase, scores in inputs.metrics.items():
+        if phase in inputs.speed:
+            size = str(inputs.speed[phase].input_size)
+            alike.setdefault((architecture(inputs, phase), scores.parameters, size), []).append(phase)
+    named = [" and ".join(phases) for phases in alike.values() if len(phases) > 1]
+    if not named:
+        return ""
+    return f" The phases {'; '.join(named)} have the same network, so their difference in speed is noise."
 
 
 def _mask_file(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> list[Cell]:

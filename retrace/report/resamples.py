@@ -134,7 +134,15 @@ def per_image(folder: Path, split: str, document: Scores, focus: Sequence[str]) 
         found = segmentation.scores(confusion, indices, whole)
         return found | {f"IoU/{name}": found["IoU"][..., index] for index, name in enumerate(classes)}
 
-    return of_totals(scores, counts)
+    areas = of_totals(scores, counts)
+    path = folder / f"boundary_{split}.npy"
+    if not path.exists():
+        return areas
+    from retrace.evaluation.boundary import boundary_scores  # loads OpenCV
+
+    outlines = np.load(path, allow_pickle=False)
+    edges = of_totals(lambda totals: boundary_scores(totals, outlines.sum(0)), outlines)
+    return lambda weights: areas(weights) | {"mean_boundary_F1": edges(weights)["mean_boundary_F1"]}
 
 
 def _mean_of(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:

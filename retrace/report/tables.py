@@ -5,11 +5,10 @@ from typing import Any
 
 from retrace.config.metrics import title
 from retrace.documents.derived import Derived
-from retrace.report.blocks import Bullets, Cell, Section, Table, Text, cell, run, section
+from retrace.report.blocks import Cell, Table, Text, cell, run
 from retrace.report.inputs import Results
 from retrace.report.numbers import ABSENT, Inline, Ledger
 from retrace.report.verdicts import words
-from retrace.statistics.bootstrap import FEWEST_UNITS
 from retrace.statistics.estimate import Difference
 from retrace.statistics.verdicts import UNDECIDED
 
@@ -22,7 +21,8 @@ TONES = {
     "undecided": "quiet",
     "not comparable": "quiet",
 }
-POINT = ("confidence", "iou_threshold")  # of precision, recall and F1
+FOUND = 0.01  # a class with a lower score is practically never found
+FLOOR = "floor"  # the best constant answer
 METHOD = "Notes on method"  # the section that explains intervals, verdicts and marks once
 BRACKETS = f"Brackets: 95 % interval (see {METHOD})."
 INTERVALS = "Brackets: 95 % bootstrap interval over independent images or sequences."
@@ -105,6 +105,22 @@ def headline(inputs: Results, ledger: Ledger) -> Text:
     )
 
 
+def never_found(inputs: Results, split: str) -> Text | None:
+    """Which classes of the truth each phase never finds, where there are any."""
+    main, parts = inputs.per_class[0], []
+    for phase, scores in inputs.metrics.items():
+        lost = []
+        for name in inputs.params.classes:
+            value = scores.metric(f"{main}/{name}", split).value
+            if value is not None and value < FOUND:
+                lost.append(name)
+        if lost:
+            parts.append(f"{phase} never finds {', '.join(lost)}")
+    if not parts:
+        return None
+    return Text((f"On {split}, {'; '.join(parts)} ({label(inputs, f'{main}/')} below {FOUND}).",), tone="warn")
+
+
 def _weights(inputs: Results, phase: str) -> str:
     return str(inputs.metrics[phase].weights.file)
 
@@ -161,6 +177,10 @@ def phases(inputs: Results, ledger: Ledger, derived: Derived, metric: str) -> Ta
         word = verdict(inputs, ledger, derived, phase, compared, metric)
         note = [cell(inputs.params.phases[phase].note)] if noted else []
         rows.append((name, *scores, cell(origin), difference, word, *note))
+    floors = [floor(inputs, ledger, split, metric) for split in splits]
+    if any(part.text != ABSENT for part in floors):
+        what = [cell("the best answer that looks at no image", tone="quiet")] if noted else []
+        rows.append((cell(FLOOR), *floors, *(cell(ABSENT),) * 3, *what))
     counts: list[Any] = []
     for split in splits:
         counts += ["; " if counts else "Scored on ", f"{split}, n = "]
@@ -185,6 +205,15 @@ def phases(inputs: Results, ledger: Ledger, derived: Derived, metric: str) -> Ta
     )
 
 
+def floor(inputs: Results, ledger: Ledger, split: str, metric: str) -> Cell:
+    """The score of the best constant answer, which is the same for every phase."""
+    if inputs.active.floor(metric, split) is None:
+        return cell(ABSENT)
+    name, _, of = metric.partition("/")
+    key = f"splits.{split}.per_class.{of}.floor" if of else f"splits.{split}.floor.{name}"
+    return cell(ledger.num(inputs.file_metrics(inputs.params.phase), f"{key}.value", "fraction"), tone="quiet")
+
+
 def per_class(inputs: Results, ledger: Ledger, phase: str, split: str) -> Table:
     """Every score of every class with its interval, the number of examples, and a mark where there are too few."""
     file, least = inputs.file_metrics(phase), inputs.metrics[phase].min_reliable
@@ -193,6 +222,7 @@ def per_class(inputs: Results, ledger: Ledger, phase: str, split: str) -> Table:
         key = f"splits.{split}.per_class.{name}"
         seen = ledger.num(file, f"{key}.{inputs.seen_key}", "count")
         scores = [cell(ledger.interval(file, f"{key}.{metric}")) for metric in inputs.per_class]
+        scores.append(floor(inputs, ledger, split, f"{inputs.per_class[0]}/{name}"))
         if inputs.seen(phase, split, name) == 0:
             mark = cell(f"absent from {split}", tone="quiet")
         elif inputs.seen(phase, split, name) < least:
@@ -201,7 +231,8 @@ def per_class(inputs: Results, ledger: Ledger, phase: str, split: str) -> Table:
             mark = cell("")
         rows.append((cell(name), *scores, cell(seen), mark))
     unit = "objects" if inputs.params.task == "detection" else "images with the class"
-    columns = ["Class", *(label(inputs, f"{metric}/") for metric in inputs.per_class), f"n ({unit})", "Note"]
+    titles = [*(label(inputs, f"{metric}/") for metric in inputs.per_class), f"{FLOOR}, {inputs.per_class[0]}"]
+    columns = ["Class", *titles, f"n ({unit})", "Note"]
     if not any(mark.text for *_, mark in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     note = caption_of(inputs, ledger, phase, split)
@@ -277,12 +308,12 @@ def overall(inputs: Results, ledger: Ledger, split: str) -> Table:
             else cell(ABSENT)
             for phase, row in inputs.metrics.items()
         ]
-        rows.append((cell(label(inputs, metric)), *scores))
+        rows.append((cell(label(inputs, metric)), *scores, floor(inputs, ledger, split, metric)))
     name = f"overall_{split}"
     return Table(
         name,
         f"Every metric, {split}",
-        ("Metric", *inputs.metrics),
+        ("Metric", *inputs.metrics, FLOOR),
         tuple(rows),
         run(
             caption_of(inputs, ledger, inputs.params.phase, split),
@@ -290,55 +321,3 @@ def overall(inputs: Results, ledger: Ledger, split: str) -> Table:
             unreliable(inputs, ledger, inputs.params.phase, [split]),
         ),
     )
-
-
-def method(inputs: Results, ledger: Ledger, title: str = METHOD) -> Section | None:
-    """What holds for every table: intervals, verdicts, marks, and for detection the operating point."""
-    file, split = inputs.file_metrics(inputs.params.phase), inputs.headline_split
-    resamples = ledger.num(inputs.file_own("parameters.json"), "evaluate.bootstrap", "count")
-    least = ledger.num(file, "min_reliable", "count")
-    notes: list[Inline] = [
-        (
-            "Scores: the shipped file holds the weights of the best epoch. Every score is measured after loading it "
-            "back from disk, unless a table says that the number comes from the training log.",
-        ),
-        (
-            "Intervals: numbers in brackets are 95 % intervals of a bootstrap with ",
-            resamples,
-            " resamples. It draws independent units (evaluate.unit): images, or whole sequences where images come in "
-            f"sequences. With fewer than {FEWEST_UNITS} units there is no interval. A resample in which a class does "
-            "not occur is left out of the interval of that class and of every mean that includes the class.",
-        ),
-        (
-            "Differences: both phases are scored on the same resampled units, so the difference is paired. The "
-            "verdict is better or worse when the difference is not chance (5 % level, Holm's correction over the "
-            "verdicts of a table), equal when its whole interval lies within the margin of ",
-            ledger.num(inputs.file_own("parameters.json"), "report.margin", "plain"),
-            " (report.margin), otherwise undecided; the detectable difference is the smallest that this comparison "
-            "would have found with a probability of 80 %. Each phase was trained once, so a verdict is about these "
-            "weights: with another seed it may be another.",
-        ),
-        (
-            "Floor: the best constant answer that can be learned on the training list, an answer that looks at no "
-            "image. A score that is not above it beyond chance gets no verdict.",
-        ),
-        (
-            f"Marks: {ABSENT} means that a value is undefined or was not measured. A class is marked not reliable when "
-            f"a split has fewer than ",
-            least,
-            f" {unit(inputs)} (evaluate.min_reliable).",
-        ),
-    ]
-    if inputs.params.task == "detection":
-        confidence, overlap = (ledger.num(file, f"splits.{split}.{name}", "plain") for name in POINT)
-        notes.append(
-            (
-                "Precision, recall and F1: means over the classes in the ground truth, at confidence ",
-                confidence,
-                " (evaluate.confidence); a detection counts as a hit from an IoU of ",
-                overlap,
-                " on. Best F1 is measured at the confidence with the highest F1 on the scored images themselves, so it "
-                "is optimistic.",
-            )
-        )
-    return section("method", title, Bullets(tuple(notes)))

@@ -67,6 +67,28 @@ def apart(inputs: Inputs, ledger: Ledger, derived: Derived) -> Text | None:
     )
 
 
+def as_logged(inputs: Inputs, ledger: Ledger) -> Text | None:
+    """Why the log of a YOLO training can promise more than its weights keep, with both scores of the shipped file."""
+    phase, val = inputs.params.phase, inputs.active.splits.get("val")
+    if val is None or not val.has("AP50_as_logged"):
+        return None
+    file = inputs.file_metrics(phase)
+    return Text(
+        run(
+            "The log of a YOLO training is measured on detections from confidence ",
+            ledger.num(file, "splits.val.logged_confidence", "plain"),
+            " on (conf), and Ultralytics 8.3 closes the precision-recall curve that ends there with a straight line, "
+            "which adds area. By that rule the shipped file of ",
+            phase,
+            " scores mAP@0.5 ",
+            *ledger.interval(file, "splits.val.AP50_as_logged"),
+            " on val; by COCO's rule, from confidence 0 on, ",
+            *ledger.interval(file, "splits.val.AP50"),
+            ". A figure from a log and a score of the saved weights can differ for this reason alone.",
+        )
+    )
+
+
 def curve(inputs: Inputs, ledger: Ledger, derived: Derived) -> Table | None:
     """Loss, monitored metric, learning rate and gradient norm of the active phase by epoch."""
     phase = inputs.params.phase

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
@@ -236,7 +237,7 @@ def test_a_focus_monitor_needs_focus_classes(values):
 def test_the_schema_knows_what_is_measured_and_what_the_libraries_have():
     from retrace.config import metrics, monitored, network
     from retrace.documents import scores, speed
-    from retrace.evaluation import detection
+    from retrace.evaluation import boundary, detection, logged
     from retrace.evaluation.scores import coco
     from retrace.models.detection import FASTER_RCNN
     from retrace.models.segmentation import DEEPLABV3
@@ -254,7 +255,9 @@ def test_the_schema_knows_what_is_measured_and_what_the_libraries_have():
         assert set(overall) <= set(metrics.headlines(task))
         assert set(per_class) <= set(metrics.names(task, metrics.CLASS))
     computed = {*coco.COCO_SCORES, *detection.AT_CONFIDENCE, *detection.AT_BEST}
-    assert set(metrics.names("detection", metrics.SPLIT)) == computed
+    assert set(metrics.names("detection", metrics.SPLIT)) == {*computed, logged.NAME}
+    edges = boundary.boundary_scores(np.ones((2, 4)), np.ones((2, 4)))
+    assert set(edges) == {"mean_boundary_F1", "boundary_F1"}
     assert monitored.MONITORED["detection"][0] == coco.COCO_SCORES
     for model, known in ((network.DeepLabV3, DEEPLABV3), (network.FasterRcnn, FASTER_RCNN)):
         assert set(tags(model, "encoder")) == set(known)

@@ -77,8 +77,13 @@ def _alike(run: Run, base: Run, metric: str, split: str) -> None:
 
 
 def _names(run: Run, split: str) -> tuple[str, ...]:
-    kinds = ("matches", "objects") if run.scores.task == "detection" else ("confusion",)
+    kinds = ("matches", "objects") if run.scores.task == "detection" else ("confusion", *_outlines(run, split))
     return (f"images_{split}.txt", f"units_{split}.txt", *(f"{kind}_{split}.npy" for kind in kinds))
+
+
+def _outlines(run: Run, split: str) -> tuple[str, ...]:
+    scored = run.scores.splits.get(split)
+    return ("boundary",) if scored is not None and scored.has("mean_boundary_F1") else ()
 
 
 def _how_to_get(run: Run, folder: str) -> str:
