@@ -18,7 +18,6 @@ from retrace.config.load import load, parse
 from retrace.config.network import UnetClassic
 from retrace.data.splits import write_list
 from retrace.documents.manifest import Record, write_records
-from retrace.files import write_json
 from retrace.models.build import build
 from retrace.models.predict import load_predictor
 from retrace.models.weights import save_model
@@ -108,7 +107,7 @@ def make_model(folder: Path) -> None:
     network = build(model, CLASSES)
     folder.mkdir(parents=True)
     save_model(folder, network, model, "segmentation", CLASSES, (32, 48), (0.4, 0.5, 0.5), (0.2, 0.2, 0.3))
-    write_json(folder / "train.json", {"best_epoch": 2, "best_value": 0.5})
+    training(best_epoch=2, best_value=0.5).write(folder / "train.json")
 
 
 @pytest.fixture
