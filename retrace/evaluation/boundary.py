@@ -10,7 +10,6 @@ of them. Neither the edge of the image nor the edge of an area that is not score
 import math
 from typing import Any
 
-import cv2
 import numpy as np
 
 from retrace.config.schema import Boundary
@@ -45,6 +44,8 @@ def boundary_counts(truth: np.ndarray, predicted: np.ndarray, classes: int, radi
 
     truth, predicted: uint8 [H, W]; where the truth is 255 neither is looked at.
     """
+    import cv2  # here, because the report reads the scores of counts and nothing else
+
     predicted = np.where(truth == IGNORE, np.uint8(IGNORE), predicted)
     near = disk(radius)
     counts = np.zeros((classes, len(COUNTS)), dtype=np.int64)

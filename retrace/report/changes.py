@@ -6,12 +6,16 @@ from retrace.report.inputs import Inputs
 
 
 def changed(inputs: Inputs, phase: str) -> list[str]:
-    """Dotted names of the parameters of this phase that differ; empty for the first phase."""
+    """Dotted names of the parameters of this phase that differ; empty for the first phase.
+
+    A parameter that came with another choice, such as OHEM's threshold, counts unless it is at its default.
+    """
     other = inputs.compared_with(phase)
     if other is None:
         return []
     after, before = (flat_block(inputs, name) for name in (phase, other))
-    return [name for name in after if after[name] != before.get(name)]
+    given = flat(inputs.params.phases[phase].model_dump(mode="json", exclude_defaults=True))
+    return [name for name in after if (after[name] != before[name] if name in before else name in given)]
 
 
 def flat_block(inputs: Inputs, phase: str) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def test_workers_do_not_change_the_weights(here, trained, tmp_path):
 
 @pytest.mark.slow
 def test_a_frozen_encoder_from_another_phase_does_not_move(here, tmp_path):
-    model = {"architecture": "deeplabv3", "encoder": "mobilenet_v3_large", "width": 64}
+    model = {"architecture": "deeplabv3", "encoder": "mobilenet_v3_large", "width": None}
     phases = {"base": {"init": "none"}, "head": {"init": "base", "freeze": "encoder"}}
     defaults = {"fabric": {"model": model, "epochs": 2, "input_size": [32, 64]}}
     project = make_boxes(tmp_path / "frozen", {"phases": phases, "phase_defaults": defaults})

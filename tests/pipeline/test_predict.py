@@ -21,6 +21,7 @@ def project(tmp_path_factory):
     values = tiny_params("lanes")
     for phase in values["phases"].values():
         phase["model"] = {"architecture": "unet_classic", "encoder": None, "decoder_channels": None, "width": 2}
+        phase["optimizer"] = {"encoder_lr": None}
     write_params(folder, values)
     params = parse(dict(values))
     model = params.phases["mae_ohem"].model

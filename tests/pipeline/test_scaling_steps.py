@@ -121,7 +121,7 @@ def test_pretraining_by_two_is_pretraining_by_one(tmp_path, monkeypatch):
 def test_synchronized_batchnorm_keeps_what_the_network_computes(tmp_path, monkeypatch):
     """timm's BatchNorm holds its layer's activation, which torch's own conversion would drop."""
     model = {"architecture": "unet", "encoder": "tu-efficientnet_b0", "decoder_channels": [16, 16, 8, 8, 8]}
-    changes = {"phase_defaults": {"fabric": {"model": model, "sync_batchnorm": True}}}
+    changes = {"phase_defaults": {"fabric": {"model": model | {"width": None}, "sync_batchnorm": True}}}
     monkeypatch.chdir(make_boxes(tmp_path / "project", changes))
     params = load()
     phase, start = params.phases["base"], Path("models/boxes/none")

@@ -369,9 +369,15 @@ WORDS = hashlib.sha256(b"a: 1\n").hexdigest()
     [
         (hyper(lr0=2.0), "phases.yolo.hyperparameters: 'lr0=2.0' is an invalid value"),
         (hyper(imgsz=50), "imgsz = 50: must be a multiple of 32"),
-        ({"phases": {"yolo": {"model": "yolo12x"}}}, "'yolo12x': allowed: yolo11n, yolo11s, yolo11m"),
-        ({"phases": {"yolo": {"model": "yolo11n"}}}, "model_sha256 is for a local file; set it to null"),
-        ({"phases": {"yolo": {"model": "words.yaml", "model_sha256": None}}}, "model_sha256 is required with a file"),
+        (
+            {"phases": {"yolo": {"model": "yolo12x"}}},
+            "phases.yolo.model = 'yolo12x': no such network; allowed: yolo11n, yolo11s, yolo11m",
+        ),
+        ({"phases": {"yolo": {"model": "yolo11n"}}}, "is for a local file; set it to null"),
+        (
+            {"phases": {"yolo": {"model": "words.yaml", "model_sha256": None}}},
+            "phases.yolo.model_sha256: required with a file",
+        ),
         ({"phases": {"yolo": {"model": "words.yaml", "model_sha256": WORDS}}}, "does not describe a YOLO detector"),
         ({"phases": {"yolo": {"model": "gone.yaml"}}}, "phases.yolo.model = 'gone.yaml': no such file"),
         ({"phases": {"yolo": {"model": "mine.pt"}}}, "with init: none would leave its weights unused"),

@@ -10,13 +10,13 @@ import yaml
 
 from retrace.config import read_yaml
 from retrace.config.load import load
-from retrace.documents.ablation import AblationResult, Factor
 from retrace.files import write_json
 from retrace.report.numbers import Ledger, plain
 from retrace.sweeps.attribution import attribute, sentence
 from retrace.sweeps.design import experiments
 from retrace.sweeps.results import Results, made_by
 from tests.support.fixtures_ablate import UPSTREAM, commit, enter_copy, make
+from tests.support.fixtures_documents import ablation
 from tests.support.verified import recheck
 
 
@@ -32,21 +32,11 @@ def project(kept, tmp_path, monkeypatch):
 
 def told(label, row, most, interactions=None, images=40):
     names = {"f": label, "g": "zoom", "h": "flip"}
-    found = AblationResult(
-        study="s",
-        phase="p",
-        task="segmentation",
-        design="full",
-        headline="mIoU",
-        split="test",
-        images=images,
+    found = ablation(
         units=images,
-        seeds=[1, 2],
-        factors={name: Factor(label=text) for name, text in names.items()},
-        runs=[],
+        factors={name: {"label": text} for name, text in names.items()},
         effects={"f": {"mIoU": row}},
         interactions={pair: {"mIoU": effect} for pair, effect in (interactions or {}).items()},
-        together=None,
         most={"f": most},
     )
     ledger = Ledger()

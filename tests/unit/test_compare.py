@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from retrace.cli.compare import compare as command
 from retrace.errors import UserError
@@ -18,7 +19,7 @@ from retrace.files import read_json
 from retrace.report.comparison import cache, render, rows
 from retrace.report.comparison.selection import select
 from retrace.seeds import derive as seed_of
-from retrace.statistics.bootstrap import resample_weights
+from retrace.statistics.bootstrap import Units, resample_weights
 from tests.support.fixtures_compare import copied, lock, make
 from tests.support.fixtures_metrics import LANES
 from tests.support.projects import copy_of, run
@@ -60,12 +61,15 @@ def paired_by_hand(study, phase, other, split, params):
         return found[..., whole].mean(-1)  # NaN without one of the classes
 
     draws = []
+    units = Units.each(len(mine))
     for weights in resample_weights(
-        len(mine), params["evaluate"]["bootstrap"], seed_of(params["seed"], "bootstrap", split)
+        units, params["evaluate"]["bootstrap"], seed_of(params["seed"], "bootstrap", split)
     ):
         draws.append(score(mine, weights) - score(theirs, weights))
-    ones = np.ones(len(mine))
-    return score(mine, ones) - score(theirs, ones), *np.nanpercentile(np.concatenate(draws), [2.5, 97.5])
+    ones, count = np.ones(len(mine)), len(mine)
+    outside = 100 * stats.norm.sf((count / (count - 1)) ** 0.5 * stats.t.isf(0.025, count - 1))
+    expanded = [outside, 100 - outside]
+    return score(mine, ones) - score(theirs, ones), *np.nanpercentile(np.concatenate(draws), expanded)
 
 
 def test_difference_is_that_of_the_report_and_of_a_plain_calculation(lanes):
@@ -330,7 +334,7 @@ def test_experiments_and_commits_of_a_real_project(finished_study, tmp_path, mon
     (group,) = rows.compare(select(["main", "harder", "redrawn", "HEAD:baseline", "workspace"])).groups
     main, harder, redrawn, baseline, workspace = group.rows
     assert main.run.phase == harder.run.phase == "mae_ohem"
-    assert harder.difference.found.verdict is not None
+    assert harder.difference.found.low is not None
     assert harder.difference.found.value == pytest.approx(harder.score.value - main.score.value)
     told = read_json(Path("reports/lanes/derived.json"))["comparisons"]["mae_ohem"]["test"]["mIoU"]
     assert baseline.difference.found.value == pytest.approx(-told["value"])

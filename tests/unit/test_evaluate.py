@@ -22,6 +22,7 @@ from retrace.models.build import build
 from retrace.models.predict import load_predictor
 from retrace.models.weights import save_model
 from stages import evaluate
+from tests.support.fixtures_documents import training
 
 CLASSES = ["Background", "White Solid", "White Dashed"]
 PARAMS = {

@@ -24,6 +24,7 @@ from retrace.models.build import build
 from retrace.models.predict import Detections, load_predictor
 from retrace.models.weights import save_model
 from stages import evaluate
+from tests.support.fixtures_documents import training
 from tests.support.helpers_models import network
 
 CLASSES = ["plate", "sign"]
@@ -103,7 +104,7 @@ def project(request, tmp_path, monkeypatch):
     make_data(tmp_path)
     (tmp_path / "models/plates/mobilenet").mkdir(parents=True)
     MAKERS[request.param](tmp_path / "models/plates/mobilenet")
-    write_json(tmp_path / "models/plates/mobilenet/train.json", {"best_epoch": 1})
+    training(monitor="AP50", best_epoch=1).write(tmp_path / "models/plates/mobilenet/train.json")
     parse(dict(PARAMS))
     (tmp_path / "params.yaml").write_text(json.dumps(PARAMS))
     return tmp_path

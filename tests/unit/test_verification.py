@@ -14,7 +14,6 @@ from scipy import stats
 from retrace.cli.verify import verdict
 from retrace.config.load import load, parse
 from retrace.config.schema import Expected
-from retrace.documents.provenance import Git, Lock, Provenance, Run
 from retrace.errors import UserError
 from retrace.files import write_text
 from retrace.provenance.md5 import Cache, digest, listing
@@ -28,6 +27,7 @@ from retrace.report.bundle import GUIDE
 from retrace.report.document import code_sum, read
 from retrace.report.render import render
 from stages import report as stage
+from tests.support.fixtures_documents import provenance
 from tests.support.fixtures_metrics import build
 from tests.support.projects import ROOT, commit, run, tiny_params
 from tests.support.verified import STATED, edit, flip, smallest
@@ -366,13 +366,6 @@ def test_equal_scores_need_no_spread():
     assert not judge(wanted(0.7, 0.1, [1]), [0.55, 0.55]).passed
 
 
-def recorded(values):
-    """A provenance.json with these values."""
-    lock, git = Lock(file="lock", sha256=None), Git(commit=None, dirty=None, changed=[])
-    known = {"seed": 1, "threads": 1, "lock": lock, "git": git, "stages": {}, "packages": {}}
-    return Provenance(**known, python="3.11", platform="Linux", run=Run(stages={}), **values)
-
-
 NATIVE = {"devices": ["cpu"], "cpu": "A", "architecture": "x86_64", "numerics": "native"}
 PORTABLE = {**NATIVE, "numerics": "portable"}
 
@@ -391,8 +384,8 @@ PORTABLE = {**NATIVE, "numerics": "portable"}
     ],
 )
 def test_bytes_are_demanded_where_the_recorded_bits_must_come_out(origin, here, bits):
-    assert demands_bits(parse(smallest([STATED])), recorded(origin), here)[0] is bits
-    assert demands_bits(parse(smallest()), recorded(origin), here)[0]  # nothing else was stated
+    assert demands_bits(parse(smallest([STATED])), provenance(**origin), here)[0] is bits
+    assert demands_bits(parse(smallest()), provenance(**origin), here)[0]  # nothing else was stated
 
 
 # rows of the table
