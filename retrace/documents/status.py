@@ -30,5 +30,5 @@ class Status(Document):
     eta_seconds: int | None = None
     best_epoch: int | None = None
     best_value: float | None = None
-    rows: list[dict[str, float | None]] = []  # the last rows of the history
+    rows: list[dict[str, int | float | None]] = []  # the last rows of the history
     updated: str
