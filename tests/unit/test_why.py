@@ -277,8 +277,9 @@ def test_a_number_of_an_ablation_is_traced_where_its_experiments_are_not(project
     path.parent.mkdir()
     made = {f"models/lanes/{project.phase}": "a1" * 16, f"metrics/lanes/{project.phase}.json": "b2" * 16}
     row = {"name": "lanes-a-s17-1", "commit": "c0ffee" * 6 + "abcd", "scores": {"mIoU": 0.4321}, "made": made}
+    row |= {"levels": {}, "seed": 1, "training_seed": 1}
     made_from = {"stages/finetune.py": "d3" * 20, "data/lanes/raw": "e4" * 16, "requirements/runtime.txt": "f5" * 20}
-    path.write_text(json.dumps({"phase": project.phase, "made_from": made_from, "runs": [row]}))
+    ablation(phase=project.phase, made_from=made_from, runs=[row]).write(path)
     write_numbers(path.parent, str(path), {"runs.0.scores.mIoU": 0.4321})
     text = flat(lines(f"{path}:runs.0.scores.mIoU"))
     assert "experiment: lanes-a-s17-1, commit c0ffeec0ffee (not in this repository: dvc exp pull" in text
