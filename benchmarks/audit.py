@@ -22,7 +22,7 @@ from tabulate import tabulate
 from retrace.data.duplicates import hash_array, near_duplicate_sets
 from retrace.data.formats import Item
 from retrace.data.formats.convert import Job, Refused, convert_all
-from retrace.data.manifest import Record
+from retrace.documents.manifest import Record
 from retrace.progress import track
 
 SIDE, QUALITY = 640, 88

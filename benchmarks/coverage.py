@@ -133,10 +133,10 @@ def outcome(metric: str, sequences: int, images: int, icc: float, studies: int, 
         study = simulated(random, metric, sequences, images, icc, shift)
         one = intervals(study.models[0], study.units, RESAMPLES, number)[metric]
         two = paired_difference(study.models[1], study.models[0], study.units, RESAMPLES, number)[metric]
-        hits += one["low"] <= first <= one["high"]
-        between += two["low"] <= second - first <= two["high"]
+        hits += one.low <= first <= one.high
+        between += two.low <= second - first <= two.high
         decided += decide([two], margin=0.0)[0] in (BETTER, WORSE)
-        detectable += two["detectable"]
+        detectable += two.detectable
     return Outcome(hits / studies, between / studies, decided / studies, detectable / studies)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -59,30 +60,37 @@ def require_matching_image() -> None:
     `RETRACE_ALLOW_UNPINNED=1` (the image's `--allow-unpinned`) goes on all the same; provenance records it.
     """
     image = describe_image()
-    if image is None or not image["unpinned"] or os.environ.get("RETRACE_ALLOW_UNPINNED") == "1":
+    if image is None or not image.unpinned or os.environ.get("RETRACE_ALLOW_UNPINNED") == "1":
         return
     raise UserError(
-        f"this image ({image['name']}) was built from another {LOCK} (sha256 {str(image['lock_sha256'])[:12]}) "
+        f"this image ({image.name}) was built from another {LOCK} (sha256 {image.lock_sha256[:12]}) "
         f"than the one mounted here ({(lock_hash() or 'none')[:12]}); rebuild it with `make image-cpu` or "
         "`make image-cuda`, or put --allow-unpinned before the command to go on and have the report say so"
     )
 
 
-def describe_image() -> dict[str, str | bool | None] | None:
-    """What journals and provenance record of the image; None outside one.
+@dataclass(frozen=True)
+class Image:
+    """A container image; `unpinned`: its lock file is not the repository's."""
 
-    `{"name", "lock_sha256", "git_revision", "unpinned"}`; `unpinned` is whether its lock differs from the repository's.
-    """
+    name: str
+    lock_sha256: str
+    git_revision: str | None
+    unpinned: bool
+
+
+def describe_image() -> Image | None:
+    """What journals and provenance record of the image; None outside one."""
     # the variable is empty in an image built without the argument, and the entry point, which sets it, may be bypassed
     baked = os.environ.get("RETRACE_LOCK_SHA256") or lock_hash(IMAGE_LOCK)
     if not baked:
         return None
-    return {
-        "name": os.environ.get("RETRACE_IMAGE") or "unnamed",
-        "lock_sha256": baked,
-        "git_revision": os.environ.get("RETRACE_GIT_REVISION") or None,
-        "unpinned": baked != lock_hash(),
-    }
+    return Image(
+        name=os.environ.get("RETRACE_IMAGE") or "unnamed",
+        lock_sha256=baked,
+        git_revision=os.environ.get("RETRACE_GIT_REVISION") or None,
+        unpinned=baked != lock_hash(),
+    )
 
 
 def unpinned_mark() -> dict[str, bool]:
@@ -91,7 +99,7 @@ def unpinned_mark() -> dict[str, bool]:
     Outs travel with the cache; journals, which say the same, stay on the machine that ran the step.
     """
     image = describe_image()
-    return {"unpinned": True} if image and image["unpinned"] else {}
+    return {"unpinned": True} if image and image.unpinned else {}
 
 
 if __name__ == "__main__":

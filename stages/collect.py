@@ -12,7 +12,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from retrace.config.data import Data
 from retrace.config.load import load
@@ -23,7 +22,8 @@ from retrace.data.formats.archive import open_root
 from retrace.data.formats.convert import Job, Refused, by_group, convert_all, ids
 from retrace.data.formats.listing import deal
 from retrace.data.formats.problems import LEFT_OUT, Problems
-from retrace.data.manifest import Record, write_manifest
+from retrace.documents.dataset import Dataset, Source
+from retrace.documents.manifest import Record, write_records
 from retrace.environment import unpinned_mark
 from retrace.errors import UserError, stage
 from retrace.files import LOGS, SCRATCH, whole_folder
@@ -36,19 +36,20 @@ def main() -> None:
     """The stage, on the project in the current folder."""
     params = load()
     with journal(params.study, "collect") as log:
-        log.update(header := collect(params))
+        dataset = collect(params)
+        log.update(dataset.content())
     raw = Path("data", params.study, "raw")
-    if boxed := header["problems"].get("polygon_to_box"):
+    if boxed := dataset.problems.get("polygon_to_box"):
         print(f"polygons of {boxed} label files were read as the boxes around their corners (polygons: to_boxes)")
-    others = {kind: n for kind, n in header["problems"].items() if kind != "polygon_to_box"}
+    others = {kind: n for kind, n in dataset.problems.items() if kind != "polygon_to_box"}
     for kind, count in others.items():
         print(f"{kind}: {count}")
-    if header["problems"]:
+    if dataset.problems:
         print(f"each by name: {raw / 'problems.csv'}")
 
 
-def collect(params: Params) -> dict[str, Any]:
-    """Write data/<study>/raw whole or not at all; returns its header (dataset.json)."""
+def collect(params: Params) -> Dataset:
+    """Write data/<study>/raw whole or not at all; returns its dataset.json."""
     root = _draw(params) if params.data.synthetic is not None else open_root(params.data)
     problems = Problems()
     with _frames_folder(params.study) as frames:
@@ -58,10 +59,11 @@ def collect(params: Params) -> dict[str, Any]:
             records = _convert(_jobs(items, params, folder), problems)
             problems.settle(params.data.on_error, LOGS / params.study / "problems.csv")
             _not_empty(records, params)
-            header = header_of(params, items, records, problems)
-            write_manifest(folder, header, records)
+            dataset = dataset_of(params, items, records, problems)
+            write_records(folder / "manifest.jsonl", records)
+            dataset.write(folder / "dataset.json")
             problems.write(folder / "problems.csv")
-    return header
+    return dataset
 
 
 def _draw(params: Params) -> Path:
@@ -153,24 +155,24 @@ def _not_empty(records: Sequence[Record], params: Params) -> None:
         )
 
 
-def header_of(params: Params, items: Sequence[Item], records: Sequence[Record], problems: Problems) -> dict[str, Any]:
-    """dataset.json: what was taken from where, and what was not."""
+def dataset_of(params: Params, items: Sequence[Item], records: Sequence[Record], problems: Problems) -> Dataset:
+    """What was taken from where, and what was not."""
     origin = {item.name: item.source for item in items}
     annotated = {item.name for item in items if item.labelled and item.split != "unlabeled"}
     images = Counter((origin[record.source], record.split) for record in records)
     labelled = Counter((origin[record.source], record.split) for record in records if record.source in annotated)
-    return {
-        "study": params.study,
-        "task": params.task,
-        "classes": list(params.classes),
-        "sources": [
-            {"name": name, "split": split, "images": count, "labelled": labelled[name, split]}
+    return Dataset(
+        study=params.study,
+        task=params.task,
+        classes=list(params.classes),
+        sources=[
+            Source(name=name, split=split, images=count, labelled=labelled[name, split])
             for (name, split), count in sorted(images.items(), key=str)
         ],
-        "problems": problems.counts(),
-        "quarantined": sum(row.action == LEFT_OUT for row in problems.rows),
+        problems=problems.counts(),
+        quarantined=sum(row.action == LEFT_OUT for row in problems.rows),
         **unpinned_mark(),
-    }
+    )
 
 
 if __name__ == "__main__":

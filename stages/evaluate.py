@@ -2,21 +2,27 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+
+import torch
 
 from retrace.allocator import keep_freed_memory
 from retrace.config.load import load
+from retrace.config.metrics import METRICS
 from retrace.config.schema import Params
 from retrace.data.loading import read_image
 from retrace.data.manifest import Manifest, read_manifest
 from retrace.data.splits import read_list
+from retrace.documents.samples import write_samples
+from retrace.documents.scores import KINDS, Scores, Split, Weights
+from retrace.documents.speed import Speed
+from retrace.documents.training import Training
 from retrace.environment import unpinned_mark
 from retrace.errors import UserError, stage
 from retrace.evaluation import speed
 from retrace.evaluation.boxes import score_boxes
 from retrace.evaluation.masks import score_masks
 from retrace.evaluation.work import Work
-from retrace.files import LOGS, read_json, sha256_of, whole_folder, write_json, write_text
+from retrace.files import LOGS, sha256_of, whole_folder, write_text
 from retrace.models.predict import (
     WEIGHTS,
     Predictor,
@@ -27,6 +33,7 @@ from retrace.models.predict import (
 )
 from retrace.provenance.run_log import journal
 from retrace.seeds import make_deterministic
+from retrace.statistics.estimate import Estimate
 
 SCORE = {"segmentation": score_masks, "detection": score_boxes}
 
@@ -50,23 +57,23 @@ def main(*arguments: str) -> None:
             train = _training(manifest, params)
             work = Work(params, phase, manifest, predictor.predict, folder, train)
             splits = _score(work, lists)
-            write_json(target.with_suffix(".json"), _header(params, phase, shipped, predictor) | {"splits": splits})
-        entry |= describe_device(device)
+            _document(params, phase, shipped, predictor, splits).write(target.with_suffix(".json"))
+        entry |= describe_device(device)._asdict()
         entry["images"] = {split: len(ids) for split, ids in lists.items()}
-        timed = _time(params, manifest, predictor, lists)
-        if timed:
-            write_json(LOGS / params.study / phase / "speed.json", timed | describe_device(device))
-    for split, found in splits.items():
-        print(f"{phase} {split}: {_line(found)}")
+        if any(lists.values()):
+            timed = _time(params, manifest, predictor, lists, device)
+            timed.write(LOGS / params.study / phase / "speed.json")
+    for split, scored in splits.items():
+        print(f"{phase} {split}: {_line(scored, params.task)}")
 
 
-def _score(work: Work, lists: dict[str, list[str]]) -> dict[str, Any]:
+def _score(work: Work, lists: dict[str, list[str]]) -> dict[str, Split]:
     splits, samples = {}, []
     for split, ids in lists.items():
         write_text(work.folder / f"images_{split}.txt", "".join(f"{image_id}\n" for image_id in ids))
         splits[split], chosen = SCORE[work.params.task](work, split, ids)
         samples += chosen
-    write_json(work.folder / "samples.json", samples)
+    write_samples(work.folder / "samples.json", samples)
     return splits
 
 
@@ -95,42 +102,53 @@ def _training(manifest: Manifest, params: Params) -> list[str]:
     return [image for image in ids if params.task == "detection" or manifest.records[image].mask is not None]
 
 
-def _header(params: Params, phase: str, shipped: Path, predictor: Predictor) -> dict[str, Any]:
+def _document(params: Params, phase: str, shipped: Path, predictor: Predictor, splits: dict[str, Split]) -> Scores:
     weights = shipped / WEIGHTS[predictor.config["engine"]]
-    return {
-        "study": params.study,
-        "phase": phase,
-        "task": params.task,
-        "engine": predictor.config["engine"],
-        "classes": list(params.classes),
-        "weights": {"file": weights.name, "sha256": sha256_of(weights), "bytes": weights.stat().st_size},
-        "parameters": predictor.parameters,
-        "training": read_json(shipped / "train.json"),
-        "min_reliable": params.evaluate.min_reliable,
+    return KINDS[params.task](
+        study=params.study,
+        phase=phase,
+        task=params.task,
+        engine=predictor.config["engine"],
+        classes=list(params.classes),
+        weights=Weights(file=weights.name, sha256=sha256_of(weights), bytes=weights.stat().st_size),
+        parameters=predictor.parameters,
+        training=Training.read(shipped / "train.json"),
+        min_reliable=params.evaluate.min_reliable,
+        splits=splits,
         **unpinned_mark(),
-    }
+    )
 
 
-def _time(params: Params, manifest: Manifest, predictor: Predictor, lists: dict[str, list[str]]) -> dict[str, Any]:
-    ids = next((ids for ids in lists.values() if ids), [])
-    if not ids:
-        return {}
+def _time(
+    params: Params, manifest: Manifest, predictor: Predictor, lists: dict[str, list[str]], device: torch.device
+) -> Speed:
+    ids = next(ids for ids in lists.values() if ids)
     size = params.evaluate.batch_size
     images = [read_image(manifest, image_id) for image_id in ids[:size]]
-    found = speed.measure(predictor.predict, images, size)
-    return found | {"input_size": list(predictor.config["input_size"]), "threads": params.runtime.threads}
+    described = describe_device(device)
+    return Speed(
+        **speed.measure(predictor.predict, images, size),
+        input_size=list(predictor.config["input_size"]),
+        threads=params.runtime.threads,
+        device=described.device,
+        device_name=described.device_name,
+        cuda=described.cuda,
+    )
 
 
-def _line(found: dict[str, Any]) -> str:
-    parts = [f"{name} {_number(found[name])}" for name in ("mIoU", "AP50", "AP") if name in found]
-    return f"{', '.join(parts)} ({found['images']} images)"
+def _line(scored: Split, task: str) -> str:
+    parts = []
+    for metric in METRICS[task]:
+        score = scored.estimate(metric.name)
+        if metric.scalars and (score.value is not None or "val" in metric.scalars):
+            parts.append(f"{metric.name} {_number(score)}")
+    return f"{', '.join(parts)} ({scored.images} images)"
 
 
-def _number(interval: dict[str, float | None]) -> str:
-    value, low, high = (interval[key] for key in ("value", "low", "high"))
-    if value is None:
+def _number(score: Estimate) -> str:
+    if score.value is None:
         return "undefined"
-    return f"{value:.4f}" if low is None else f"{value:.4f} [{low:.4f}, {high:.4f}]"
+    return f"{score.value:.4f}" if score.low is None else f"{score.value:.4f} [{score.low:.4f}, {score.high:.4f}]"
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def fabric_engine(params: TrainingParams, name: str, phase: TorchPhase, note: di
 
 
 def _train(params: TrainingParams, name: str, phase: TorchPhase, note: dict[str, Any], fabric: Fabric) -> None:
-    note |= describe_device(fabric.device) | {"processes": fabric.world_size}
+    note |= describe_device(fabric.device)._asdict() | {"processes": fabric.world_size}
     raw, splits = Path("data", params.study, "raw"), Path("data", params.study, "splits")
     manifest, lists = read_manifest(raw), _lists(splits)
     start = Path("models", params.study, phase.init)
@@ -86,7 +86,7 @@ def ultralytics_engine(params: TrainingParams, name: str, phase: UltralyticsPhas
     """Train a YOLO detector on Ultralytics' loop, on one or several devices."""
     fabric = launch(params.machine, "32-true")  # mixed precision is `hyperparameters.amp`
     with together(fabric):
-        note |= describe_device(fabric.device) | {"processes": fabric.world_size}
+        note |= describe_device(fabric.device)._asdict() | {"processes": fabric.world_size}
         raw, splits = Path("data", params.study, "raw"), Path("data", params.study, "splits")
         manifest, lists = read_manifest(raw), _lists(splits)
         start = Path("models", params.study, phase.init)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from retrace.config.training import TrainingParams, load_training
+from retrace.documents.start import StartFile
 from retrace.errors import UserError, stage
 from retrace.files import sha256_of, whole_folder
 from retrace.models.initial import start_folder, write_none, write_start
@@ -28,7 +29,7 @@ def published_weights(params: TrainingParams, note: Note) -> None:
             source = fetch(weights, key)
             copy = folder / f"{key}{source.suffix.lower()}"
             shutil.copyfile(source, copy)
-            files[key] = {"file": copy.name, "sha256": sha256_of(copy)}
+            files[key] = StartFile(file=copy.name, sha256=sha256_of(copy))
         write_start(folder, "weights", files)
     write_none(params.study)
     note["files"] = {key: weights.name or weights.path for key, weights in sorted(chosen.items())}

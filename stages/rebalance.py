@@ -6,7 +6,6 @@ Reads `data/<study>/raw`, writes lists only (`data/<study>/splits`): no image is
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tabulate import tabulate
@@ -15,20 +14,22 @@ from retrace.config.load import load
 from retrace.config.schema import Params
 from retrace.data.audit import SPLITS, find_leaks, instances, split_counts, unlabeled_twins
 from retrace.data.duplicates import Indices, by_first_appearance, hash_array, join, near_duplicate_sets
-from retrace.data.manifest import Manifest, Record, read_manifest
+from retrace.data.manifest import Manifest, read_manifest
 from retrace.data.moves import explain, shortfall_text
 from retrace.data.rebalancing import Infeasible, Problem, assign
 from retrace.data.splits import write_list
 from retrace.data.units import unit_names
+from retrace.documents.manifest import Record
+from retrace.documents.splits import Counts, Duplicates, LeftOut, Minimum, SplitCount, SplitSummary
 from retrace.environment import unpinned_mark
 from retrace.errors import UserError, stage
-from retrace.files import whole_folder, write_json
+from retrace.files import whole_folder
 from retrace.provenance.run_log import journal
 from retrace.seeds import derive
 from retrace.statistics.bootstrap import FEWEST_UNITS
 
 
-def rebalance(params: Params, raw: Path, splits: Path) -> dict[str, Any]:
+def rebalance(params: Params, raw: Path, splits: Path) -> SplitSummary:
     """Read the manifest in `raw`, write the lists and summary.json into `splits`; returns the summary.
 
     Raises `UserError` if a split is missing or a minimum cannot be met; nothing is written then.
@@ -57,15 +58,16 @@ def rebalance(params: Params, raw: Path, splits: Path) -> dict[str, Any]:
     final = {split: [r.id for r, t in zip(records, target, strict=True) if SPLITS[t] == split] for split in SPLITS}
     held_out = [manifest.records[image_id] for split in ("val", "test") for image_id in final[split]]
     twins = unlabeled_twins(manifest.records.values(), held_out, options.duplicate_distance)
-    summary = {
-        "moves": explain(records, problem, target, params.classes, options.duplicate_distance),
-        "left_out": [{"id": image_id, "reason": _left_out(*twin)} for image_id, twin in twins.items()],
-        "counts": {"before": before, "after": split_counts(manifest.records, final, params.classes, min_pixels)},
-        "leaks": find_leaks(list(manifest.records.values()), options.duplicate_distance),
-        "duplicates": {name: int((np.bincount(labels) > 1).sum()) for name, labels in parts.items()},
-        "minimum": {"val": options.min_val_instances, "test": options.min_test_instances},
+    after = split_counts(manifest.records, final, params.classes, min_pixels)
+    summary = SplitSummary(
+        moves=explain(records, problem, target, params.classes, options.duplicate_distance),
+        left_out=[LeftOut(id=image_id, reason=_left_out(*twin)) for image_id, twin in twins.items()],
+        counts=Counts(before=before, after=after),
+        leaks=find_leaks(list(manifest.records.values()), options.duplicate_distance),
+        duplicates=Duplicates(**{name: int((np.bincount(labels) > 1).sum()) for name, labels in parts.items()}),
+        minimum=Minimum(val=options.min_val_instances, test=options.min_test_instances),
         **unpinned_mark(),
-    }
+    )
     _check_scored(params, manifest, final)
     unlabeled = [r.id for r in manifest.records.values() if r.split == "unlabeled" and r.id not in twins]
     with whole_folder(splits) as folder:
@@ -73,7 +75,7 @@ def rebalance(params: Params, raw: Path, splits: Path) -> dict[str, Any]:
             write_list(folder, split, final[split])
             write_list(folder, f"{split}_as_given", given[split])
         write_list(folder, "unlabeled", unlabeled)
-        write_json(folder / "summary.json", summary)
+        summary.write(folder / "summary.json")
     return summary
 
 
@@ -145,7 +147,7 @@ def _left_out(twin: str, bits: int) -> str:
     return f"near-duplicate ({bits} bits) of {twin}, which is held out: pre-training must not see it"
 
 
-def _infeasible(error: Infeasible, params: Params, before: dict[str, Any], tied: bool) -> str:
+def _infeasible(error: Infeasible, params: Params, before: dict[str, SplitCount], tied: bool) -> str:
     lines = [shortfall_text(s, params.classes, before, tied) for s in error.shortfalls]
     advice = (
         "  collect more images, lower rebalance.min_val_instances or min_test_instances, or name only the classes that "
@@ -156,16 +158,16 @@ def _infeasible(error: Infeasible, params: Params, before: dict[str, Any], tied:
     return "\n".join(["rebalance: the minimums cannot be met", *lines, advice])
 
 
-def _table(params: Params, summary: dict[str, Any]) -> str:
+def _table(params: Params, summary: SplitSummary) -> str:
     """Instances per class and split, before -> after."""
-    before, after = summary["counts"]["before"], summary["counts"]["after"]
+    before, after = summary.counts.before, summary.counts.after
 
     def change(old: int, new: int) -> str:
         return str(new) if old == new else f"{old} -> {new}"
 
-    rows = [["images", *(change(before[s]["images"], after[s]["images"]) for s in SPLITS)]]
+    rows = [["images", *(change(before[s].images, after[s].images) for s in SPLITS)]]
     for name in params.classes:
-        cells = [(before[s]["classes"][name]["instances"], after[s]["classes"][name]["instances"]) for s in SPLITS]
+        cells = [(before[s].classes[name].instances, after[s].classes[name].instances) for s in SPLITS]
         rows.append([name, *(change(old, new) for old, new in cells)])
     return tabulate(rows, headers=["instances", *SPLITS], stralign="right", disable_numparse=True)
 
@@ -177,11 +179,11 @@ def main() -> None:
     with journal(params.study, "rebalance") as notes:
         data = Path("data") / params.study
         summary = rebalance(params, data / "raw", data / "splits")
-        notes["moves"], notes["leaks"] = len(summary["moves"]), len(summary["leaks"])
+        notes["moves"], notes["leaks"] = len(summary.moves), len(summary.leaks)
     print(_table(params, summary))
     print(
-        f"{len(summary['moves'])} images moved, {len(summary['leaks'])} leaks in the given split, "
-        f"{len(summary['left_out'])} unlabeled images left out: data/{params.study}/splits/summary.json"
+        f"{len(summary.moves)} images moved, {len(summary.leaks)} leaks in the given split, "
+        f"{len(summary.left_out)} unlabeled images left out: data/{params.study}/splits/summary.json"
     )
 
 

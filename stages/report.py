@@ -6,8 +6,10 @@ from typing import Any
 
 from retrace.config.load import load
 from retrace.config.schema import Params
+from retrace.documents.derived import Derived
+from retrace.documents.provenance import Provenance
 from retrace.errors import stage
-from retrace.files import read_json, whole_folder, write_json
+from retrace.files import whole_folder, write_json
 from retrace.provenance.run_log import journal
 from retrace.report import bundle, plots
 from retrace.report.blocks import Page
@@ -34,13 +36,13 @@ def report(params: Params) -> Inputs:
     return inputs
 
 
-def write_report(folder: Path, inputs: Inputs, origin: dict[str, Any]) -> None:
+def write_report(folder: Path, inputs: Inputs, origin: Provenance) -> None:
     """Write the documents of reports/<study>/ and the pages made of them to `folder`; `origin` is provenance.json."""
     params, derived = inputs.params, derive(inputs, origin)
     own: dict[str, Any] = {
         "parameters.json": params.model_dump(mode="json", exclude={"machine", "ablation"}),
-        "derived.json": derived,
-        "provenance.json": origin,
+        "derived.json": derived.content(),
+        "provenance.json": origin.content(),
     }
     ledger = Ledger()
     for name, document in own.items():
@@ -63,7 +65,7 @@ def main() -> None:
         inputs = report(params)
     if inputs.leftover:
         print(f"ignoring the metrics of phases that params.yaml no longer has: {', '.join(inputs.leftover)}")
-    text = "\n".join(conclusion(inputs, read_json(inputs.report_folder / "derived.json")))
+    text = "\n".join(conclusion(inputs, Derived.read(inputs.report_folder / "derived.json")))
     encoding = sys.stdout.encoding or "utf-8"
     print(
         text.encode(encoding, "backslashreplace").decode(encoding)

@@ -78,8 +78,8 @@ def _lock() -> list[Finding]:
         return [Finding("lock", ERROR, str(error), "make image-cpu | make image-cuda")]
     lines = environment.differences()
     image = environment.describe_image()
-    if image and image["unpinned"]:
-        found = f"{image['name']} was built from another {environment.LOCK}, which --allow-unpinned permits"
+    if image and image.unpinned:
+        found = f"{image.name} was built from another {environment.LOCK}, which --allow-unpinned permits"
         remedy = f"every result is marked as not from the locked environment ({len(lines)} packages differ)"
         return [Finding("lock", WARNING, found, f"{remedy}; or: make image-cpu | make image-cuda")]
     if lines:

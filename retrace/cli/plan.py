@@ -3,13 +3,15 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from retrace.config.load import load
+from retrace.documents.ablation import AblationResult
+from retrace.documents.derived import Derived
+from retrace.documents.scores import Split, read_scores
 from retrace.errors import UserError
-from retrace.files import read_json
+from retrace.statistics.estimate import Difference
 from retrace.statistics.verdicts import seeds_needed, units_needed
 
 
@@ -41,14 +43,13 @@ def needs(detect: float, metric: str | None = None) -> tuple[str, str, list[Need
     folder = Path("reports", params.study)
     if not (folder / "derived.json").is_file():
         raise UserError(f"{folder}: there is no report to plan from; run `dvc repro` first")
-    derived = read_json(folder / "derived.json")
-    active = read_json(Path("metrics", params.study, f"{params.phase}.json"))["splits"]
-    split = "test" if active.get("test", {}).get("images") else next(iter(active))
-    found = []
-    for phase, rows in derived["comparisons"].items():
-        row = ((rows.get(split) or {}) if rows["from"] else {}).get(name)
-        if row and row["detectable"]:
-            found.append(_need(f"{phase} against {rows['from']}", row, active[split], detect))
+    scores = read_scores(Path("metrics", params.study, f"{params.phase}.json"))
+    split, found = scores.headline_split, []
+    for phase, comparison in Derived.read(folder / "derived.json").comparisons.items():
+        paired = comparison.on(split)
+        row = paired.difference(name) if paired is not None else None
+        if row is not None and row.detectable:
+            found.append(_need(f"{phase} against {comparison.origin}", row, scores.splits[split], detect))
     if not found:
         raise UserError(
             f"{folder}: no comparison of {name} on {split} has an interval; compare two phases on at least five "
@@ -57,10 +58,11 @@ def needs(detect: float, metric: str | None = None) -> tuple[str, str, list[Need
     return name, split, found
 
 
-def _need(comparison: str, row: dict[str, Any], scored: dict[str, Any], detect: float) -> Need:
-    units = units_needed(row["n"], row["detectable"], detect)
-    images = math.ceil(units * scored["images"] / scored["units"])
-    return Need(comparison, scored["images"], row["n"], scored["unit"], row["detectable"], units, images)
+def _need(comparison: str, row: Difference, scored: Split, detect: float) -> Need:
+    detectable = row.detectable or 0.0
+    units = units_needed(row.n, detectable, detect)
+    images = math.ceil(units * scored.images / scored.units)
+    return Need(comparison, scored.images, row.n, scored.unit, detectable, units, images)
 
 
 def seeds(detect: float, metric: str) -> tuple[float, int, int] | None:
@@ -72,10 +74,10 @@ def seeds(detect: float, metric: str) -> tuple[float, int, int] | None:
     if not path.is_file():
         return None
     cells: dict[tuple[tuple[str, str], ...], list[float]] = {}
-    for run in read_json(path)["runs"]:
-        score = run["scores"].get(metric)
+    for run in AblationResult.read(path).runs:
+        score = run.scores.get(metric)
         if score is not None:
-            cells.setdefault(tuple(sorted(run["levels"].items())), []).append(score)
+            cells.setdefault(tuple(sorted(run.levels.items())), []).append(score)
     variances = [float(np.var(scores, ddof=1)) for scores in cells.values() if len(scores) > 1]
     spread = math.sqrt(sum(variances) / len(variances)) if variances else 0.0
     runs = sum(map(len, cells.values()))

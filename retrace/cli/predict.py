@@ -22,16 +22,16 @@ from PIL import Image
 from retrace.config.schema import Params
 from retrace.data.formats.unlabeled import quiet_videos
 from retrace.data.palette import paint, palette
+from retrace.documents.prediction import SUMMARY, Prediction
 from retrace.errors import UserError
 from retrace.evaluation.pictures import Drawn, with_boxes
-from retrace.files import read_json, write_bytes, write_json
+from retrace.files import write_bytes, write_json
 from retrace.models.predict import Detections, choose_device, load_predictor, require_same_classes
 from retrace.progress import bars
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".mpg", ".mpeg", ".webm"}
 OWN = ("*_original.jpg", "*_mask.png", "*_boxes.json", "*_visualization.jpg", "*_overlay.jpg", "annotated.mp4")
-SUMMARY = "summary.json"  # written first and last: it marks a folder as ours
 LONGEST = 200  # bytes of a frame's name: file systems stop at 255 with suffixes and temporary names
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92]
 
@@ -118,16 +118,17 @@ def _make_ready(out: Path, source: Path) -> None:
 
 
 def _is_ours(out: Path) -> bool:
-    path = out / SUMMARY
     try:
-        return path.is_file() and {"phase", "frames", "seconds"} <= set(read_json(path))
-    except (UserError, TypeError):
+        Prediction.read(out / SUMMARY)
+    except UserError:
         return False
+    return True
 
 
 def _summarize(out: Path, phase: str, run: Run) -> None:
-    facts = {"phase": phase, "frames": run.frames, "seconds": run.seconds, "problems": run.problems}
-    write_json(out / SUMMARY, facts)
+    # written first and last: it marks a folder as ours
+    found = Prediction(phase=phase, frames=run.frames, seconds=run.seconds, problems=run.problems)
+    found.write(out / SUMMARY)
 
 
 def _limited(frames: Iterator[tuple[str, np.ndarray]], limit: int | None, run: Run) -> Iterator[tuple[str, np.ndarray]]:

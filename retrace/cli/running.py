@@ -12,8 +12,10 @@ from typing import Any
 
 import psutil
 
+from retrace.documents.run_log import RunLog
+from retrace.documents.status import Status
 from retrace.errors import UserError
-from retrace.files import LOGS, read_json
+from retrace.files import LOGS
 
 DVC_LOCKS = (Path(".dvc/tmp/lock"), Path(".dvc/tmp/rwlock"))  # of the project; of the paths of the stage that runs
 PIPELINE = {"repro", "run"}  # `dvc repro`, `dvc exp run`
@@ -35,33 +37,31 @@ def running_stages(study: str) -> list[Stage]:
     """The stages of the study that are at work, by their journals."""
     found = []
     for entry in journals(study):
-        if entry["status"] == "RUNNING" and is_alive(entry, entry["started"]):
-            found.append(Stage(entry["stage"], entry["phase"], age(entry["started"]), entry["host"]))
+        if entry.status == "RUNNING" and is_alive(entry, entry.started):
+            found.append(Stage(entry.stage, entry.phase, age(entry.started), entry.host))
     return found
 
 
-def journals(study: str) -> list[dict[str, Any]]:
+def journals(study: str) -> list[RunLog]:
     """Every stage's journal, the latest started last."""
     found = []
     for path in sorted((LOGS / study).glob("*.json")) + sorted((LOGS / study).glob("*/*.json")):
         try:
-            entry = read_json(path)
+            found.append(RunLog.read(path))
         except UserError:  # written by something else
             continue
-        if isinstance(entry, dict) and {"stage", "phase", "status", "started", "pid", "host"} <= set(entry):
-            found.append(entry)
-    return sorted(found, key=lambda entry: entry["started"])
+    return sorted(found, key=lambda entry: entry.started)
 
 
-def is_alive(entry: dict[str, Any], updated: str) -> bool:
-    """Whether the process that wrote a journal or status still runs.
+def is_alive(entry: RunLog | Status, updated: str) -> bool:
+    """Whether the process that wrote a run log or status still runs.
 
-    entry: has "pid", "host" and "started". updated: its last sign of life, ISO 8601; all that is known of another
+    updated: its last sign of life, ISO 8601; all that is known of another
     machine or a container.
     """
-    if entry["host"] != os.uname().nodename:
+    if entry.host != os.uname().nodename:
         return age(updated) < SILENT
-    return _exists(entry["pid"], datetime.fromisoformat(entry["started"]).timestamp()) is not None
+    return _exists(entry.pid, datetime.fromisoformat(entry.started).timestamp()) is not None
 
 
 def pipelines() -> set[int]:

@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from retrace.cli.running import Stage, is_alive, journals, pipelines, running_stages
+from retrace.documents.status import Status
 from retrace.errors import UserError
-from retrace.files import LOGS, read_json
+from retrace.files import LOGS
 from retrace.progress import clock
 
 REFRESH = 1.0  # seconds
@@ -30,30 +31,32 @@ FOLDED = 18  # columns that a phase's name may take before others are dropped
 class Work:
     """Trainings (running and finished), running stages, and running DVC processes."""
 
-    trainings: list[dict[str, Any]]
+    trainings: list[Status]
     stages: list[Stage]
     pipelines: set[int]
 
     @property
     def goes_on(self) -> bool:
         """Whether a training, a stage or DVC is running."""
-        running = any(status["state"] == "running" for status in self.trainings)
+        running = any(status.state == "running" for status in self.trainings)
         return running or bool(self.stages) or bool(self.pipelines)
 
     @property
     def elsewhere(self) -> bool:
         """Whether another machine or a container is running a stage, whose DVC process is not visible here."""
-        running = [status["host"] for status in self.trainings if status["state"] == "running"]
+        running = [status.host for status in self.trainings if status.state == "running"]
         return any(host != os.uname().nodename for host in [*running, *(stage.host for stage in self.stages)])
 
 
-def statuses(study: str) -> list[dict[str, Any]]:
+def statuses(study: str) -> list[Status]:
     """The status of every training of the study, the latest started last; a dead process is "stopped"."""
-    found = [read_json(path) for path in sorted((LOGS / study).glob("*/status.json"))]
-    for status in found:
-        if status["state"] == "running" and not is_alive(status, status["updated"]):
-            status["state"] = "stopped"
-    return sorted(found, key=lambda status: status["started"])
+    found = []
+    for path in sorted((LOGS / study).glob("*/status.json")):
+        status = Status.read(path)
+        if status.state == "running" and not is_alive(status, status.updated):
+            status = status.model_copy(update={"state": "stopped"})
+        found.append(status)
+    return sorted(found, key=lambda status: status.started)
 
 
 def watch(study: str, once: bool = False) -> None:
@@ -106,8 +109,8 @@ def _view(study: str, work: Work, width: int, begun: bool = True) -> list[Any]:
     if work.trainings:
         view.append(_grid([_row(status) for status in work.trainings], COLUMNS, width))
         latest = work.trainings[-1]
-        if latest.get("rows"):
-            view += ["", f"{latest['phase']}: last epochs", _epochs(latest, width)]
+        if latest.rows:
+            view += ["", f"{latest.phase}: last epochs", _epochs(latest, width)]
     sentences = [Text(sentence) for sentence in _sentences(study, work, begun)]  # no markup: errors may hold brackets
     return [*view, *([""] if view else []), *sentences]
 
@@ -115,7 +118,7 @@ def _view(study: str, work: Work, width: int, begun: bool = True) -> list[Any]:
 def _sentences(study: str, work: Work, begun: bool) -> list[str]:
     """What is running or expected next, or how the pipeline ended."""
     if work.goes_on:
-        training = {status["phase"] for status in work.trainings if status["state"] == "running"}
+        training = {status.phase for status in work.trainings if status.state == "running"}
         others = [stage for stage in work.stages if (stage.phase or stage.name) not in training]
         found = [f"running: {_called(s.name, s.phase)}, {clock(s.seconds)}" for s in others]
         if not found and not training:
@@ -129,10 +132,10 @@ def _sentences(study: str, work: Work, begun: bool) -> list[str]:
 def _failure(study: str) -> list[str]:
     """The error of the latest stage, if it failed."""
     for entry in journals(study)[-1:]:
-        name = _called(entry["stage"], entry["phase"])
-        if entry["status"] == "FAILED":
-            return [f"{name} failed: {entry.get('error')}"]
-        if entry["status"] == "RUNNING":
+        name = _called(entry.stage, entry.phase)
+        if entry.status == "FAILED":
+            return [f"{name} failed: {entry.error}"]
+        if entry.status == "RUNNING":
             return [f"{name} was ended before it could say why; `dvc repro` goes on from the last complete epoch"]
     return []
 
@@ -141,29 +144,33 @@ def _called(stage: str, phase: str | None) -> str:
     return f"{stage} {phase}" if phase else stage
 
 
-def _row(status: dict[str, Any]) -> dict[str, str]:
-    best = _number(status.get("best_value"))
+def _row(status: Status) -> dict[str, str]:
+    best = _number(status.best_value)
     return {
-        "phase": status["phase"],
-        "state": status["state"],
-        "epoch": f"{status.get('epoch', 0)}/{status.get('epochs', '?')}",
-        "step": f"{status.get('step', 0)}/{status.get('steps', '?')}",
-        "loss": _number(status.get("loss")),
-        "learning rate": ", ".join(f"{rate:.3g}" for rate in (status.get("rates") or {}).values()),
-        "best (epoch)": f"{best} ({status['best_epoch']})" if best else "",
+        "phase": status.phase,
+        "state": status.state,
+        "epoch": f"{status.epoch}/{_known(status.epochs)}",
+        "step": f"{status.step}/{_known(status.steps)}",
+        "loss": _number(status.loss),
+        "learning rate": ", ".join(f"{rate:.3g}" for rate in status.rates.values()),
+        "best (epoch)": f"{best} ({status.best_epoch})" if best else "",
         "left": _left(status),
     }
 
 
-def _left(status: dict[str, Any]) -> str:
-    seconds = status.get("eta_seconds")
-    return clock(seconds) if status["state"] == "running" and seconds is not None else ""
+def _known(number: int | None) -> str:
+    return "?" if number is None else str(number)
 
 
-def _epochs(status: dict[str, Any], width: int) -> Table:
-    names = [name for name in status["rows"][-1] if name in ("epoch", "train_loss", "val_loss", status.get("monitor"))]
+def _left(status: Status) -> str:
+    seconds = status.eta_seconds
+    return clock(seconds) if status.state == "running" and seconds is not None else ""
+
+
+def _epochs(status: Status, width: int) -> Table:
+    names = [name for name in status.rows[-1] if name in ("epoch", "train_loss", "val_loss", status.monitor)]
     rows = [{name: str(row[name]) if name == "epoch" else _number(row.get(name)) for name in names}
-            for row in status["rows"]]  # fmt: skip
+            for row in status.rows]  # fmt: skip
     return _grid(rows, names, width)
 
 

@@ -18,7 +18,7 @@ from retrace.config.base import (
     refused,
 )
 from retrace.config.data import TASKS, Data, MasksSource, Rebalance, Split
-from retrace.config.metrics import OVERALL, VAL_LOSS, check_metric
+from retrace.config.metrics import VAL_LOSS, check_metric, headlines
 from retrace.config.training import Focus, TrainingParams
 
 Color = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
@@ -147,9 +147,9 @@ class Params(TrainingParams):
 
     @model_validator(mode="after")
     def _metrics(self) -> "Params":
-        if self.report.headline not in OVERALL[self.task]:
+        if self.report.headline not in headlines(self.task):
             why = f"not a metric of {self.task}"
-            raise refused("report.headline", why, self.report.headline, OVERALL[self.task])
+            raise refused("report.headline", why, self.report.headline, headlines(self.task))
         groups = tuple(self.report.class_groups)
         for index, claim in enumerate(self.report.claims):
             key = f"report.claims.{index}"

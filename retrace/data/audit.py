@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from retrace.data.duplicates import Hashes, Indices, hash_array, near_duplicate_sets, nearest
-from retrace.data.manifest import Record
+from retrace.documents.manifest import Record
+from retrace.documents.splits import ClassCount, Leak, SplitCount
 
 SPLITS = ("train", "val", "test")
 # sqrt(width * height) in pixels, doubling; 32 and 96 are COCO's limits between small, medium and large
@@ -23,10 +24,10 @@ def instances(record: Record, classes: Sequence[str], min_pixels: int | None) ->
 
 def split_counts(
     records: Mapping[str, Record], splits: Mapping[str, Collection[str]], classes: Sequence[str], min_pixels: int | None
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, SplitCount]:
     """Images and, per class, instances, images it appears in and pixels (null for detection) of each split.
 
-    splits: split -> ids. Returns {split: {"images": n, "classes": {class: {"instances", "images", "pixels"}}}}.
+    splits: split -> ids.
     """
     table = {}
     for split, ids in splits.items():
@@ -36,12 +37,12 @@ def split_counts(
         rows = {}
         for index, name in enumerate(classes):
             amounts = [record.counts.get(name, 0) for record in chosen]
-            rows[name] = {
-                "instances": int(per_image[:, index].sum()),
-                "images": sum(amount > 0 for amount in amounts),
-                "pixels": None if min_pixels is None else sum(amounts),
-            }
-        table[split] = {"images": len(chosen), "classes": rows}
+            rows[name] = ClassCount(
+                instances=int(per_image[:, index].sum()),
+                images=sum(amount > 0 for amount in amounts),
+                pixels=None if min_pixels is None else sum(amounts),
+            )
+        table[split] = SplitCount(images=len(chosen), classes=rows)
     return table
 
 
@@ -53,10 +54,10 @@ def images_per_split(records: Iterable[Record]) -> dict[str, int]:
     return counts
 
 
-def unreliable_classes(counts: Mapping[str, Mapping[str, Any]], min_reliable: int) -> dict[str, list[str]]:
+def unreliable_classes(counts: Mapping[str, SplitCount], min_reliable: int) -> dict[str, list[str]]:
     """Classes with fewer than `min_reliable` instances, by split of a table of `split_counts`."""
     return {
-        split: [name for name, row in table["classes"].items() if row["instances"] < min_reliable]
+        split: [name for name, row in table.classes.items() if row.instances < min_reliable]
         for split, table in counts.items()
     }
 
@@ -78,7 +79,7 @@ def box_sizes(records: Iterable[Record], classes: Sequence[str]) -> dict[str, li
     }
 
 
-def find_leaks(records: Sequence[Record], distance: int) -> list[dict[str, Any]]:
+def find_leaks(records: Sequence[Record], distance: int) -> list[Leak]:
     """Images of different given splits that should share one, sorted by kind and id.
 
     exact: all byte-identical copies of one image. near: a whole set of near-duplicates (chains of perceptual hashes at
@@ -86,7 +87,6 @@ def find_leaks(records: Sequence[Record], distance: int) -> list[dict[str, Any]]
     splits. group: one sequence or source (distance null), also where
     `rebalance.keep_groups` leaves it as it is. An unlabeled image is compared directly,
     not by chains, and with val and test only: it may well resemble train images.
-    Returns rows {"kind", "ids", "splits", "distance"}.
     """
     labeled = [r for r in records if r.split in SPLITS]
     hashes = hash_array([r.phash for r in labeled])
@@ -104,7 +104,7 @@ def find_leaks(records: Sequence[Record], distance: int) -> list[dict[str, Any]]
         rows = [known[twin], *(known[image_id] for image_id, _ in found)]
         kind = "exact" if len({r.sha256 for r in rows}) == 1 else "near"
         leaks.append(_leak(kind, rows, min(bits for _, bits in found)))
-    return sorted(leaks, key=lambda leak: (("exact", "near", "group").index(leak["kind"]), leak["ids"]))
+    return sorted(leaks, key=lambda leak: (("exact", "near", "group").index(leak.kind), leak.ids))
 
 
 def unlabeled_twins(records: Iterable[Record], held_out: Sequence[Record], distance: int) -> dict[str, tuple[str, int]]:
@@ -139,8 +139,8 @@ def _codes(texts: Sequence[str]) -> Indices:
     return np.unique(texts, return_inverse=True)[1]
 
 
-def _leak(kind: str, records: Sequence[Record], distance: int | None) -> dict[str, Any]:
+def _leak(kind: str, records: Sequence[Record], distance: int | None) -> Leak:
     rows = sorted(records, key=lambda r: r.id)
     found = {r.split for r in rows}
     splits = [split for split in (*SPLITS, "unlabeled") if split in found]
-    return {"kind": kind, "ids": [r.id for r in rows], "splits": splits, "distance": distance}
+    return Leak(kind=kind, ids=[r.id for r in rows], splits=splits, distance=distance)

@@ -14,8 +14,9 @@ from torchvision.transforms import v2
 
 from retrace.config.phases import Augment
 from retrace.data.loading import Cache, read_image, single_thread
-from retrace.data.manifest import Manifest, Record
+from retrace.data.manifest import Manifest
 from retrace.data.transforms import jitter
+from retrace.documents.manifest import Record
 from retrace.seeds import derive, drawn_from
 
 Target = dict[str, Tensor]  # boxes float32 [N, 4], labels int64 [N]

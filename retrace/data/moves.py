@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from retrace.data.duplicates import Hashes, Indices, hash_array
-from retrace.data.manifest import Record
 from retrace.data.rebalancing import SPLITS, TRAIN, Problem, Shortfall
+from retrace.documents.manifest import Record
+from retrace.documents.splits import Move, SplitCount
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class _Ties:
 
 def explain(
     records: Sequence[Record], problem: Problem, target: Indices, classes: Sequence[str], distance: int
-) -> list[dict[str, str]]:
-    """One row {"id", "from", "to", "reason"} per moved image, sorted by id.
+) -> list[Move]:
+    """One row per moved image, sorted by id.
 
     target: int64 [n], index into SPLITS. An image moves either to join those it must stay with, or because a class was
     short of instances where it went.
@@ -67,8 +68,8 @@ def explain(
         else:
             reason = f"{SPLITS[split]} would be empty otherwise"
         given = SPLITS[problem.given[row]]
-        moves.append({"id": records[row].id, "from": given, "to": SPLITS[split], "reason": reason})
-    return sorted(moves, key=lambda move: move["id"])
+        moves.append(Move(id=records[row].id, origin=given, to=SPLITS[split], reason=reason))
+    return sorted(moves, key=lambda move: move.id)
 
 
 def _members(units: Indices) -> list[Indices]:
@@ -77,13 +78,13 @@ def _members(units: Indices) -> list[Indices]:
     return np.split(by_unit, np.cumsum(np.bincount(units))[:-1])
 
 
-def shortfall_text(shortfall: Shortfall, classes: Sequence[str], counts: Mapping[str, Mapping], tied: bool) -> str:
+def shortfall_text(shortfall: Shortfall, classes: Sequence[str], counts: Mapping[str, SplitCount], tied: bool) -> str:
     """One line: which class cannot be met, by how much and what holds it back. counts: the table of the given split."""
     split = shortfall.split
     if shortfall.index is None:
         return f"  {split} would be left without an image: all that it has must stay with images of another split"
     name = classes[shortfall.index]
-    have = {s: counts[s]["classes"][name]["instances"] for s in SPLITS}
+    have = {s: counts[s].classes[name].instances for s in SPLITS}
     where = ", ".join(f"{have[s]} in {s}" for s in SPLITS)
     text = (
         f"  class {name!r}: {split} needs {shortfall.needed} instances and can get {shortfall.reached}, "

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from retrace.data.duplicates import by_first_appearance, hash_array, join, near_duplicate_sets
-from retrace.data.manifest import Record
+from retrace.documents.manifest import Record
 
 Rule = Literal["auto", "image", "group"]
 

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 
 from retrace.data.palette import palette
+from retrace.documents.samples import Sample
+from retrace.documents.scores import DetectionSplit, Floor
 from retrace.evaluation import pictures
 from retrace.evaluation.detection import BoxScores, curves, summarize
 from retrace.evaluation.floor import against_floor, constant_boxes
@@ -13,6 +15,7 @@ from retrace.evaluation.scores.matching import Found, Matches, Truth, match, pai
 from retrace.evaluation.work import Images, Scored, Work
 from retrace.files import write_json, write_jsonl
 from retrace.statistics.bootstrap import Units, intervals
+from retrace.statistics.estimate import Estimate
 
 FLOORED = ("AP50", "AP", "AR", "F1", "best_F1")  # scores for which a constant answer is a yardstick
 ANSWER = "the mean training box of each class"
@@ -32,46 +35,52 @@ def score_boxes(work: Work, split: str, ids: list[str]) -> Scored:
     matches.save(work.folder, split)
     write_json(work.folder / f"curves_{split}.json", _plotted(curves(matches, params.classes)))
     seed, (units, kind) = work.bootstrap_seed(split), work.units(split, ids)
-    found = summarize(truths, founds, matches, units, params.classes, options, seed)
-    found["unit"] = kind
-    _add_floor(work, found, ids, truths, matches, units, seed)
-    _add_logged(work, found, matches, units, seed)
+    scored = summarize(truths, founds, matches, units, params.classes, options, seed)
+    floors = _floors(work, scored, ids, truths, matches, units, seed)
+    per_class = {}
+    for name, row in scored.per_class.items():
+        per_class[name] = row.model_copy(update={"floor": floors[f"AP50/{name}"]})
     sure = [confident(found_, options.confidence) for found_ in founds]
-    found["confusion"] = confusion(truths, sure, len(params.classes), options.iou_threshold).tolist()
-    return found, _draw(work, split, ids, truths, sure)
+    counts = confusion(truths, sure, len(params.classes), options.iou_threshold)
+    more = {
+        "per_class": per_class,
+        "unit": kind,
+        "floor": {name: floors[name] for name in FLOORED},
+        **_logged(work, matches, units, seed),
+        "confusion": counts.tolist(),
+    }
+    return scored.model_copy(update=more), _draw(work, split, ids, truths, sure)
 
 
-def _add_floor(
+def _floors(
     work: Work,
-    found: dict[str, Any],
+    scored: DetectionSplit,
     ids: list[str],
     truths: list[Truth],
     matches: Matches,
     units: Units,
     seed: int,
-) -> None:
-    """Put the best constant answer beside the scores: `floor` of the split and of every class."""
+) -> dict[str, Floor]:
+    """The best constant answer under the scores in `FLOORED` and `AP50/<class>`."""
     params, options, records = work.params, work.params.evaluate, work.manifest.records
     constant = constant_boxes([records[i] for i in work.train], [records[i] for i in ids], params.classes)
     kept = match(truths, constant, len(params.classes), options.iou_threshold)
     floor, model = (
-        BoxScores(matched, params.classes, options.confidence, found["best_F1_confidence"])
-        for matched in (kept, matches)
+        BoxScores(matched, params.classes, options.confidence, scored.best_F1_confidence) for matched in (kept, matches)
     )
-    rows = against_floor(model, floor, units, options.bootstrap, seed)
-    found["floor"] = {name: rows[name] | {"answer": ANSWER} for name in FLOORED}
-    for name, row in found["per_class"].items():
-        row["floor"] = rows[f"AP50/{name}"] | {"answer": ANSWER}
+    answers = dict.fromkeys([*FLOORED, *(f"AP50/{name}" for name in params.classes)], ANSWER)
+    return against_floor(model, floor, answers, units, options.bootstrap, seed)
 
 
-def _add_logged(work: Work, found: dict[str, Any], matches: Matches, units: Units, seed: int) -> None:
+def _logged(work: Work, matches: Matches, units: Units, seed: int) -> dict[str, Estimate | float]:
     """AP50 as the training log of a YOLO phase shows it, whose validator drops detections below `conf`."""
     phase = work.params.phases[work.phase]
-    if phase.engine == "ultralytics":
-        confidence = phase.hyperparameters.conf
-        statistic = LoggedScores(matches, work.params.classes, confidence)
-        found |= intervals(statistic, units, work.params.evaluate.bootstrap, seed)
-        found["logged_confidence"] = confidence
+    if phase.engine != "ultralytics":
+        return {}
+    confidence = phase.hyperparameters.conf
+    statistic = LoggedScores(matches, work.params.classes, confidence)
+    found = intervals(statistic, units, work.params.evaluate.bootstrap, seed)
+    return {**found, "logged_confidence": confidence}
 
 
 def confident(found: Found, confidence: float) -> Found:
@@ -107,7 +116,7 @@ def quality(truth: Truth, found: Found, iou_threshold: float) -> tuple[float, fl
     return (2 * sum(hits) / total if total else float("nan")), (sum(hits) / len(hits) if hits else None)
 
 
-def _draw(work: Work, split: str, ids: list[str], truths: list[Truth], founds: list[Found]) -> list[dict[str, Any]]:
+def _draw(work: Work, split: str, ids: list[str], truths: list[Truth], founds: list[Found]) -> list[Sample]:
     threshold = work.params.evaluate.iou_threshold
     judged = [quality(truth, found, threshold) for truth, found in zip(truths, founds, strict=True)]
     scores = np.array([score for score, _ in judged])
@@ -118,10 +127,18 @@ def _draw(work: Work, split: str, ids: list[str], truths: list[Truth], founds: l
             truth, found = truths[row], founds[row]
             file = f"samples/{split}_{kind}_{rank}.jpg"
             pictures.save_boxes(work.folder / file, images[row][0], *_captioned(work, truth, found))
-            sample = {"file": file, "id": ids[row], "split": split, "kind": kind, "score": float(scores[row])}
-            counted = {"truth": int((~truth.crowd).sum()), "predicted": len(found.scores), "IoU": judged[row][1]}
-            mean = float(found.scores.mean()) if len(found.scores) else None
-            samples.append(sample | counted | {"confidence": mean})
+            sample = Sample(
+                file=file,
+                id=ids[row],
+                split=split,
+                kind=kind,
+                score=float(scores[row]),
+                truth=int((~truth.crowd).sum()),
+                predicted=len(found.scores),
+                IoU=judged[row][1],
+                confidence=float(found.scores.mean()) if len(found.scores) else None,
+            )
+            samples.append(sample)
     return samples
 
 

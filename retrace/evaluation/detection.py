@@ -7,27 +7,30 @@ resample without one of the classes that a mean is taken over gives no draw of t
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from retrace.config.metrics import CLASS, SPLIT, names
 from retrace.config.schema import Evaluate
-from retrace.evaluation.scores.coco import COCO_SCORES, coco_scores
+from retrace.documents.scores import DetectionClass, DetectionSplit, Instances
+from retrace.evaluation.scores.coco import coco_scores
 from retrace.evaluation.scores.matching import AREAS, REPORTED, THRESHOLDS, Found, Matches, Truth
 from retrace.statistics.bootstrap import Units, intervals
+from retrace.statistics.estimate import Estimate
 
 RECALLS = np.linspace(0, 1, 101)
 CONFIDENCES = np.arange(1001) / 1000
 AT_CONFIDENCE = ("precision", "recall", "F1")
 AT_BEST = ("best_F1_precision", "best_F1_recall", "best_F1")
-PER_CLASS = ("AP50", "AP", "precision", "recall", "F1")
 CELLS = 2_000_000  # of weights x detections held at once (16 MB an array)
 
 
 class BoxScores:
     """Image weights [b, N] -> every score [b]: a `bootstrap.Statistic` over kept matches.
 
-    Names: `COCO_SCORES`, `AT_CONFIDENCE`, `AT_BEST` and, per class, `<PER_CLASS>/<class>`. The best-F1 confidence is
+    Names: those of `retrace.config.metrics`, `<metric>/<class>` for a class. The best-F1 confidence is
     the one of all images and is not chosen again in a resample. NaN: no object of that class (or size), or, for
     precision, no detection of it. A mean is over the classes where all images together define the score, and NaN where
     one of them is undefined in the resample.
@@ -59,7 +62,7 @@ class BoxScores:
         return scores
 
     def _per_class(self, weights: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Values [C, b] by the name of their mean, and those of `PER_CLASS`."""
+        """Values [C, b] by the name of their mean, and those that every class has."""
         objects = np.einsum("bn,nca->bca", weights, self._objects, optimize=True)
         found = np.full((len(AREAS), len(self.classes), len(weights), len(THRESHOLDS)), np.nan)
         recall = np.full(found.shape[1:], np.nan)
@@ -71,11 +74,11 @@ class BoxScores:
         shown = {"AP50": found[0, :, :, 0], "AP": found[0].mean(-1)}
         averaged = shown | {"AR": recall.mean(-1)}
         averaged |= {f"AP_{name}": found[area].mean(-1) for area, name in enumerate(AREAS) if area}
-        for names, counts in zip((AT_CONFIDENCE, AT_BEST), self._counts, strict=True):
+        for rated, counts in zip((AT_CONFIDENCE, AT_BEST), self._counts, strict=True):
             hits, made = (np.einsum("bn,nc->cb", weights, count, optimize=True) for count in counts)
-            rates = dict(zip(names, _rates(hits, made, objects[:, :, 0].T), strict=True))
+            rates = dict(zip(rated, _rates(hits, made, objects[:, :, 0].T), strict=True))
             averaged |= rates
-            if names is AT_CONFIDENCE:
+            if rated is AT_CONFIDENCE:
                 shown |= rates
         return averaged, shown
 
@@ -193,8 +196,8 @@ def summarize(
     classes: Sequence[str],
     options: Evaluate,
     seed: int,
-) -> dict[str, Any]:
-    """One split of metrics/<study>/<phase>.json without its confusion matrix.
+) -> DetectionSplit:
+    """The scores of one split without its confusion matrix.
 
     A class with fewer than `options.min_reliable` objects is not `reliable`. `best_F1` is at the confidence chosen on
     these very images, hence optimistic; `F1` is at the confidence fixed beforehand.
@@ -203,40 +206,40 @@ def summarize(
     statistic = BoxScores(matches, classes, options.confidence, best)
     objects = matches.objects[:, :, 0]
     held = units.holding(objects > 0)
-    support = {f"{key}/{name}": held[label] for label, name in enumerate(classes) for key in PER_CLASS}
+    support = {f"{key}/{name}": held[label] for label, name in enumerate(classes) for key in names("detection", CLASS)}
     found = intervals(statistic, units, options.bootstrap, seed, support)
     _agree(found, coco_scores(truths, founds, classes))
     per_class = {
-        name: {key: found[f"{key}/{name}"] for key in PER_CLASS}
-        | {
-            "instances": int(objects[:, label].sum()),
-            "images": int((objects[:, label] > 0).sum()),
-            "units": int(held[label]),
-            "reliable": bool(objects[:, label].sum() >= options.min_reliable),
-        }
+        name: DetectionClass(
+            **{metric: found[f"{metric}/{name}"] for metric in names("detection", CLASS)},
+            instances=int(objects[:, label].sum()),
+            images=int((objects[:, label] > 0).sum()),
+            units=int(held[label]),
+            reliable=bool(objects[:, label].sum() >= options.min_reliable),
+        )
         for label, name in enumerate(classes)
     }
-    overall = {key: found[key] for key in (*COCO_SCORES, *AT_CONFIDENCE, *AT_BEST)}
     sizes = {name: int(matches.objects[:, :, area].sum()) for area, name in enumerate(AREAS)}
-    thresholds = {"best_F1_confidence": best, "confidence": options.confidence, "iou_threshold": options.iou_threshold}
-    return {
-        "images": len(truths),
-        "units": units.count,
-        "instances": sizes,
-        **overall,
-        **thresholds,
-        "per_class": per_class,
-    }
+    return DetectionSplit(
+        images=len(truths),
+        units=units.count,
+        instances=Instances(**sizes),
+        **{metric: found[metric] for metric in names("detection", SPLIT) if metric in found},
+        best_F1_confidence=best,
+        confidence=options.confidence,
+        iou_threshold=options.iou_threshold,
+        per_class=per_class,
+    )
 
 
-def _agree(found: dict[str, Any], official: dict[str, float]) -> None:
+def _agree(found: dict[str, Estimate], official: dict[str, float]) -> None:
     """Print faster-coco-eval's value, to the bit; a real difference would be a bug here."""
     for name, value in official.items():
-        mine = found[name]["value"]
+        mine = found[name].value
         same = np.isnan(value) if mine is None else abs(mine - value) < 1e-9
         if not same:
             raise RuntimeError(f"{name}: {mine} from the kept matches, but {value} from faster-coco-eval")
-        found[name]["value"] = None if mine is None else value
+        found[name] = replace(found[name], value=None if mine is None else value)
 
 
 def best_confidence(matches: Matches, classes: Sequence[str]) -> float:

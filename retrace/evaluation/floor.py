@@ -6,16 +6,17 @@ mean center and size of its training boxes relative to the image.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 
-from retrace.data.manifest import Record
+from retrace.config.metrics import SPLIT, names
+from retrace.documents.manifest import Record
+from retrace.documents.scores import Floor
 from retrace.evaluation.scores.matching import Found
-from retrace.evaluation.scores.segmentation import OVERALL, scores
+from retrace.evaluation.scores.segmentation import scores
 from retrace.statistics.bootstrap import Statistic, Units, of_totals
 from retrace.statistics.verdicts import paired_difference
 
@@ -100,7 +101,7 @@ def constant_masks(
 
 def named(found: dict[str, np.ndarray], classes: Sequence[str]) -> dict[str, np.ndarray]:
     """Of `scores`: the overall scores, and `IoU/<class>` by name."""
-    overall = {name: found[name] for name in OVERALL}
+    overall = {name: found[name] for name in names("segmentation", SPLIT) if name in found}
     return overall | {f"IoU/{name}": found["IoU"][..., label] for label, name in enumerate(classes)}
 
 
@@ -141,19 +142,22 @@ def _placed(places: list[tuple[int, np.ndarray]], record: Record) -> Found:
 
 
 def against_floor(
-    model: Statistic, floor: Statistic, units: Units, resamples: int, seed: int
-) -> dict[str, dict[str, Any]]:
-    """`{name: {"value", "beaten"}}` of every score that both define.
+    model: Statistic,
+    floor: Statistic,
+    answers: Mapping[str, str],
+    units: Units,
+    resamples: int,
+    seed: int,
+) -> dict[str, Floor]:
+    """The floor under every score that `answers` names, with its answer.
 
-    value: the floor's. beaten: whether the model's score is above it beyond chance (the paired 95 % interval
-    is above 0); None where there is no interval.
+    A model is above it where the paired 95 % interval is above 0.
     """
     values = floor(np.ones((1, len(units.of))))
     found = paired_difference(model, floor, units, resamples, seed)
-    return {
-        name: {
-            "value": None if np.isnan(values[name][0]) else float(values[name][0]),
-            "beaten": None if row["low"] is None else row["low"] > 0,
-        }
-        for name, row in found.items()
-    }
+    floors = {}
+    for name, answer in answers.items():
+        value, low = float(values[name][0]), found[name].low
+        beaten = None if low is None else low > 0
+        floors[name] = Floor(value=None if np.isnan(value) else value, beaten=beaten, answer=answer)
+    return floors

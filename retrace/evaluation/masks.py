@@ -2,19 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 
+from retrace.config.metrics import CLASS, SPLIT, names
 from retrace.data.loading import read_mask
 from retrace.data.palette import palette
+from retrace.documents.samples import Sample
+from retrace.documents.scores import Floor, Masks, SegmentationClass, SegmentationSplit
 from retrace.evaluation import pictures
 from retrace.evaluation.boundary import COUNTS, boundary_counts, radius_of, summarize_boundaries
 from retrace.evaluation.floor import Places, against_floor, constant_masks, named, places, spread
-from retrace.evaluation.scores.segmentation import OVERALL, PER_CLASS, confusion_matrix, scores
+from retrace.evaluation.scores.segmentation import confusion_matrix, scores
 from retrace.evaluation.work import Images, Scored, Work
 from retrace.statistics.bootstrap import Statistic, Units, intervals, of_totals
+from retrace.statistics.estimate import UNDEFINED, Estimate
 
 
 @dataclass(frozen=True)
@@ -39,16 +42,16 @@ def score_masks(work: Work, split: str, ids: list[str]) -> Scored:
     np.save(work.folder / f"confusion_{split}.npy", counted.matrices, allow_pickle=False)
     focus = [params.class_index(name) for name in params.report.focus_classes]
     seed, (units, kind) = work.bootstrap_seed(split), work.units(split, ids)
-    found = summarize(counted.matrices, units, params.classes, focus, options.bootstrap, seed, options.min_reliable)
-    found["unit"] = kind
+    scored = summarize(counted.matrices, units, params.classes, focus, options.bootstrap, seed, options.min_reliable)
     floor = constant_masks(train, counted.constant, params.classes, focus)
-    _add_floor(work, found, counted.matrices, floor, units, seed)
+    scored = _with_floors(scored, _floors(work, counted.matrices, floor, units, seed))
     if options.boundary is not None:
         np.save(work.folder / f"boundary_{split}.npy", counted.boundaries, allow_pickle=False)
-        _add_boundaries(work, found, counted.boundaries, units, seed)
-    weighed = weigh(counted.sizes, units, options.bootstrap, seed)
-    found["masks"] = weighed | {"classes_used": int(counted.used.sum())}
-    return found, _draw(work, split, ids, scores(counted.matrices)["mIoU"])
+        found = summarize_boundaries(counted.boundaries, units, options.bootstrap, seed)
+        scored = _with_boundaries(scored, found["mean_boundary_F1"], found["boundary_F1"])
+    masks = weigh(counted.sizes, int(counted.used.sum()), units, options.bootstrap, seed)
+    samples = _draw(work, split, ids, scores(counted.matrices)["mIoU"])
+    return scored.model_copy(update={"unit": kind, "masks": masks}), samples
 
 
 def _count(work: Work, split: str, ids: list[str], train: Places) -> _Counted:
@@ -67,30 +70,35 @@ def _count(work: Work, split: str, ids: list[str], train: Places) -> _Counted:
     return _Counted(matrices, constant, boundaries, sizes, used)
 
 
-def _add_boundaries(work: Work, found: dict[str, Any], boundaries: np.ndarray, units: Units, seed: int) -> None:
-    rows = summarize_boundaries(boundaries, units, work.params.evaluate.bootstrap, seed)
-    found["mean_boundary_F1"] = rows["mean_boundary_F1"]
-    for row, score in zip(found["per_class"].values(), rows["boundary_F1"], strict=True):
-        row["boundary_F1"] = score
-
-
-def _add_floor(
+def _floors(
     work: Work,
-    found: dict[str, Any],
     matrices: np.ndarray,
     floor: tuple[Statistic, dict[str, str]],
     units: Units,
     seed: int,
-) -> None:
-    """Put the best constant answer beside the scores: `floor` of the split and of every class."""
+) -> dict[str, Floor]:
+    """The best constant answer under the overall scores and `IoU/<class>`."""
     classes, whole = work.params.classes, matrices.sum(0)
     focus = [work.params.class_index(name) for name in work.params.report.focus_classes]
     statistic, answers = floor
     model = of_totals(lambda totals: named(scores(totals, focus, whole), classes), matrices)
-    rows = against_floor(model, statistic, units, work.params.evaluate.bootstrap, seed)
-    found["floor"] = {name: rows[name] | {"answer": answers[name]} for name in OVERALL}
-    for name, row in found["per_class"].items():
-        row["floor"] = rows[f"IoU/{name}"] | {"answer": answers[f"IoU/{name}"]}
+    return against_floor(model, statistic, answers, units, work.params.evaluate.bootstrap, seed)
+
+
+def _with_floors(scored: SegmentationSplit, floors: dict[str, Floor]) -> SegmentationSplit:
+    per_class = {}
+    for name, row in scored.per_class.items():
+        per_class[name] = row.model_copy(update={"floor": floors[f"IoU/{name}"]})
+    overall = {name: floor for name, floor in floors.items() if "/" not in name}
+    return scored.model_copy(update={"floor": overall, "per_class": per_class})
+
+
+def _with_boundaries(scored: SegmentationSplit, mean: Estimate, of_class: Sequence[Estimate]) -> SegmentationSplit:
+    """The boundary scores too; `of_class` is in the order of the classes."""
+    per_class = {}
+    for (name, row), score in zip(scored.per_class.items(), of_class, strict=True):
+        per_class[name] = row.model_copy(update={"boundary_F1": score})
+    return scored.model_copy(update={"mean_boundary_F1": mean, "per_class": per_class})
 
 
 def summarize(
@@ -101,36 +109,35 @@ def summarize(
     resamples: int,
     seed: int,
     min_reliable: int,
-) -> dict[str, Any]:
-    """One split of metrics/<study>/<phase>.json: every score with its interval, counts and the confusion matrix.
+) -> SegmentationSplit:
+    """Every score of one split with its interval, counts and the confusion matrix.
 
     per_image: int64 [N, C, C], rows = truth. A class seen in fewer than `min_reliable` images is not `reliable`.
     """
     total = per_image.sum(0)
     statistic = of_totals(lambda totals: scores(totals, focus, total), per_image)
     shown = per_image.sum(2) > 0  # [N, C]
-    support = dict.fromkeys(PER_CLASS, units.holding(shown))
-    found = intervals(statistic, units, resamples, seed, support)
+    held, of_class = units.holding(shown), names("segmentation", CLASS)
+    found = intervals(statistic, units, resamples, seed, dict.fromkeys(of_class, held))
     images = shown.sum(0)  # [C]
     per_class = {
-        name: {key: found[key][index] for key in PER_CLASS}
-        | {
-            "images": int(images[index]),
-            "units": int(support["IoU"][index]),
-            "pixels": int(total[index].sum()),
-            "reliable": bool(images[index] >= min_reliable),
-            "predicted_pixels": int(total[:, index].sum()),
-        }
+        name: SegmentationClass(
+            **{metric: found[metric][index] for metric in of_class if metric in found},
+            images=int(images[index]),
+            units=int(held[index]),
+            pixels=int(total[index].sum()),
+            reliable=bool(images[index] >= min_reliable),
+            predicted_pixels=int(total[:, index].sum()),
+        )
         for index, name in enumerate(classes)
     }
-    overall = {key: found[key] for key in OVERALL}
-    return {
-        "images": len(per_image),
-        "units": units.count,
-        **overall,
-        "per_class": per_class,
-        "confusion": total.tolist(),
-    }
+    return SegmentationSplit(
+        images=len(per_image),
+        units=units.count,
+        **{metric: found[metric] for metric in names("segmentation", SPLIT) if metric in found},
+        per_class=per_class,
+        confusion=total.tolist(),
+    )
 
 
 def mask_png(mask: np.ndarray) -> bytes:
@@ -140,25 +147,26 @@ def mask_png(mask: np.ndarray) -> bytes:
     return content.tobytes()
 
 
-def weigh(sizes: Sequence[int], units: Units, resamples: int, seed: int) -> dict[str, Any]:
-    """What the predicted masks of a split weigh as files: `{"bytes_mean": I, "bytes_median", "bytes_total"}`.
+def weigh(sizes: Sequence[int], classes_used: int, units: Units, resamples: int, seed: int) -> Masks:
+    """The sizes of the predicted masks of a split as files.
 
-    sizes: bytes of each image's file; the interval is the 95 % bootstrap over the units. Without images mean and median
-    are None.
+    sizes: bytes of each image's file; the interval is the 95 % bootstrap over the units. Without
+    images mean and median are None. classes_used: classes that occur in any mask.
     """
     rows = np.array([[size, 1] for size in sizes], dtype=np.int64).reshape(-1, 2)
     mean = of_totals(lambda totals: {"bytes_mean": totals[:, 0] / np.maximum(totals[:, 1], 1)}, rows)
     if not len(rows):
-        return {
-            "bytes_mean": {"value": None, "low": None, "high": None, "n": 0, "usable": 0.0},
-            "bytes_median": None,
-            "bytes_total": 0,
-        }
+        return Masks(bytes_mean=UNDEFINED, bytes_median=None, bytes_total=0, classes_used=classes_used)
     found = intervals(mean, units, resamples, seed)
-    return found | {"bytes_median": float(np.median(rows[:, 0])), "bytes_total": int(rows[:, 0].sum())}
+    return Masks(
+        bytes_mean=found["bytes_mean"],
+        bytes_median=float(np.median(rows[:, 0])),
+        bytes_total=int(rows[:, 0].sum()),
+        classes_used=classes_used,
+    )
 
 
-def _draw(work: Work, split: str, ids: list[str], per_image: np.ndarray) -> list[dict[str, Any]]:
+def _draw(work: Work, split: str, ids: list[str], per_image: np.ndarray) -> list[Sample]:
     colors = palette(work.params.classes, work.params.report.colors)
     images = Images(work.manifest, ids)
     samples = []
@@ -168,5 +176,6 @@ def _draw(work: Work, split: str, ids: list[str], per_image: np.ndarray) -> list
             assert truth is not None
             file = f"samples/{split}_{kind}_{rank}.jpg"
             pictures.save_masks(work.folder / file, image, truth, work.predict([image])[0], colors)
-            samples.append({"file": file, "id": image_id, "split": split, "kind": kind, "score": float(per_image[row])})
+            score = float(per_image[row])
+            samples.append(Sample(file=file, id=image_id, split=split, kind=kind, score=score))
     return samples

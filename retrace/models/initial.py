@@ -1,23 +1,39 @@
 """start.json, which says what the starting weights beside it are. Light on purpose: it needs no torch."""
 
 from pathlib import Path
-from typing import Any
 
+from retrace.documents.start import START, Start, StartFile
 from retrace.environment import unpinned_mark
-from retrace.files import whole_folder, write_json
-
-START = "start.json"
-TRAINED = ("encoder", "first_loss", "last_loss", "decreased", "images", "epochs", "processes")
+from retrace.files import whole_folder
 
 
-def write_start(folder: Path, method: str, files: dict[str, dict[str, str]] | None = None, **trained: Any) -> None:
-    """Write start.json. files: key of `pretrain.weights` (or "all") -> file name and sha256.
-
-    trained: the `TRAINED` facts of a self-supervised training, null otherwise; its losses are the means over the first
-    and the last epoch.
-    """
-    facts = dict.fromkeys(TRAINED) | trained
-    write_json(folder / START, {"method": method, **facts, "files": files or {}, **unpinned_mark()})
+def write_start(
+    folder: Path,
+    method: str,
+    files: dict[str, StartFile] | None = None,
+    *,
+    encoder: str | None = None,
+    first_loss: float | None = None,
+    last_loss: float | None = None,
+    images: int | None = None,
+    epochs: int | None = None,
+    processes: int | None = None,
+) -> None:
+    """Write start.json. files: by key of `pretrain.weights`, or "all". The rest are facts of a training."""
+    decreased = last_loss < first_loss if first_loss is not None and last_loss is not None else None
+    start = Start(
+        method=method,
+        encoder=encoder,
+        first_loss=first_loss,
+        last_loss=last_loss,
+        decreased=decreased,
+        images=images,
+        epochs=epochs,
+        processes=processes,
+        files=files or {},
+        **unpinned_mark(),
+    )
+    start.write(folder / START)
 
 
 def start_folder(study: str, name: str) -> Path:

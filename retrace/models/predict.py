@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -69,11 +69,19 @@ def choose_device(name: str, devices: int = 1) -> torch.device:
     return torch.device(name)
 
 
-def describe_device(device: torch.device) -> dict[str, str | None]:
-    """For journals: `device`, its `device_name`, and the `cuda` version that drives it (None without)."""
+class Device(NamedTuple):
+    """A device as logs name it; `cuda` is the version that drives it (None without)."""
+
+    device: str
+    device_name: str | None = None
+    cuda: str | None = None
+
+
+def describe_device(device: torch.device) -> Device:
+    """The device, its name and the CUDA version."""
     if device.type != "cuda":
-        return {"device": str(device), "device_name": None, "cuda": None}
-    return {"device": str(device), "device_name": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+        return Device(str(device))
+    return Device(str(device), torch.cuda.get_device_name(device), torch.version.cuda)
 
 
 def load_predictor(folder: Path, device: torch.device) -> Predictor:

@@ -12,11 +12,11 @@ from safetensors.torch import save as safetensors_save
 from torch import Tensor, nn
 
 from retrace.config.network import MODELS, FasterRcnn, Model
+from retrace.documents.start import START, Start
 from retrace.errors import UserError
 from retrace.files import read_json, sha256_of, write_bytes, write_json
 from retrace.models import detection
 from retrace.models.build import build
-from retrace.models.initial import START
 from retrace.models.segmentation import core, encoder_of
 
 # `model` of model.json has every architecture's keys, in this order, also those that it does not use
@@ -103,11 +103,11 @@ def load_start(module: nn.Module, model: Model, folder: Path, phase: str) -> lis
         if isinstance(model, FasterRcnn):
             detection.freeze_blocks(module, model)
         return [f"{phase}: starts from {folder}"]
-    start = read_json(folder / START)
-    if start["method"] == "none":
+    start = Start.read(folder / START)
+    if start.method == "none":
         return []
     path = start_file(folder, phase)
-    if start["method"] == "mae":
+    if start.method == "mae":
         dropped = load_encoder(module, path)
         return [f"{phase}: encoder from {path}", *dropped]
     return [f"{phase}: starts from {path}", *load_published(module, model, path)]
@@ -115,12 +115,12 @@ def load_start(module: nn.Module, model: Model, folder: Path, phase: str) -> lis
 
 def start_file(folder: Path, phase: str) -> Path:
     """The file of models/<study>/pretrain that `phase` starts from: its own key, else `all`; its sha256 is checked."""
-    files = read_json(folder / START)["files"]
+    files = Start.read(folder / START).files
     entry = files.get(phase) or files.get("all")
     if entry is None:
         raise UserError(f"phases.{phase}.init = 'pretrain': pretrain.weights has neither {phase!r} nor 'all'; add one")
-    path = folder / entry["file"]
-    if not path.is_file() or sha256_of(path) != entry["sha256"]:
+    path = folder / entry.file
+    if not path.is_file() or sha256_of(path) != entry.sha256:
         raise UserError(f"{path}: missing or changed since `pretrain` wrote it; run `dvc repro pretrain`")
     return path
 

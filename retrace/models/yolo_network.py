@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from retrace.compat.ultralytics import DetectionModel, package, torch_safe_load
 from retrace.config.yolo import YOLO_NAMES
+from retrace.documents.start import START, Start
 from retrace.errors import UserError
 from retrace.files import read_json
-from retrace.models.initial import START
 from retrace.models.weights import CONFIG, start_file
 
 BEST = "best.pt"
@@ -77,7 +77,7 @@ def start_yolo(network: Any, folder: Path, phase: str) -> list[str]:
             )
         _copy(network, read_yolo(folder / BEST).state_dict(), folder / BEST, ())
         return [f"{phase}: starts from {folder}"]
-    if read_json(folder / START)["method"] == "none":
+    if Start.read(folder / START).method == "none":
         return []
     path = start_file(folder, phase)
     last = len(network.model) - 1

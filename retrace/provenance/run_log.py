@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from retrace.documents.run_log import RunLog
 from retrace.environment import describe_image, require_matching_image
-from retrace.files import LOGS, write_json
+from retrace.files import LOGS
 from retrace.numerics import require_processor
 
 
@@ -35,21 +36,22 @@ def journal(study: str, stage: str, phase: str | None = None) -> Iterator[dict[s
     extra: dict[str, Any] = {}
     started, clock = datetime.now(UTC), time.monotonic()
 
-    def entry() -> dict[str, Any]:
-        return {
-            "stage": stage,
-            "phase": phase,
-            "started": started.isoformat(timespec="seconds"),
-            "seconds": round(time.monotonic() - clock, 1),
-            "status": status,
-            "pid": os.getpid(),
-            "host": os.uname().nodename,
-            "image": image,
+    def write(status: str) -> None:
+        entry = RunLog(
+            stage=stage,
+            phase=phase,
+            started=started.isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - clock, 1),
+            status=status,
+            pid=os.getpid(),
+            host=os.uname().nodename,
+            image=image,
             **extra,
-        }
+        )
+        entry.write(path)
 
     status = "RUNNING"
-    write_json(path, entry())
+    write(status)
     try:
         yield extra
         status = "SUCCESS"
@@ -58,4 +60,4 @@ def journal(study: str, stage: str, phase: str | None = None) -> Iterator[dict[s
         extra["error"] = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
         raise
     finally:
-        write_json(path, entry())
+        write(status)

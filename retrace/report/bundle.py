@@ -12,6 +12,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from retrace.documents.derived import BundleFile, Derived
+from retrace.documents.provenance import Provenance
 from retrace.errors import UserError
 from retrace.files import dump_json, sha256_of, write_bytes
 from retrace.report import checks, data_tables, method, run_tables, tables, training_log
@@ -42,7 +44,7 @@ def contents(inputs: Inputs) -> dict[str, Path | bytes]:
     """
     phase = inputs.params.phase
     shipped = Path("models", inputs.study, phase)
-    listed: dict[str, Path | bytes] = {inputs.active["weights"]["file"]: shipped / inputs.active["weights"]["file"]}
+    listed: dict[str, Path | bytes] = {inputs.active.weights.file: shipped / inputs.active.weights.file}
     if inputs.params.phases[phase].engine == "ultralytics":
         listed[CONFIG] = shipped / CONFIG
     else:
@@ -64,22 +66,22 @@ def _settings(inputs: Inputs) -> bytes:
 
 
 def _scores(inputs: Inputs) -> dict[str, Any]:
-    document = inputs.active
-    head = {name: document[name] for name in ("study", "phase", "weights", "min_reliable")}
-    splits = document["splits"].items()
-    return head | {"splits": {name: {"images": row["images"], "per_class": row["per_class"]} for name, row in splits}}
+    whole = inputs.active.content()
+    head = {name: whole[name] for name in ("study", "phase", "weights", "min_reliable")}
+    splits = whole["splits"].items()
+    return head | {"splits": {name: {key: row[key] for key in ("images", "per_class")} for name, row in splits}}
 
 
-def derive(inputs: Inputs) -> list[dict[str, Any]]:
-    """Rows `{"file", "from", "bytes", "sha256"}` of every file except the guide."""
+def derive(inputs: Inputs) -> list[BundleFile]:
+    """A row for every file except the guide."""
     rows = []
     for name, content in contents(inputs).items():
         if isinstance(content, Path):
-            row = {"from": content.as_posix(), "bytes": content.stat().st_size, "sha256": sha256_of(content)}
+            origin, size, sha256 = content.as_posix(), content.stat().st_size, sha256_of(content)
         else:
             origin = inputs.file_metrics(inputs.params.phase) if name == SCORES else "params.yaml"
-            row = {"from": origin, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        rows.append({"file": name, **row})
+            size, sha256 = len(content), hashlib.sha256(content).hexdigest()
+        rows.append(BundleFile(file=name, origin=origin, bytes=size, sha256=sha256))
     return rows
 
 
@@ -93,13 +95,13 @@ def write(target: Path, inputs: Inputs, guide: Path) -> None:
     shutil.copyfile(guide, target / GUIDE)
 
 
-def files(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
+def files(inputs: Inputs, ledger: Ledger, derived: Derived) -> Table:
     """The files of the bundle with size and sha256."""
     own, rows = inputs.file_own("derived.json"), []
-    for index, row in enumerate(derived["bundle"]):
-        what = WHAT.get(row["file"], f"the shipped weights of phase {inputs.params.phase}")
+    for index, row in enumerate(derived.bundle):
+        what = WHAT.get(row.file, f"the shipped weights of phase {inputs.params.phase}")
         size = cell(ledger.num(own, f"bundle.{index}.bytes", "size"))
-        rows.append((cell(row["file"], tone="code"), cell(what), size, cell(row["sha256"], tone="hash")))
+        rows.append((cell(row.file, tone="code"), cell(what), size, cell(row.sha256, tone="hash")))
     rows.append(
         (cell(GUIDE, tone="code"), cell("how to reproduce this result; also part of the report"), cell(""), cell(""))
     )
@@ -110,12 +112,12 @@ def files(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
     return Table("bundle", "Files of the bundle", ("File", "Content", "Size", "sha256"), tuple(rows), (note,))
 
 
-def close(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section | None:
+def close(inputs: Inputs, ledger: Ledger, derived: Derived) -> Section | None:
     """The end of the report: the bundle and the checklist."""
     return section("bundle", "Bundle", files(inputs, ledger, derived), checks.table(inputs, ledger, derived))
 
 
-def guide(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], document: dict[str, Any]) -> Page:
+def guide(inputs: Inputs, ledger: Ledger, derived: Derived, document: Provenance) -> Page:
     """REPRODUCTION_GUIDE.md, which can be read without report.md. `document` is provenance.json."""
     phase = inputs.params.phase
     sections = [
@@ -138,7 +140,7 @@ def guide(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], document: dic
         section(
             "scores",
             "6. Scores",
-            *(tables.per_class(inputs, ledger, phase, split) for split in inputs.active["splits"]),
+            *(tables.per_class(inputs, ledger, phase, split) for split in inputs.active.splits),
         ),
         section("files", "7. Files", files(inputs, ledger, derived), _loading(inputs)),
         section("checklist", "8. Verification", checks.table(inputs, ledger, derived)),
@@ -161,15 +163,15 @@ def _data(inputs: Inputs) -> Text:
     return Text((f"Data needed: {needed}.",))
 
 
-def _environment(document: dict[str, Any]) -> Bullets:
-    packages = ", ".join(f"{name} {version}" for name, version in document["packages"].items())
-    devices = ", ".join(document["devices"]) or "not recorded"
+def _environment(document: Provenance) -> Bullets:
+    packages = ", ".join(f"{name} {version}" for name, version in document.packages.items())
+    devices = ", ".join(document.devices) or "not recorded"
     return Bullets(
         (
-            (f"Python {document['python']}; {document['lock']['file']}, sha256 {document['lock']['sha256']}",),
+            (f"Python {document.python}; {document.lock.file}, sha256 {document.lock.sha256}",),
             (packages,),
-            (f"device {devices}, {document['threads']} CPU threads, {document.get('numerics', 'native')} numerics",),
-            (f"seed {document['seed']}",),
+            (f"device {devices}, {document.threads} CPU threads, {document.numerics} numerics",),
+            (f"seed {document.seed}",),
         )
     )
 
@@ -190,7 +192,7 @@ def _steps(inputs: Inputs) -> Table:
         ("After an interruption, continue from the last complete epoch", "dvc repro"),
         ("Compare the scores and the checklist", f"reports/{study}/report.md"),
         (
-            f"Run the shipped {inputs.active['weights']['file']} on new images",
+            f"Run the shipped {inputs.active.weights.file} on new images",
             f"retrace predict image.jpg --phase {phase} --out found",
         ),
     )
@@ -199,7 +201,7 @@ def _steps(inputs: Inputs) -> Table:
 
 
 def _loading(inputs: Inputs) -> Text:
-    file = inputs.active["weights"]["file"]
+    file = inputs.active.weights.file
     if inputs.params.phases[inputs.params.phase].engine == "ultralytics":
         return Text((f'{file} can also be loaded with plain Ultralytics: YOLO("{file}").predict("image.jpg").',))
     return Text((f"{file} is a safetensors file; model.json says which network it belongs to.",))

@@ -2,35 +2,37 @@
 
 from typing import Any
 
+from retrace.config.metrics import HISTORY, RUN, place_of
 from retrace.config.schema import Claim
+from retrace.documents.derived import Derived
 from retrace.report.blocks import Cell, Table, cell, run
-from retrace.report.comparisons import FACTS, NOT_RECORDED, SPEED, VAL_LOSS, claim_source, metric_key
-from retrace.report.inputs import Inputs
+from retrace.report.comparisons import claim_source, metric_of
+from retrace.report.inputs import Inputs, Results
 from retrace.report.numbers import ABSENT, Inline, Ledger
 from retrace.report.tables import BRACKETS, TONES, averaged, counted, judged, label, rare, unreliable
 
 
-def claims(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | None:
+def claims(inputs: Inputs, ledger: Ledger, derived: Derived) -> Table | None:
     """Published, baseline and target figures beside the measured ones, with the verdict on each."""
     rows = []
     told = any(claim.measured for claim in inputs.params.report.claims)
     for index, claim in enumerate(inputs.params.report.claims):
-        verdict = derived["claims"][index]
+        verdict = derived.claims[index]
         measured: Inline = (ABSENT,)
-        if verdict["why"] != "not measured" and claim.metric not in NOT_RECORDED:
+        if verdict.why != "not measured" and not metric_of(inputs, claim).missing:
             measured = _measured(ledger, *claim_source(inputs, claim))
-        status = verdict["status"] + (f" ({verdict['why']})" if verdict["why"] else "")
+        status = verdict.status + (f" ({verdict.why})" if verdict.why else "")
         rows.append(
             (
                 cell(claim.label),
                 cell(claim.kind),
-                cell(verdict["phase"]),
+                cell(verdict.phase),
                 cell(claim.split),
                 cell(claimed(inputs, ledger, index)),
                 *((cell(claim.measured or ABSENT, tone="quiet"),) if told else ()),
                 cell(measured),
                 _basis(inputs, ledger, claim),
-                cell(status, tone=TONES[verdict["status"]]),
+                cell(status, tone=TONES[verdict.status]),
             )
         )
     how = ("How the claim was measured",) if told else ()
@@ -46,31 +48,31 @@ def claims(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | N
 
 def _basis(inputs: Inputs, ledger: Ledger, claim: Claim) -> Cell:
     """The number of images behind a measured score, and those of its classes that have too few examples."""
-    phase = claim.phase or inputs.params.phase
-    if claim.metric in (*FACTS, *SPEED, *NOT_RECORDED) or claim.split not in inputs.metrics[phase]["splits"]:
+    phase, declared = claim.phase or inputs.params.phase, metric_of(inputs, claim)
+    if declared.fact or declared.place == RUN or claim.split not in inputs.metrics[phase].splits:
         return cell(ABSENT)
     images = counted(inputs, ledger, phase, claim.split)
-    if claim.metric == VAL_LOSS:
+    if declared.place == HISTORY:
         return cell(images)
-    metric = inputs.metrics[phase]["training"]["monitor"] if claim.metric == "best_value" else claim.metric
-    few = rare(inputs, ledger, phase, claim.split, averaged(inputs, metric or ""), named="/" not in claim.metric)
+    metric = inputs.metrics[phase].training.monitor if claim.metric == "best_value" else claim.metric
+    few = rare(inputs, ledger, phase, claim.split, averaged(inputs, metric), named="/" not in claim.metric)
     return cell(images, *(("; ", few, ": not reliable") if few else ()), tone="warn" if few else "")
 
 
-def _measured(ledger: Ledger, file: str, key: str, format: str) -> Inline:
+def _measured(ledger: Ledger, file: str, key: str, style: str) -> Inline:
     try:
-        return ledger.interval(file, key, format)
+        return ledger.interval(file, key, style)
     except KeyError:
         return (ABSENT,)
 
 
-def claimed(inputs: Inputs, ledger: Ledger, index: int) -> Inline:
+def claimed(inputs: Results, ledger: Ledger, index: int) -> Inline:
     """`0.796`, `0.8 to 0.85`, `at least 0.75` or `at most 60`, with the digits given in the parameters."""
     claim: Claim = inputs.params.report.claims[index]
-    format = "size" if claim.metric == "bytes" else "given"
+    style = "size" if claim.metric == "bytes" else "given"
     file = inputs.file_own("parameters.json")
     ends = {
-        name: ledger.num(file, f"report.claims.{index}.{name}", format)
+        name: ledger.num(file, f"report.claims.{index}.{name}", style)
         for name in ("value", "low", "high")
         if getattr(claim, name) is not None
     }
@@ -83,7 +85,7 @@ def claimed(inputs: Inputs, ledger: Ledger, index: int) -> Inline:
     return ("at most ", ends["high"]) if "high" in ends else (ABSENT,)
 
 
-def final(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
+def final(inputs: Inputs, ledger: Ledger, derived: Derived) -> Table:
     """Metric | Baseline | Target | Final | Change | Status, comparing the first phase with the active one.
 
     Where the active phase is the first, the other phases are the baselines: Metric | Target | Final | ... | Status.
@@ -99,13 +101,13 @@ def final(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
     wanted += [(metric, split) for metric in inputs.overall if (metric, split) not in wanted]
     rows = []
     for metric, on in wanted:
-        if on not in inputs.metrics[first]["splits"] or on not in inputs.metrics[active]["splits"]:
+        if on not in inputs.metrics[first].splits or on not in inputs.metrics[active].splits:
             continue
         rows.append(_final_row(inputs, ledger, derived, metric, on, targets.get((metric, on))))
     counts: list[Any] = []
-    for name in dict.fromkeys(name for _, name in wanted if name in inputs.active["splits"]):
+    for name in dict.fromkeys(name for _, name in wanted if name in inputs.active.splits):
         counts += ["; " if counts else "Scored on ", f"{name}, n = ", *counted(inputs, ledger, active, name)]
-    few = unreliable(inputs, ledger, active, [name for _, name in wanted if name in inputs.active["splits"]])
+    few = unreliable(inputs, ledger, active, [name for _, name in wanted if name in inputs.active.splits])
     if active == first:
         others = [phase for phase in inputs.metrics if phase != active]
         columns: tuple[str, ...] = (
@@ -131,23 +133,24 @@ def final(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
 
 
 def _final_row(
-    inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str, split: str, target: int | None
+    inputs: Inputs, ledger: Ledger, derived: Derived, metric: str, split: str, target: int | None
 ) -> tuple[Cell, ...]:
     active, first = inputs.params.phase, next(iter(inputs.metrics))
-    key, format = metric_key(metric, split)
+    key, style = place_of(inputs.params.task, metric, split)
     goal = cell(claimed(inputs, ledger, target)) if target is not None else cell(ABSENT)
     if active == first:
-        scores = [cell(_measured(ledger, inputs.file_metrics(phase), key, format)) for phase in inputs.metrics]
-        word = "no target" if target is None else derived["claims"][target]["status"]
+        scores = [cell(_measured(ledger, inputs.file_metrics(phase), key, style)) for phase in inputs.metrics]
+        word = "no target" if target is None else derived.claims[target].status
         return cell(f"{label(inputs, metric)}, {split}"), goal, *scores, cell(word, tone=TONES.get(word, "quiet"))
-    before = _measured(ledger, inputs.file_metrics(first), key, format)
-    after = _measured(ledger, inputs.file_metrics(active), key, format)
+    before = _measured(ledger, inputs.file_metrics(first), key, style)
+    after = _measured(ledger, inputs.file_metrics(active), key, style)
     change, status = cell(ABSENT), cell("no target", tone="quiet")
-    row = (derived["final"].get(split) or {}).get(metric)
-    if row is not None and row["value"] is not None:
+    paired = derived.final.get(split)
+    row = paired.difference(metric) if paired is not None else None
+    if row is not None and row.value is not None:
         change = cell(ledger.interval(inputs.file_own("derived.json"), f"final.{split}.{metric}", "signed"))
         status = judged(row)
     if target is not None:
-        word = derived["claims"][target]["status"]
+        word = derived.claims[target].status
         status = cell(word, tone=TONES[word])
     return cell(f"{label(inputs, metric)}, {split}"), cell(before), goal, cell(after), change, status

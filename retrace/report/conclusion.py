@@ -1,8 +1,8 @@
 """The last lines that a run prints: the score, the verdict, the targets and the path of the report."""
 
 from collections import Counter
-from typing import Any
 
+from retrace.documents.derived import Derived, Paired
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import Ledger, plain
 from retrace.report.tables import counted, label
@@ -12,10 +12,10 @@ from retrace.statistics.verdicts import BETTER, WORSE
 PAGE = "report.html"
 
 
-def conclusion(inputs: Inputs, derived: dict[str, Any]) -> list[str]:
+def conclusion(inputs: Inputs, derived: Derived) -> list[str]:
     """The lines, with the words and digits of the report. derived: derived.json."""
     ledger = Ledger()
-    ledger.add(inputs.file_own("derived.json"), derived)
+    ledger.add(inputs.file_own("derived.json"), derived.content())
     lines = [_score(inputs, ledger), *_verdicts(inputs, ledger, derived), _targets(inputs, derived)]
     return [line for line in lines if line] + [f"{inputs.report_folder.as_posix()}/{PAGE}"]
 
@@ -28,33 +28,34 @@ def _score(inputs: Inputs, ledger: Ledger) -> str:
     return f"{phase}: {label(inputs, metric)} {value} on {split} ({images}{demo})"
 
 
-def _verdicts(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> list[str]:
+def _verdicts(inputs: Inputs, ledger: Ledger, derived: Derived) -> list[str]:
     """The active phase compared with the first; where it is the first, the phases that are compared with it."""
     active, first = inputs.params.phase, next(iter(inputs.metrics))
     if active != first:
-        return _verdict(inputs, ledger, f"against {first}", derived["final"], "final")
+        return _verdict(inputs, ledger, f"against {first}", derived.final.get(inputs.headline_split), "final")
     lines = []
-    for phase, rows in derived["comparisons"].items():
-        if rows["from"] == active:
-            lines += _verdict(inputs, ledger, f"{phase} against it", rows, f"comparisons.{phase}")
+    for phase, rows in derived.comparisons.items():
+        if rows.origin == active:
+            on_split = rows.on(inputs.headline_split)
+            lines += _verdict(inputs, ledger, f"{phase} against it", on_split, f"comparisons.{phase}")
     return lines
 
 
-def _verdict(inputs: Inputs, ledger: Ledger, what: str, rows: dict[str, Any], key: str) -> list[str]:
+def _verdict(inputs: Inputs, ledger: Ledger, what: str, rows: Paired | None, key: str) -> list[str]:
     split, metric = inputs.headline_split, inputs.params.report.headline
-    row = (rows.get(split) or {}).get(metric)
-    if row is None or row["value"] is None:
+    row = rows.difference(metric) if rows is not None else None
+    if row is None or row.value is None:
         return []
     change = plain(ledger.interval(inputs.file_own("derived.json"), f"{key}.{split}.{metric}", "signed"))
-    weights = " (these weights)" if row["verdict"] in (BETTER, WORSE) else ""
+    weights = " (these weights)" if row.verdict in (BETTER, WORSE) else ""
     return [f"{what}: {change}, {words(row)}{weights}"]
 
 
-def _targets(inputs: Inputs, derived: dict[str, Any]) -> str:
+def _targets(inputs: Inputs, derived: Derived) -> str:
     """`targets: 2 met, 1 not met`"""
     active = inputs.params.phase
     judged: Counter[str] = Counter()
-    for claim, verdict in zip(inputs.params.report.claims, derived["claims"], strict=True):
+    for claim, verdict in zip(inputs.params.report.claims, derived.claims, strict=True):
         if claim.kind == "target" and (claim.phase or active) == active:
-            judged[verdict["status"] + (f" ({verdict['why']})" if verdict["why"] else "")] += 1
+            judged[verdict.status + (f" ({verdict.why})" if verdict.why else "")] += 1
     return "targets: " + ", ".join(f"{count} {words}" for words, count in judged.items()) if judged else ""

@@ -7,6 +7,7 @@ from typing import Any
 
 from retrace.data import audit as measure
 from retrace.data.manifest import read_manifest
+from retrace.documents.derived import Audit, Derived, MoveCount, ProblemCount
 from retrace.report.blocks import Table, Text, cell, run
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import ABSENT, Ledger, read_csv
@@ -15,32 +16,31 @@ SHOWN = 10  # rows of a list whose length depends on the data set
 LEAKS_SHOWN = 50
 
 
-def audit(inputs: Inputs) -> dict[str, Any]:
-    """Counts for derived.json: moves by (from, to, reason), leaks by kind, problems by (kind, action), box sizes."""
-    moves = Counter((move["from"], move["to"], move["reason"]) for move in inputs.splits["moves"])
-    leaks = Counter(leak["kind"] for leak in inputs.splits["leaks"])
-    sources = inputs.dataset["sources"]
+def audit(inputs: Inputs) -> Audit:
+    """Counts of moves, leaks and problems, and box sizes for detection."""
+    moves = Counter((move.origin, move.to, move.reason) for move in inputs.splits.moves)
+    leaks = Counter(leak.kind for leak in inputs.splits.leaks)
     raw = Path("data", inputs.study, "raw")
     problems = Counter((row["kind"], row["action"]) for row in read_csv(raw / "problems.csv"))
     boxes = inputs.params.task == "detection"
     records = read_manifest(raw).records.values() if boxes else ()
-    return {
-        "images": sum(source["images"] for source in sources),
-        "left_out": len(inputs.splits.get("left_out") or []),
-        "moved": len(inputs.splits["moves"]),
-        "moves": [{"from": a, "to": b, "reason": why, "images": n} for (a, b, why), n in sorted(moves.items())],
-        "leaks": {"total": len(inputs.splits["leaks"]), **dict(sorted(leaks.items()))},
-        "problems": [{"kind": kind, "action": action, "files": n} for (kind, action), n in sorted(problems.items())],
-        "box_sizes": measure.box_sizes(records, inputs.params.classes) if boxes else None,
-    }
+    return Audit(
+        images=sum(source.images for source in inputs.dataset.sources),
+        left_out=len(inputs.splits.left_out),
+        moved=len(inputs.splits.moves),
+        moves=[MoveCount(origin=a, to=b, reason=why, images=n) for (a, b, why), n in sorted(moves.items())],
+        leaks={"total": len(inputs.splits.leaks), **dict(sorted(leaks.items()))},
+        problems=[ProblemCount(kind=kind, action=action, files=n) for (kind, action), n in sorted(problems.items())],
+        box_sizes=measure.box_sizes(records, inputs.params.classes) if boxes else None,
+    )
 
 
 def sources(inputs: Inputs, ledger: Ledger) -> Table:
     """Images collected per source."""
     file, rows = inputs.file_dataset, []
-    for index, source in enumerate(inputs.dataset["sources"]):
+    for index, source in enumerate(inputs.dataset.sources):
         counts = [cell(ledger.num(file, f"sources.{index}.{name}", "count")) for name in ("images", "labelled")]
-        rows.append((cell(str(source["name"])), cell(str(source["split"] or "by ratio")), *counts))
+        rows.append((cell(source.name), cell(source.split or "by ratio"), *counts))
     rows.append(
         (
             cell("all sources"),
@@ -52,12 +52,12 @@ def sources(inputs: Inputs, ledger: Ledger) -> Table:
     return Table("sources", "Collected images", ("Source", "Split as given", "Images", "Labeled"), tuple(rows))
 
 
-def problems(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | None:
+def problems(inputs: Inputs, ledger: Ledger, derived: Derived) -> Table | None:
     """The problems that `collect` found, by kind, and what was done with the files."""
     own, rows = inputs.file_own("derived.json"), []
-    for index, row in enumerate(derived["audit"]["problems"]):
+    for index, row in enumerate(derived.audit.problems):
         count = cell(ledger.num(own, f"audit.problems.{index}.files", "count"))
-        rows.append((cell(row["kind"].replace("_", " ")), cell(row["action"]), count))
+        rows.append((cell(row.kind.replace("_", " ")), cell(row.action), count))
     note = run(
         ledger.num(inputs.file_dataset, "quarantined", "count"),
         f" files were set aside (quarantined). data/{inputs.study}/raw/problems.csv lists every problem with its file.",
@@ -68,7 +68,7 @@ def problems(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table |
 
 def polygons(inputs: Inputs, ledger: Ledger) -> Text | None:
     """A warning where the labels are polygons instead of boxes."""
-    if "polygon_to_box" not in inputs.dataset["problems"]:
+    if "polygon_to_box" not in inputs.dataset.problems:
         return None
     count = ledger.num(inputs.file_dataset, "problems.polygon_to_box", "count")
     text = " label files hold polygons; each was read as the box around its corners (data.source.polygons: to_boxes)."
@@ -78,7 +78,7 @@ def polygons(inputs: Inputs, ledger: Ledger) -> Text | None:
 def rare(inputs: Inputs, ledger: Ledger) -> Text | None:
     """Classes with fewer instances in a split than `evaluate.min_reliable`, with their counts."""
     least = inputs.params.evaluate.min_reliable
-    counts = {split: row for split, row in inputs.splits["counts"]["after"].items() if row["images"]}
+    counts = {split: row for split, row in inputs.splits.counts.after.items() if row.images}
     parts: list[Any] = []
     for split, names in measure.unreliable_classes(counts, least).items():
         for name in names:
@@ -90,12 +90,12 @@ def rare(inputs: Inputs, ledger: Ledger) -> Text | None:
     return Text(run("These classes have fewer than ", limit, " instances in a split: ", *parts, "."), "warn")
 
 
-def box_sizes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | None:
+def box_sizes(inputs: Inputs, ledger: Ledger, derived: Derived) -> Table | None:
     """Histogram of the box sizes of every class, for detection."""
-    if derived["audit"]["box_sizes"] is None:
+    if derived.audit.box_sizes is None:
         return None
     file, edges, rows = inputs.file_own("derived.json"), measure.BOX_EDGES, []
-    histogram = derived["audit"]["box_sizes"]
+    histogram = derived.audit.box_sizes
     used = max((index for counts in histogram.values() for index, count in enumerate(counts) if count), default=0) + 1
     for name in histogram:
         cells = (ledger.num(file, f"audit.box_sizes.{name}.{index}", "count") for index in range(used))
@@ -107,13 +107,13 @@ def box_sizes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table 
 
 def no_problems(inputs: Inputs) -> Text | None:
     """A sentence for the case without any problem."""
-    return None if inputs.dataset["problems"] else Text(("No unreadable, mismatched or malformed file was found.",))
+    return None if inputs.dataset.problems else Text(("No unreadable, mismatched or malformed file was found.",))
 
 
 def split_sizes(inputs: Inputs, ledger: Ledger) -> Table:
     """Images per split as given and after rebalancing."""
     rows = []
-    for split in inputs.splits["counts"]["after"]:
+    for split in inputs.splits.counts.after:
         before, after = (_count(inputs, ledger, when, f"{split}.images") for when in ("before", "after"))
         rows.append((cell(split), cell(before), cell(after)))
     return Table("split_sizes", "Splits", ("Split", "Images as given", "Images used"), tuple(rows))
@@ -121,7 +121,7 @@ def split_sizes(inputs: Inputs, ledger: Ledger) -> Table:
 
 def class_counts(inputs: Inputs, ledger: Ledger) -> Table:
     """Instances of every class per split, as given and used."""
-    splits = [name for name in ("train", "val", "test") if name in inputs.splits["counts"]["after"]]
+    splits = [name for name in ("train", "val", "test") if name in inputs.splits.counts.after]
     rows = []
     for name in inputs.params.classes:
         cells = []
@@ -133,10 +133,10 @@ def class_counts(inputs: Inputs, ledger: Ledger) -> Table:
             cells.append(cell(after) if same else cell(before, " → ", after, tone="good"))
         rows.append((cell(name), *cells))
     unit = "an object" if inputs.params.task == "detection" else "an image in which the class covers enough pixels"
-    least = inputs.splits.get("minimum", {})
+    least = inputs.splits.minimum
     note = run(f"An instance is {unit}. An arrow shows a count as given and after rebalancing.")
     for split in ("val", "test"):
-        if least.get(split):
+        if getattr(least, split):
             note = run(
                 note, f" The minimum in {split} is ", ledger.num(inputs.file_splits, f"minimum.{split}", "count"), "."
             )
@@ -150,12 +150,12 @@ def _count(inputs: Inputs, ledger: Ledger, when: str, key: str) -> Any:
         return ABSENT
 
 
-def moves(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | None:
+def moves(inputs: Inputs, ledger: Ledger, derived: Derived) -> Table | None:
     """Moved images by reason."""
     file, rows = inputs.file_own("derived.json"), []
-    for index, move in enumerate(derived["audit"]["moves"][:SHOWN]):
+    for index, move in enumerate(derived.audit.moves[:SHOWN]):
         count = ledger.num(file, f"audit.moves.{index}.images", "count")
-        rows.append((cell(move["from"] or ABSENT), cell(move["to"] or ABSENT), cell(move["reason"]), cell(count)))
+        rows.append((cell(move.origin or ABSENT), cell(move.to or ABSENT), cell(move.reason), cell(count)))
     note = run(
         ledger.num(file, "audit.moved", "count"),
         f" images were moved in total; {inputs.file_splits} lists each image with the reason.",
@@ -166,17 +166,15 @@ def moves(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | No
 def leaks(inputs: Inputs, ledger: Ledger) -> Table | None:
     """Images of one scene that are in more than one split as given."""
     rows = []
-    for index, leak in enumerate(inputs.splits["leaks"][:LEAKS_SHOWN]):
-        ids = list(leak["ids"])
+    for index, leak in enumerate(inputs.splits.leaks[:LEAKS_SHOWN]):
+        ids = leak.ids
         listed = ", ".join(ids[:4]) + (f" and {len(ids) - 4} more" if len(ids) > 4 else "")
         distance = (
-            ledger.num(inputs.file_splits, f"leaks.{index}.distance", "count")
-            if leak.get("distance") is not None
-            else ABSENT
+            ledger.num(inputs.file_splits, f"leaks.{index}.distance", "count") if leak.distance is not None else ABSENT
         )
-        rows.append((cell(leak["kind"]), cell(listed), cell(" / ".join(leak["splits"])), cell(distance)))
+        rows.append((cell(leak.kind), cell(listed), cell(" / ".join(leak.splits)), cell(distance)))
     total = ledger.num(inputs.file_own("derived.json"), "audit.leaks.total", "count")
-    limit = f"; the first {LEAKS_SHOWN} are shown" if len(inputs.splits["leaks"]) > LEAKS_SHOWN else ""
+    limit = f"; the first {LEAKS_SHOWN} are shown" if len(inputs.splits.leaks) > LEAKS_SHOWN else ""
     note = run(
         total,
         f" leaks between the splits as given{limit}. {inputs.file_splits} lists all of them. "
@@ -209,7 +207,7 @@ def duplicates(inputs: Inputs, ledger: Ledger) -> Text:
 
 def left_out(inputs: Inputs, ledger: Ledger) -> Text | None:
     """Unlabeled images that were left out of pre-training."""
-    rows = inputs.splits.get("left_out") or []
+    rows = inputs.splits.left_out
     if not rows:
         return None
     count = ledger.num(inputs.file_own("derived.json"), "audit.left_out", "count")
@@ -219,7 +217,7 @@ def left_out(inputs: Inputs, ledger: Ledger) -> Text | None:
 def unreliable(inputs: Inputs, ledger: Ledger, split: str) -> Text | None:
     """Classes with too few examples on a split for a reliable score."""
     phase = inputs.params.phase
-    least = inputs.metrics[phase]["min_reliable"]
+    least = inputs.metrics[phase].min_reliable
     parts: list[Any] = []
     for name in inputs.params.classes:
         if inputs.seen(phase, split, name) < least:

@@ -16,7 +16,7 @@ def operating_points(inputs: Inputs, ledger: Ledger, split: str) -> Table | None
     """Precision, recall and F1 of every phase, at the reported confidence and at the confidence with the best F1."""
     rows = []
     for phase, document in inputs.metrics.items():
-        if inputs.params.task != "detection" or split not in document["splits"]:
+        if inputs.params.task != "detection" or split not in document.splits:
             continue
         file, key = inputs.file_metrics(phase), f"splits.{split}"
         for name, scores in POINTS.items():
@@ -44,7 +44,7 @@ def sizes(inputs: Inputs, ledger: Ledger, split: str) -> Table | None:
         return None
     rows = []
     for phase, document in inputs.metrics.items():
-        if split in document["splits"]:
+        if split in document.splits:
             file = inputs.file_metrics(phase)
             names = (*(f"AP_{size}" for size in SIZES), "AR")
             rows.append((cell(phase), *(cell(ledger.interval(file, f"splits.{split}.{name}")) for name in names)))

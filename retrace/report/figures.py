@@ -25,19 +25,19 @@ def training_curves(inputs: Inputs) -> Figure | None:
     losses: list[Line] = []
     monitored: list[Line] = []
     for index, (phase, rows) in enumerate(inputs.history.items()):
-        training = inputs.metrics[phase]["training"]
+        training = inputs.metrics[phase].training
         color, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
-        for lines, column in ((losses, "train_loss"), (monitored, training["monitor"])):
+        for lines, column in ((losses, "train_loss"), (monitored, training.monitor)):
             pairs = values(rows, column) or values(rows, f"val_{column}")
             if pairs:
                 shown = marker if len(pairs) <= 40 else None
                 style: dict[str, JsonValue] = {"color": color, "label": phase, "marker": shown}
                 lines.append(_curve(pairs, style | {"markersize": 4, "linewidth": 1.6}))
-            best = [pair for pair in pairs if pair[0] == training["best_epoch"]]
+            best = [pair for pair in pairs if pair[0] == training.best_epoch]
             if best and lines is monitored:
                 ring: dict[str, JsonValue] = {"marker": "o", "linestyle": "None", "markersize": 11}
                 lines.append(_curve(best, ring | {"fillstyle": "none", "color": color}))
-    monitors = sorted({document["training"]["monitor"] for document in inputs.metrics.values()})
+    monitors = sorted({document.training.monitor for document in inputs.metrics.values()})
     labels = f"{' / '.join(monitors)}, val"
     panels = (
         Panel(tuple(losses), {"xlabel": "epoch", "ylabel": "training loss"}, whole_x=True),
@@ -67,17 +67,17 @@ def per_class(inputs: Inputs, split: str) -> Figure:
     names = [name for name in inputs.params.classes if inputs.seen(inputs.params.phase, split, name)]
     lines = []
     for index, (phase, document) in enumerate(inputs.metrics.items()):
-        if split not in document["splits"]:
+        if split not in document.splits:
             continue
         color, points = PALETTE[index % len(PALETTE)], []
         for row, name in enumerate(names):
-            node = document["splits"][split]["per_class"][name][metric]
+            score = document.splits[split].per_class[name].estimate(metric)
             y = row + 0.7 * ((index + 0.5) / len(inputs.metrics) - 0.5)
-            if node["value"] is not None:
-                points.append((node["value"], y))
-                if node["low"] is not None:
-                    style: dict[str, JsonValue] = {"linewidth": 1.8, "color": color}
-                    lines.append(_curve([(node["low"], y), (node["high"], y)], style))
+            if score.value is not None:
+                points.append((score.value, y))
+            if score.low is not None and score.high is not None:
+                style: dict[str, JsonValue] = {"linewidth": 1.8, "color": color}
+                lines.append(_curve([(score.low, y), (score.high, y)], style))
         dots: dict[str, JsonValue] = {"marker": MARKERS[index % len(MARKERS)], "linestyle": "None"}
         dots |= {"markersize": 5, "label": phase, "clip_on": False, "color": color}
         lines.append(_curve(points, dots))
@@ -92,7 +92,7 @@ def per_class(inputs: Inputs, split: str) -> Figure:
 
 def confusion(inputs: Inputs, split: str) -> Figure | None:
     """Row-normalized confusion matrix of the active phase."""
-    counts = inputs.active["splits"][split].get("confusion")
+    counts = inputs.active.splits[split].confusion
     if not counts:
         return None
     more_rows = len(counts) > len(inputs.params.classes)

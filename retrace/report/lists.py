@@ -4,14 +4,14 @@ For two phases the table is a 2x2: rows are models, columns are lists.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from retrace import seeds
+from retrace.config.metrics import place_of
 from retrace.data.splits import read_list
+from retrace.documents.derived import Comparison, Derived, ListEffect, Lists
 from retrace.report.blocks import Bullets, Cell, Table, cell, run
-from retrace.report.comparisons import metric_key
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import Inline, Ledger
 from retrace.report.resamples import image_ids, statistic, unit_names
@@ -25,7 +25,12 @@ NAMES = {GIVEN: "val as given", USED: "val rebalanced"}
 
 def scored(inputs: Inputs) -> bool:
     """Whether every phase was scored on both lists."""
-    return all(document["splits"].get(name, {}).get("images") for document in inputs.metrics.values() for name in NAMES)
+    return all(_images(inputs, phase, name) for phase in inputs.metrics for name in NAMES)
+
+
+def _images(inputs: Inputs, phase: str, name: str) -> int:
+    scored = inputs.metrics[phase].splits.get(name)
+    return 0 if scored is None else scored.images
 
 
 def metrics(inputs: Inputs) -> tuple[str, ...]:
@@ -43,13 +48,10 @@ def pair(inputs: Inputs) -> tuple[str, str] | None:
     return None
 
 
-def derive(inputs: Inputs) -> dict[str, Any] | None:
-    """`{"from", "to", "same", "images": {list: n}, "in_train": n, "effects": {metric: {"apart": I, "list": I}}}`.
+def derive(inputs: Inputs) -> Lists | None:
+    """What a comparison across the two lists would show; None where the two lists were not scored.
 
-    `apart` is (after, rebalanced) minus (before, as given): the improvement that a comparison across the two lists
-    would show. `list` is the part of it that comes from the list alone: (before, rebalanced) minus (before, as given).
-    Both are resampled over the union of the lists. `in_train` counts the images of the list as given that rebalancing
-    moved to train. None where the two lists were not scored. The paired differences on each list are in `comparisons`.
+    Effects are resampled over the union of the lists. The paired differences on each list are in `comparisons`.
     """
     phases = pair(inputs)
     if not scored(inputs) or phases is None:
@@ -58,25 +60,25 @@ def derive(inputs: Inputs) -> dict[str, Any] | None:
     if any(image_ids(inputs, phases[1], name) != ids for name, ids in lists.items()):
         return None
     train = set(read_list(Path("data", inputs.study, "splits"), "train"))
-    return {
-        "from": phases[0],
-        "to": phases[1],
-        "same": lists[GIVEN] == lists[USED],
-        "images": {name: len(ids) for name, ids in lists.items()},
-        "in_train": sum(id in train for id in lists[GIVEN]),
-        "effects": _effects(inputs, phases, lists),
-    }
+    return Lists(
+        origin=phases[0],
+        to=phases[1],
+        same=lists[GIVEN] == lists[USED],
+        images={name: len(ids) for name, ids in lists.items()},
+        in_train=sum(image in train for image in lists[GIVEN]),
+        effects=_effects(inputs, phases, lists),
+    )
 
 
-def _effects(inputs: Inputs, phases: tuple[str, str], lists: dict[str, list[str]]) -> dict[str, Any]:
+def _effects(inputs: Inputs, phases: tuple[str, str], lists: dict[str, list[str]]) -> dict[str, ListEffect]:
     before, after = phases
-    union = sorted({id for ids in lists.values() for id in ids})
+    union = sorted({image for ids in lists.values() for image in ids})
     named: dict[str, str] = {}
     for split, ids in lists.items():
         named |= zip(ids, unit_names(inputs, before, split), strict=True)
-    units = Units.named([named[id] for id in union])
-    place = {id: index for index, id in enumerate(union)}
-    rows = {name: np.array([place[id] for id in ids]) for name, ids in lists.items()}
+    units = Units.named([named[image] for image in union])
+    place = {image: index for index, image in enumerate(union)}
+    rows = {name: np.array([place[image] for image in ids]) for name, ids in lists.items()}
     wanted = ((before, GIVEN), (before, USED), (after, USED))
     scores = {key: statistic(inputs, *key) for key in wanted}
 
@@ -89,12 +91,14 @@ def _effects(inputs: Inputs, phases: tuple[str, str], lists: dict[str, list[str]
 
     seed = seeds.derive(inputs.params.seed, "bootstrap", "both lists")
     effects = intervals(differences, units, inputs.params.evaluate.bootstrap, seed)
-    return {name: {part: effects[f"{part} {name}"] for part in ("apart", "list")} for name in metrics(inputs)}
+    return {
+        name: ListEffect(apart=effects[f"apart {name}"], by_list=effects[f"list {name}"]) for name in metrics(inputs)
+    }
 
 
-def table(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | None:
+def table(inputs: Inputs, ledger: Ledger, derived: Derived) -> Table | None:
     """Rows: models; columns: lists; a block of rows for the headline metric and for every focus class."""
-    if derived["lists"] is None:
+    if derived.lists is None:
         return None
     rows = []
     for metric in metrics(inputs):
@@ -114,7 +118,7 @@ def table(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | No
 def _score(inputs: Inputs, ledger: Ledger, phase: str, split: str, metric: str) -> tuple[Cell, Cell]:
     """The score with its interval, and the number of images and objects behind it."""
     file = inputs.file_metrics(phase)
-    value = ledger.interval(file, metric_key(metric, split)[0])
+    value = ledger.interval(file, place_of(inputs.params.task, metric, split)[0])
     images = counted(inputs, ledger, phase, split)
     of, few = metric.partition("/")[2], _rare(inputs, ledger, phase, split, metric)
     if of:
@@ -128,23 +132,23 @@ def _rare(inputs: Inputs, ledger: Ledger, phase: str, split: str, metric: str) -
     return rare(inputs, ledger, phase, split, averaged(inputs, metric), named="/" not in metric)
 
 
-def sentences(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Bullets | None:
+def sentences(inputs: Inputs, ledger: Ledger, derived: Derived) -> Bullets | None:
     """One sentence per metric: the effect of the model, the effect of the list, and what mixing them would show."""
-    comparison = derived["lists"]
+    comparison = derived.lists
     if comparison is None:
         return None
-    if comparison["same"]:
+    if comparison.same:
         return Bullets((("The two validation lists hold the same images: rebalancing did not change the list.",),))
-    return Bullets(tuple(_sentence(inputs, ledger, derived, metric) for metric in metrics(inputs)))
+    return Bullets(tuple(_sentence(inputs, ledger, derived, comparison, metric) for metric in metrics(inputs)))
 
 
-def _sentence(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str) -> Inline:
-    comparison, file = derived["lists"], inputs.file_own("derived.json")
-    effects, before, after = comparison["effects"][metric], comparison["from"], comparison["to"]
-    if any(effects[part]["value"] is None for part in ("apart", "list")):
+def _sentence(inputs: Inputs, ledger: Ledger, derived: Derived, comparison: Lists, metric: str) -> Inline:
+    file = inputs.file_own("derived.json")
+    effects, before, after = comparison.effects[metric], comparison.origin, comparison.to
+    if effects.apart.value is None or effects.by_list.value is None:
         return (f"{label(inputs, metric)} is undefined on one of the lists, so the two cannot be compared.",)
-    model = {name: _model_effect(inputs, ledger, derived, name, metric) for name in NAMES}
-    given, used = (words(derived["comparisons"][after][name][metric]) for name in NAMES)
+    model = {name: _model_effect(inputs, ledger, after, name, metric) for name in NAMES}
+    given, used = (_word(derived.comparisons[after], name, metric) for name in NAMES)
     verdicts = f"the verdict is the same on both, {used}" if given == used else f"{given} as given, {used} rebalanced"
     return run(
         f"{label(inputs, metric)}, {after} against {before}: ",
@@ -157,8 +161,14 @@ def _sentence(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: s
     )
 
 
-def _model_effect(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], split: str, metric: str) -> Inline:
-    after = derived["lists"]["to"]
+def _word(comparison: Comparison, split: str, metric: str) -> str:
+    paired = comparison.on(split)
+    row = paired.difference(metric) if paired is not None else None
+    assert row is not None  # both phases were scored on both lists
+    return words(row)
+
+
+def _model_effect(inputs: Inputs, ledger: Ledger, after: str, split: str, metric: str) -> Inline:
     change = ledger.interval(inputs.file_own("derived.json"), f"comparisons.{after}.{split}.{metric}", "signed")
     few = _rare(inputs, ledger, after, split, metric)
     return run(change, f" on {NAMES[split]}", *((" (", few, ": not reliable)") if few else ()))

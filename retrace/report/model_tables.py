@@ -1,6 +1,7 @@
 """The phases as models: architecture, size and speed beside the score."""
 
 from retrace.config.yolo import UltralyticsPhase
+from retrace.documents.scores import SegmentationSplit
 from retrace.report.blocks import Cell, Table, cell, run
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import ABSENT, Ledger
@@ -21,7 +22,7 @@ def models(inputs: Inputs, ledger: Ledger, split: str) -> Table:
             rate = ledger.num(own, f"speed.{phase}.images_per_second", "decimal")
             size = ledger.num(own, f"speed.{phase}.input_size", "plain")
             speed = [cell(size), cell(latency, " [", low, ", ", high, "]"), cell(rate)]
-        score = ledger.interval(file, f"splits.{split}.{metric}") if split in document["splits"] else (ABSENT,)
+        score = ledger.interval(file, f"splits.{split}.{metric}") if split in document.splits else (ABSENT,)
         rows.append(
             (
                 cell(phase),
@@ -66,10 +67,10 @@ def models(inputs: Inputs, ledger: Ledger, split: str) -> Table:
 def _same_network(inputs: Inputs) -> str:
     """Phases whose networks differ in their weights alone take the same time."""
     alike: dict[tuple[str, int, str], list[str]] = {}
-    for phase, document in inputs.metrics.items():
+    for phase, scores in inputs.metrics.items():
         if phase in inputs.speed:
-            size = str(inputs.speed[phase]["input_size"])
-            alike.setdefault((architecture(inputs, phase), document["parameters"], size), []).append(phase)
+            size = str(inputs.speed[phase].input_size)
+            alike.setdefault((architecture(inputs, phase), scores.parameters, size), []).append(phase)
     named = [" and ".join(phases) for phases in alike.values() if len(phases) > 1]
     if not named:
         return ""
@@ -80,7 +81,8 @@ def _mask_file(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> list[C
     """The mean file size of a predicted mask; no column for detection, which has no masks."""
     if inputs.params.task != "segmentation":
         return []
-    if "masks" not in inputs.metrics[phase]["splits"].get(split, {}):
+    scored = inputs.metrics[phase].splits.get(split)
+    if not isinstance(scored, SegmentationSplit) or scored.masks is None:
         return [cell(ABSENT)]
     key = f"splits.{split}.masks.bytes_mean"
     return [cell(ledger.interval(inputs.file_metrics(phase), key, "size"))]

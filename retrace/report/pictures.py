@@ -8,18 +8,18 @@ from PIL import Image
 from retrace.errors import UserError
 from retrace.report.blocks import Gallery, Picture, run
 from retrace.report.inputs import Inputs
-from retrace.report.numbers import Ledger
+from retrace.report.numbers import Ledger, Num
 
 SIDE = 960  # pixels, longer side
 BUDGET = 700_000  # bytes of all pictures together; the HTML page repeats them in base64, a third larger
 QUALITIES = (82, 70, 55, 40, 25)
 KINDS = {"best": "good (best)", "median": "median", "worst": "challenging (worst)"}
-FACTS = {  # key of a row of samples.json -> name in the caption
-    "score": "score",
-    "truth": "ground truth",
-    "predicted": "predicted",
-    "IoU": "mean IoU",
-    "confidence": "mean confidence",
+FACTS = {  # key of a row of samples.json -> name in the caption, style
+    "score": ("score", "fraction"),
+    "truth": ("ground truth", "count"),
+    "predicted": ("predicted", "count"),
+    "IoU": ("mean IoU", "fraction"),
+    "confidence": ("mean confidence", "fraction"),
 }
 
 
@@ -51,15 +51,17 @@ def samples(inputs: Inputs, ledger: Ledger, split: str) -> Gallery | None:
     """Best, median and worst predictions of the active phase."""
     phase = inputs.params.phase
     file = f"metrics/{inputs.study}/{phase}/samples.json"
-    rows = [(index, row) for index, row in enumerate(inputs.samples[phase]) if row["split"] == split][:12]
+    rows = [(index, row) for index, row in enumerate(inputs.samples[phase]) if row.split == split][:12]
     pictures = []
     for index, row in rows:
-        path = Path("metrics", inputs.study, phase, row["file"])
-        facts = [part for key, name in FACTS.items() if key in row
-                 for part in (f", {name} ", ledger.num(file, f"{index}.{key}", _format(row[key])))]  # fmt: skip
+        path = Path("metrics", inputs.study, phase, row.file)
+        facts: list[str | Num] = []
+        for key, (name, style) in FACTS.items():
+            if key in row.model_fields_set:
+                facts += [f", {name} ", ledger.num(file, f"{index}.{key}", style)]
         content = shrink(path, BUDGET // max(len(rows), 1))
-        title = run(f"{KINDS.get(row['kind'], row['kind'])}: {row['id']}", *facts)
-        name = f"samples/{Path(row['file']).stem}.jpg"
+        title = run(f"{KINDS.get(row.kind, row.kind)}: {row.id}", *facts)
+        name = f"samples/{Path(row.file).stem}.jpg"
         pictures.append(Picture(name, ledger.picture(name, content), title))
     caption = f"Best, median and worst predictions of phase {phase} on {split}."
     if inputs.params.task == "detection":
@@ -69,10 +71,6 @@ def samples(inputs: Inputs, ledger: Ledger, split: str) -> Gallery | None:
             "predictions."
         )
     return Gallery(tuple(pictures), caption) if pictures else None
-
-
-def _format(value: object) -> str:
-    return "count" if isinstance(value, int) else "fraction"
 
 
 def reconstructions(inputs: Inputs, ledger: Ledger, most: int = 3) -> Gallery | None:

@@ -5,14 +5,10 @@ import io
 from pathlib import Path
 from typing import Any
 
+from retrace.config.metrics import METRICS
 from retrace.files import write_text
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import number
-
-METRICS = {
-    "segmentation": {"val": ("mIoU",), "test": ("mIoU", "focus_mIoU")},
-    "detection": {"val": ("AP50",), "test": ("AP50", "AP")},
-}
 
 
 def scalars(inputs: Inputs) -> dict[str, float]:
@@ -21,17 +17,14 @@ def scalars(inputs: Inputs) -> dict[str, float]:
     With DVC's own columns (Experiment, Created, State, Executor) and `phase`, two take 95 characters of a line; in a
     narrower terminal `dvc exp show` cuts words and then leaves columns out.
     """
-    wanted = dict(METRICS[inputs.params.task])
-    if "test" not in inputs.active["splits"]:
-        wanted["val"] = wanted["test"]
     result = {}
-    for split, names in wanted.items():
-        scored = inputs.active["splits"].get(split, {})
-        for name in names:
-            node = scored.get(name)
-            value = node.get("value") if isinstance(node, dict) else node
-            if value is not None:
-                result[f"{split}_{name}"] = value
+    scored = inputs.active.splits
+    for split in ("val", "test"):
+        listed = split if "test" in scored else "test"
+        for metric in METRICS[inputs.params.task]:
+            value = scored[split].estimate(metric.name).value if split in scored else None
+            if listed in metric.scalars and value is not None:
+                result[f"{split}_{metric.name}"] = value
     return result
 
 
@@ -58,7 +51,7 @@ def _write(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> 
 def _history(inputs: Inputs) -> list[dict[str, Any]]:
     rows = []
     for phase, history in inputs.history.items():
-        monitor = inputs.metrics[phase]["training"]["monitor"]
+        monitor = inputs.metrics[phase].training.monitor
         for row in history:
             value = number(row.get(monitor) or row.get(f"val_{monitor}"))
             loss = number(row.get("train_loss"))
@@ -69,10 +62,10 @@ def _history(inputs: Inputs) -> list[dict[str, Any]]:
 def _per_class(inputs: Inputs) -> list[dict[str, Any]]:
     rows = []
     for phase, document in inputs.metrics.items():
-        for split, scored in document["splits"].items():
-            for name, row in scored["per_class"].items():
-                values = {metric: row[metric]["value"] for metric in inputs.per_class}
-                start = {"phase": phase, "split": split, "class": name, "n": row[inputs.seen_key]}
+        for split, scored in document.splits.items():
+            for name, row in scored.per_class.items():
+                values = {metric: row.estimate(metric).value for metric in inputs.per_class}
+                start = {"phase": phase, "split": split, "class": name, "n": row.seen}
                 rows.append(start | {"score": values[inputs.per_class[0]], **values})
     return rows
 
@@ -81,11 +74,11 @@ def _confusion(inputs: Inputs) -> list[dict[str, Any]]:
     rows = []
     for phase, document in inputs.metrics.items():
         active = "yes" if phase == inputs.params.phase else "no"
-        for split, scored in document["splits"].items():
+        for split, scored in document.splits.items():
             names = [*inputs.params.classes, "background"]
-            for truth, counts in zip(names, scored.get("confusion") or [], strict=False):
+            for truth, counts in zip(names, scored.confusion, strict=False):
                 for predicted, count in zip(names, counts, strict=False):
-                    row = {"phase": phase, "active": active, "split": split, "truth": truth}
+                    row: dict[str, object] = {"phase": phase, "active": active, "split": split, "truth": truth}
                     row |= {"predicted": predicted, "count": count}
                     rows.append(row | {"share": count / sum(counts) if sum(counts) else None})
     return rows

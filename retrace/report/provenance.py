@@ -4,9 +4,11 @@ import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from retrace.config import read_yaml
+from retrace.documents.provenance import Data, Git, Hardware, Images, Lock, Provenance, Run, StageRun, Sums
+from retrace.documents.run_log import RunLog
+from retrace.documents.speed import Speed
 from retrace.environment import describe_image
 from retrace.files import LOGS, sha256_of
 from retrace.numerics import architecture, cpu_model
@@ -20,57 +22,58 @@ GENERATED = ("dvc.lock", "metrics.json", "metrics", "reports", "plots")  # rewri
 LOCK = Path("requirements/runtime.txt")
 
 
-def provenance(inputs: Inputs) -> dict[str, Any]:
-    """provenance.json. `run`, `image`, `speed`, `git`, `platform` describe this run; the rest is equal everywhere."""
-    return {
-        "study": inputs.study,
-        "seed": inputs.params.seed,
-        "threads": inputs.params.runtime.threads,
-        "numerics": inputs.params.runtime.numerics,
-        "lock": {"file": LOCK.as_posix(), "sha256": sha256_of(LOCK) if LOCK.is_file() else None},
-        "data": data_facts(inputs),
-        "stages": locked_stages(inputs),
-        "packages": versions(),
-        "python": platform.python_version(),
-        "git": git_state(),
-        "image": {"report": describe_image(), "unpinned_steps": unpinned_steps(inputs)},
-        "platform": platform.platform(),
-        "cpu": cpu_model(),
-        "architecture": architecture(),
-        "devices": sorted({row["device"] for row in _device_rows(inputs)}),
-        "processes": processes(inputs),
-        "hardware": hardware(inputs),
-        "tensorboard": {phase: tags for phase in inputs.metrics if (tags := board(inputs.study, phase))},
-        "run": run_times(inputs),
-        "speed": inputs.speed,
-    }
+def provenance(inputs: Inputs) -> Provenance:
+    """What the report is made from, as it is on this machine now."""
+    tags = {phase: board(inputs.study, phase) for phase in inputs.metrics}
+    return Provenance(
+        study=inputs.study,
+        seed=inputs.params.seed,
+        threads=inputs.params.runtime.threads,
+        numerics=inputs.params.runtime.numerics,
+        lock=Lock(file=LOCK.as_posix(), sha256=sha256_of(LOCK) if LOCK.is_file() else None),
+        data=data_facts(inputs),
+        stages=locked_stages(inputs),
+        packages=versions(),
+        python=platform.python_version(),
+        git=git_state(),
+        image=Images(report=describe_image(), unpinned_steps=unpinned_steps(inputs)),
+        platform=platform.platform(),
+        cpu=cpu_model(),
+        architecture=architecture(),
+        devices=sorted({row.device for row in _device_rows(inputs) if row.device}),
+        processes=processes(inputs),
+        hardware=hardware(inputs),
+        tensorboard={phase: found for phase, found in tags.items() if found},
+        run=run_times(inputs),
+        speed=inputs.speed,
+    )
 
 
 def processes(inputs: Inputs) -> dict[str, int]:
-    """Number of processes that trained each phase (and `pretrain`); not part of any hash, but it affects the result."""
-    counts = {"pretrain": (inputs.start or {}).get("processes")}
-    counts |= {phase: document["training"].get("processes") for phase, document in inputs.metrics.items()}
+    """Number of processes that trained each phase (and `pretrain`); no hash covers it, but it affects the result."""
+    counts = {"pretrain": inputs.start.processes if inputs.start is not None else None}
+    counts |= {phase: scores.training.processes for phase, scores in inputs.metrics.items()}
     return {name: count for name, count in counts.items() if count is not None}
 
 
-def _device_rows(inputs: Inputs) -> list[dict[str, Any]]:
-    rows = [*inputs.speed.values(), *inputs.journals.values()]
-    return [row for row in rows if isinstance(row.get("device"), str)]
+def _device_rows(inputs: Inputs) -> list[Speed | RunLog]:
+    rows: list[Speed | RunLog] = [*inputs.speed.values(), *inputs.journals.values()]
+    return [row for row in rows if row.device is not None]
 
 
-def hardware(inputs: Inputs) -> dict[str, list[str]]:
-    """Names and CUDA versions of the devices that trained and scored, and the kinds of device available here."""
+def hardware(inputs: Inputs) -> Hardware:
+    """The devices that trained and scored, and the kinds of device available here."""
     rows, wanted = _device_rows(inputs), inputs.params.machine.device
     there = {"cpu"}
-    if wanted not in ("auto", "cpu") or any(row["device"] != "cpu" for row in rows):
+    if wanted not in ("auto", "cpu") or any(row.device != "cpu" for row in rows):
         import torch  # takes longer to load than the report to write
 
         there |= {kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()}
-    return {
-        "names": sorted({row["device_name"] for row in rows if row.get("device_name")}),
-        "cuda": sorted({row["cuda"] for row in rows if row.get("cuda")}),
-        "available": sorted(there),
-    }
+    return Hardware(
+        names=sorted({row.device_name for row in rows if row.device_name}),
+        cuda=sorted({row.cuda for row in rows if row.cuda}),
+        available=sorted(there),
+    )
 
 
 def board(study: str, phase: str) -> dict[str, int]:
@@ -90,21 +93,23 @@ def unpinned_steps(inputs: Inputs) -> list[str]:
 
     They are marked in their outputs, which every clone has, and in the journals of the steps that ran here.
     """
-    outs = {"collect": inputs.dataset, "rebalance": inputs.splits, "pretrain": inputs.start or {}}
-    for phase, document in inputs.metrics.items():
-        outs |= {f"finetune@{phase}": document["training"], f"evaluate@{phase}": document}
-    marked = {name for name, document in outs.items() if document.get("unpinned")}
-    return sorted(marked | {name for name, row in inputs.journals.items() if (row.get("image") or {}).get("unpinned")})
+    marks = {"collect": inputs.dataset.unpinned, "rebalance": inputs.splits.unpinned}
+    marks["pretrain"] = inputs.start is not None and inputs.start.unpinned
+    for phase, scores in inputs.metrics.items():
+        marks |= {f"finetune@{phase}": scores.training.unpinned, f"evaluate@{phase}": scores.unpinned}
+    for name, log in inputs.journals.items():
+        marks[name] = marks.get(name, False) or (log.image is not None and log.image.unpinned)
+    return sorted(name for name, marked in marks.items() if marked)
 
 
-def data_facts(inputs: Inputs) -> dict[str, Any]:
-    """The manifest (which lists every image with its sha256), its sha256, and the number of images in each split."""
+def data_facts(inputs: Inputs) -> Data:
+    """The manifest (which lists every image with its sha256), and the number of images in each split."""
     manifest = Path("data", inputs.study, "raw", "manifest.jsonl")
-    return {
-        "manifest": manifest.as_posix(),
-        "sha256": sha256_of(manifest) if manifest.is_file() else None,
-        "images": {split: row["images"] for split, row in inputs.splits["counts"]["after"].items()},
-    }
+    return Data(
+        manifest=manifest.as_posix(),
+        sha256=sha256_of(manifest) if manifest.is_file() else None,
+        images={split: row.images for split, row in inputs.splits.counts.after.items()},
+    )
 
 
 def versions() -> dict[str, str]:
@@ -120,14 +125,14 @@ def versions() -> dict[str, str]:
     return installed
 
 
-def git_state() -> dict[str, Any]:
+def git_state() -> Git:
     """Commit and the changed files that are not outputs of the pipeline; nulls outside a Git repository."""
     commit = _git("rev-parse", "HEAD")
     if commit is None:
-        return {"commit": None, "dirty": None, "changed": []}
+        return Git(commit=None, dirty=None, changed=[])
     ignored = [f":(exclude){path}" for path in GENERATED]
     changed = (_git("status", "--porcelain", "--", ".", *ignored) or "").splitlines()
-    return {"commit": commit.strip(), "dirty": bool(changed), "changed": [line[3:] for line in changed][:50]}
+    return Git(commit=commit.strip(), dirty=bool(changed), changed=[line[3:] for line in changed][:50])
 
 
 def _git(*arguments: str) -> str | None:
@@ -138,8 +143,8 @@ def _git(*arguments: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def locked_stages(inputs: Inputs) -> dict[str, Any]:
-    """`{stage: {"deps": {path: md5}, "outs": {path: md5}}}` of this study's stages, from dvc.lock."""
+def locked_stages(inputs: Inputs) -> dict[str, Sums]:
+    """The md5 sums of this study's stages, from dvc.lock."""
     path = Path("dvc.lock")
     if not path.is_file():
         return {}
@@ -151,26 +156,24 @@ def locked_stages(inputs: Inputs) -> dict[str, Any]:
         sums = {kind: {row["path"]: row.get("md5") for row in entry.get(kind) or ()} for kind in ("deps", "outs")}
         # dvc.lock holds one study at a time; entries of another study do not belong to this report
         if any(out.split("/")[1:2] == [inputs.study] for out in sums["outs"]):
-            result[name] = sums
+            result[name] = Sums(**sums)
     return result
 
 
-def run_times(inputs: Inputs) -> dict[str, Any]:
-    """Status, start and seconds of every stage; a stage without a journal was restored from the cache."""
+def run_times(inputs: Inputs) -> Run:
+    """Status, start and seconds of every stage; a stage without a run log was restored from the cache."""
     names = [*ONCE_A_STUDY, *(f"{stage}@{phase}" for phase in inputs.params.phases for stage in ONCE_A_PHASE)]
-    stages: dict[str, dict[str, Any]] = {}
+    stages = {}
     for name in names:
-        row = inputs.journals.get(name)
-        stages[name] = {
-            "status": row["status"] if row else "restored from cache",
-            "started": row["started"] if row else None,
-            "seconds": row["seconds"] if row else None,
-        }
+        log = inputs.journals.get(name)
+        if log is None:
+            stages[name] = StageRun(status="restored from cache", started=None, seconds=None)
+        else:
+            stages[name] = StageRun(status=log.status, started=log.started, seconds=log.seconds)
     ran = list(inputs.journals.values())
-    failed = any(row["status"] != "SUCCESS" for row in ran)
-    return {
-        "status": "FAILED" if failed else "SUCCESS",
-        "started": min((row["started"] for row in ran), default=None),
-        "seconds": round(sum(row["seconds"] for row in ran), 1) if ran else None,
-        "stages": stages,
-    }
+    return Run(
+        status="FAILED" if any(log.status != "SUCCESS" for log in ran) else "SUCCESS",
+        started=min((log.started for log in ran), default=None),
+        seconds=round(sum(log.seconds for log in ran), 1) if ran else None,
+        stages=stages,
+    )

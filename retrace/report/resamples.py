@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from retrace import seeds
+from retrace.documents.scores import DetectionSplit, Scores
 from retrace.errors import UserError
-from retrace.evaluation.boundary import boundary_scores
 from retrace.evaluation.scores import segmentation
 from retrace.report.inputs import Inputs
 from retrace.statistics.bootstrap import Statistic, Units, draw, of_totals, point
+from retrace.statistics.estimate import Difference
 from retrace.statistics.verdicts import difference
+
+Draws = dict[str, np.ndarray]  # by score
 
 
 def image_ids(inputs: Inputs, phase: str, split: str) -> list[str]:
@@ -53,9 +55,9 @@ class Resamples:
 
     def __init__(self, inputs: Inputs):
         self._inputs = inputs
-        self._kept: dict[tuple[str, str], tuple[dict[str, Any], dict[str, np.ndarray]]] = {}
+        self._kept: dict[tuple[str, str], tuple[Draws, Draws]] = {}
 
-    def of(self, phase: str, split: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def of(self, phase: str, split: str) -> tuple[Draws, Draws]:
         """({name: value on all images}, {name: float64 [resamples], NaN where undefined})."""
         if (phase, split) not in self._kept:
             params = self._inputs.params
@@ -67,8 +69,8 @@ class Resamples:
             self._kept[phase, split] = values, draws
         return self._kept[phase, split]
 
-    def difference(self, phase: str, other: str, split: str) -> dict[str, Any]:
-        """`{name: verdicts.difference}`: how much `phase` exceeds `other` on the same images."""
+    def difference(self, phase: str, other: str, split: str) -> dict[str, Difference]:
+        """By metric: how much `phase` exceeds `other` on the same images."""
         (values, draws), (other_values, other_draws) = self.of(phase, split), self.of(other, split)
         return {
             name: difference(
@@ -81,9 +83,9 @@ class Resamples:
 
     def units(self, phase: str, split: str, name: str) -> int:
         """How many units a score is made from: for a class those that show it."""
-        row = self._inputs.metrics[phase]["splits"][split]
-        of = name.partition("/")[2]
-        return int(row["per_class"][of]["units"] if of in row["per_class"] else row["units"])
+        scored = self._inputs.metrics[phase].splits[split]
+        row = scored.per_class.get(name.partition("/")[2])
+        return scored.units if row is None else row.units
 
 
 def statistic(inputs: Inputs, phase: str, split: str) -> Statistic:
@@ -97,7 +99,7 @@ def statistic(inputs: Inputs, phase: str, split: str) -> Statistic:
             f"run `dvc repro evaluate@{phase}` (or `dvc pull`)"
         ) from None
     main, groups = inputs.per_class[0], inputs.params.report.class_groups
-    whole = scores(np.ones((1, inputs.metrics[phase]["splits"][split]["images"])))
+    whole = scores(np.ones((1, inputs.metrics[phase].splits[split].images)))
     defined = {group: [not np.isnan(whole[f"{main}/{name}"][0]) for name in names] for group, names in groups.items()}
     wanted = (*inputs.overall, *(f"{main}/{name}" for name in inputs.params.classes))
 
@@ -112,18 +114,18 @@ def statistic(inputs: Inputs, phase: str, split: str) -> Statistic:
     return chosen
 
 
-def per_image(folder: Path, split: str, document: dict[str, Any], focus: Sequence[str]) -> Statistic:
+def per_image(folder: Path, split: str, document: Scores, focus: Sequence[str]) -> Statistic:
     """Image weights [b, N] -> every score [b], from the per-image results in `folder`. document: their metrics file.
 
     Raises OSError or ValueError for a missing or damaged file.
     """
-    classes = document["classes"]
-    if document["task"] == "detection":
+    classes, scored = document.classes, document.splits[split]
+    if isinstance(scored, DetectionSplit):
         from retrace.evaluation.detection import BoxScores
         from retrace.evaluation.scores.matching import load_matches
 
-        row = document["splits"][split]
-        return BoxScores(load_matches(folder, split), classes, row["confidence"], row["best_F1_confidence"])
+        matches = load_matches(folder, split)
+        return BoxScores(matches, classes, scored.confidence, scored.best_F1_confidence)
     indices = [classes.index(name) for name in focus]
     counts = np.load(folder / f"confusion_{split}.npy", allow_pickle=False)
     whole = counts.sum(0)
@@ -136,6 +138,8 @@ def per_image(folder: Path, split: str, document: dict[str, Any], focus: Sequenc
     path = folder / f"boundary_{split}.npy"
     if not path.exists():
         return areas
+    from retrace.evaluation.boundary import boundary_scores  # loads OpenCV
+
     outlines = np.load(path, allow_pickle=False)
     edges = of_totals(lambda totals: boundary_scores(totals, outlines.sum(0)), outlines)
     return lambda weights: areas(weights) | {"mean_boundary_F1": edges(weights)["mean_boundary_F1"]}

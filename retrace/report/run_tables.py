@@ -1,8 +1,10 @@
 """Tables about the run: steps and times, configuration, changes between phases and training results."""
 
 from datetime import UTC, datetime
-from typing import Any
 
+from retrace.config.metrics import place_of
+from retrace.documents.derived import Derived
+from retrace.documents.provenance import Provenance
 from retrace.report.blocks import Cell, Table, Text, cell, run
 from retrace.report.changes import changed, flat_block
 from retrace.report.inputs import Inputs, values
@@ -35,32 +37,32 @@ WORDS = {  # Ultralytics' switches in the words that the other engine has for th
 }
 
 
-def summary(inputs: Inputs, ledger: Ledger, document: dict[str, Any]) -> Text:
+def summary(inputs: Inputs, ledger: Ledger, document: Provenance) -> Text:
     """Date, start, duration and SUCCESS or FAILED of the run."""
-    times, file = document["run"], inputs.file_own("provenance.json")
-    if times["started"] is None:
+    times, file = document.run, inputs.file_own("provenance.json")
+    if times.started is None:
         return Text(("Every step was restored from the cache. Nothing ran here, so there is no date and no duration.",))
     return Text(
         run(
-            f"{times['status']}. Started {clock(times['started'])}; the steps that ran here took ",
+            f"{times.status}. Started {clock(times.started)}; the steps that ran here took ",
             ledger.num(file, "run.seconds", "duration"),
             " together.",
         )
     )
 
 
-def steps(inputs: Inputs, ledger: Ledger, document: dict[str, Any]) -> Table:
+def steps(inputs: Inputs, ledger: Ledger, document: Provenance) -> Table:
     """Status and duration of every step, what it wrote and where its log is."""
     file, rows = inputs.file_own("provenance.json"), []
-    for name, row in document["run"]["stages"].items():
-        tone = {"SUCCESS": "good", "restored from cache": "quiet"}.get(row["status"], "bad")
+    for name, row in document.run.stages.items():
+        tone = {"SUCCESS": "good", "restored from cache": "quiet"}.get(row.status, "bad")
         seconds = ledger.num(file, f"run.stages.{name}.seconds", "duration")
-        started = clock(row["started"])
+        started = clock(row.started)
         written, log = _paths(inputs, name)
         rows.append(
             (
                 cell(name),
-                cell(row["status"], tone=tone),
+                cell(row.status, tone=tone),
                 cell(started, tone="line"),
                 cell(seconds),
                 code(written),
@@ -194,13 +196,13 @@ def pretraining(inputs: Inputs, ledger: Ledger) -> Text | None:
     start, file = inputs.start, inputs.file_start
     if start is None:
         return Text(("There was no pre-training. A phase that continues no other phase starts from random weights.",))
-    if start["method"] != "mae":
-        names = ", ".join(str(entry["file"]) for entry in start.get("files", {}).values())
+    if start.method != "mae":
+        names = ", ".join(entry.file for entry in start.files.values())
         return Text((f"The starting weights are the checked files {names}.",))
-    word = "decreased" if start["decreased"] else "did NOT decrease"
+    word = "decreased" if start.decreased else "did NOT decrease"
     return Text(
         run(
-            f"Masked-autoencoder pre-training of {start['encoder']} on ",
+            f"Masked-autoencoder pre-training of {start.encoder} on ",
             ledger.num(file, "images", "count"),
             " unlabeled images for ",
             ledger.num(file, "epochs", "count"),
@@ -210,23 +212,21 @@ def pretraining(inputs: Inputs, ledger: Ledger) -> Text | None:
             ledger.num(file, "last_loss", "loss"),
             ".",
         ),
-        tone="" if start["decreased"] else "warn",
+        tone="" if start.decreased else "warn",
     )
 
 
-def training(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table:
+def training(inputs: Inputs, ledger: Ledger, derived: Derived) -> Table:
     """Best epoch, early stopping and losses of every phase; the best value in the log and the shipped file's score."""
     rows = []
     for phase, document in inputs.metrics.items():
-        file, facts = inputs.file_metrics(phase), document["training"]
+        file, facts = inputs.file_metrics(phase), document.training
         shipped, gap = cell(ABSENT), cell(ABSENT)
-        best = cell(ABSENT)
-        if facts["monitor"] is not None:
-            best = cell(label(inputs, facts["monitor"]), " ", ledger.num(file, "training.best_value"))
-        if phase in derived["training"]:
-            shipped = cell(ledger.interval(file, f"splits.val.{facts['monitor']}"))
+        best = cell(label(inputs, facts.monitor), " ", ledger.num(file, "training.best_value"))
+        if phase in derived.training:
+            shipped = cell(ledger.interval(file, place_of(inputs.params.task, facts.monitor, "val")[0]))
             gap = cell(ledger.num(inputs.file_own("derived.json"), f"training.{phase}.difference", "signed"))
-        stopped = "early" if facts["stopped"] == "early" else "completed"
+        stopped = "early" if facts.stopped == "early" else "completed"
         rows.append(
             (
                 cell(phase),
@@ -273,7 +273,7 @@ def published_epochs(inputs: Inputs, ledger: Ledger) -> Table | None:
         if phase not in inputs.metrics:
             continue
         measured = {int(epoch) for epoch, _ in values(inputs.history[phase], metric)}
-        best = inputs.metrics[phase]["training"]["best_epoch"]
+        best = inputs.metrics[phase].training.best_epoch
         for epoch in sorted({int(epoch) for epoch in epochs} | ({best} & measured)):
             file = inputs.file_history(phase)
             ours = ledger.num(file, f"{metric}[epoch={epoch}]", "fraction4") if epoch in measured else ABSENT

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from retrace.documents.derived import Derived
+from retrace.documents.provenance import Provenance
 from retrace.report import (
     bundle,
     claims,
@@ -23,7 +25,7 @@ from retrace.report.inputs import Inputs
 from retrace.report.numbers import Ledger
 
 
-def compose(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], document: dict[str, Any]) -> list[Section]:
+def compose(inputs: Inputs, ledger: Ledger, derived: Derived, document: Provenance) -> list[Section]:
     """All sections in reading order, without empty ones. `document` is provenance.json."""
     report = inputs.params.report
     sections = [
@@ -70,9 +72,9 @@ def _bullets(items: Any) -> Bullets | None:
     return Bullets(listed) if listed else None
 
 
-def _phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section | None:
+def _phases(inputs: Inputs, ledger: Ledger, derived: Derived) -> Section | None:
     metric = inputs.params.report.headline
-    others = tuple(inputs.active["splits"])
+    others = tuple(inputs.active.splits)
     return section(
         "phases",
         "Phases side by side",
@@ -94,9 +96,9 @@ def _leftover(inputs: Inputs) -> Text | None:
     )
 
 
-def _classes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section | None:
+def _classes(inputs: Inputs, ledger: Ledger, derived: Derived) -> Section | None:
     split, phase = inputs.headline_split, inputs.params.phase
-    others = [name for name in inputs.active["splits"] if name != split]
+    others = [name for name in inputs.active.splits if name != split]
     return section(
         "classes",
         f"Per class, phase {phase} at its best epoch",
@@ -109,7 +111,7 @@ def _classes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section
     )
 
 
-def _training(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section | None:
+def _training(inputs: Inputs, ledger: Ledger, derived: Derived) -> Section | None:
     return section(
         "training",
         "Training",
@@ -125,7 +127,7 @@ def _training(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Sectio
     )
 
 
-def _data(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Section | None:
+def _data(inputs: Inputs, ledger: Ledger, derived: Derived) -> Section | None:
     return section(
         "data",
         "Audit of the data",

@@ -6,6 +6,8 @@ A field that cannot be filled gives the reason, e.g. a step that was restored fr
 from collections.abc import Callable
 from typing import Any
 
+from retrace.documents.derived import Derived
+from retrace.documents.provenance import Provenance
 from retrace.report.blocks import Table, cell, run
 from retrace.report.inputs import Inputs
 from retrace.report.model_tables import architecture
@@ -26,17 +28,17 @@ TENSORBOARD = {  # required curve -> start of its tag
 class Sheet:
     """Fills the fields for the active phase; every method returns the text of one field."""
 
-    def __init__(self, inputs: Inputs, ledger: Ledger, derived: dict[str, Any], document: dict[str, Any]):
+    def __init__(self, inputs: Inputs, ledger: Ledger, derived: Derived, document: Provenance):
         self.inputs, self.ledger, self.derived, self.document = inputs, ledger, derived, document
         self.phase = inputs.params.phase
         self.file, self.origin = inputs.file_metrics(self.phase), inputs.file_own("provenance.json")
 
     def score(self, split: str, metric: str) -> Inline:
         """A score with its interval, number of images and target; precision, recall and F1 also with the confidence."""
-        scored = self.inputs.active["splits"].get(split, {})
-        if not scored.get("images"):
+        scored = self.inputs.active.splits.get(split)
+        if scored is None or not scored.images:
             return (f"{split} was not scored",)
-        if scored[metric]["value"] is None:
+        if scored.estimate(metric).value is None:
             return ("undefined: nothing was detected",)
         images = counted(self.inputs, self.ledger, self.phase, split)
         value = self.ledger.interval(self.file, f"splits.{split}.{metric}")
@@ -49,37 +51,37 @@ class Sheet:
             is_target = (claim.phase or self.phase) == self.phase and claim.kind == "target"
             if is_target and (claim.metric, claim.split) == (metric, split) and claim.low is not None:
                 low = self.ledger.num(self.inputs.file_own("parameters.json"), f"report.claims.{index}.low", "given")
-                return ("; target at least ", low, f": {self.derived['claims'][index]['status']}")
+                return ("; target at least ", low, f": {self.derived.claims[index].status}")
         return ()
 
     def _at(self, split: str) -> Inline:
-        if split not in self.inputs.active["splits"]:
+        if split not in self.inputs.active.splits:
             return ()
         return (" at confidence ", self.ledger.num(self.file, f"splits.{split}.confidence", "plain"))
 
     def device(self) -> Inline:
         """The name of the GPU, or of the CPU."""
-        if names := self.document["hardware"]["names"]:
+        if names := self.document.hardware.names:
             return (", ".join(names),)
-        if not self.document["devices"]:
+        if not self.document.devices:
             return NOT_RUN
-        return (f"none was used; {', '.join(self.document['devices'])}: {self.document['cpu'] or 'name not known'}",)
+        return (f"none was used; {', '.join(self.document.devices)}: {self.document.cpu or 'name not known'}",)
 
     def cuda(self) -> Inline:
         """The CUDA version where a GPU was used."""
-        versions = self.document["hardware"]["cuda"]
+        versions = self.document.hardware.cuda
         if versions:
             return (", ".join(versions),)
-        return ("none: this run used no CUDA device",) if self.document["devices"] else NOT_RUN
+        return ("none: this run used no CUDA device",) if self.document.devices else NOT_RUN
 
     def version(self, package: str) -> Inline:
         """The version of an installed package."""
-        return (str(self.document["packages"].get(package, "not installed")),)
+        return (str(self.document.packages.get(package, "not installed")),)
 
     def date(self) -> Inline:
         """The time at which the training started."""
-        row = self.document["run"]["stages"][f"finetune@{self.phase}"]
-        return (clock(row["started"]),) if row["started"] else NOT_RUN
+        row = self.document.run.stages[f"finetune@{self.phase}"]
+        return (clock(row.started),) if row.started else NOT_RUN
 
     def duration(self) -> Inline:
         """The duration of the training."""
@@ -87,13 +89,13 @@ class Sheet:
         number = self.ledger.num(self.origin, key, "duration")
         return NOT_RUN if number.text == ABSENT else (number,)
 
-    def training(self, key: str, format: str = "count") -> Inline:
+    def training(self, key: str, style: str = "count") -> Inline:
         """A value from train.json."""
-        return (self.ledger.num(self.file, f"training.{key}", format),)
+        return (self.ledger.num(self.file, f"training.{key}", style),)
 
     def epochs(self) -> Inline:
         """Epochs run, epochs planned, and whether the training stopped early."""
-        stopped = {"early": ", stopped early"}.get(self.inputs.active["training"]["stopped"], ", completed")
+        stopped = {"early": ", stopped early"}.get(self.inputs.active.training.stopped, ", completed")
         return run(self.training("epochs_run"), " of ", self.training("epochs_planned"), stopped)
 
     def inference(self) -> Inline:
@@ -106,7 +108,7 @@ class Sheet:
             for name in ("latency_ms", "latency_ms_low", "latency_ms_high", "images_per_second")
         )
         size = self.ledger.num(self.origin, f"{key}.batch_size", "count")
-        device = self.inputs.speed[self.phase].get("device", "")
+        device = self.inputs.speed[self.phase].device
         return (
             one,
             " ms/image [quartiles ",
@@ -124,7 +126,7 @@ class Sheet:
         """The first picture of a kind, and how many there are."""
         rows = self.inputs.samples[self.phase]
         split = self.inputs.headline_split
-        pictures = [index for index, row in enumerate(rows) if (row["split"], row["kind"]) == (split, kind)]
+        pictures = [index for index, row in enumerate(rows) if (row.split, row.kind) == (split, kind)]
         if not pictures:
             return ("no picture: evaluate.samples is 0 or no image has objects",)
         file = f"metrics/{self.inputs.study}/{self.phase}/samples.json"
@@ -132,7 +134,7 @@ class Sheet:
             self.ledger.num(file, f"{pictures[0]}.{name}", "count" if name in ("truth", "predicted") else "fraction")
             for name in ("truth", "predicted", "IoU", "confidence")
         )
-        facts = (f"{rows[pictures[0]]['id']}: ground truth ", truth, ", predicted ", predicted, ", mean IoU ", iou)
+        facts = (f"{rows[pictures[0]].id}: ground truth ", truth, ", predicted ", predicted, ", mean IoU ", iou)
         return run(facts, ", mean confidence ", sure, f"; pictures under Sample predictions ({len(pictures)})")
 
     def sizes(self) -> Inline:
@@ -145,7 +147,7 @@ class Sheet:
 
     def tensorboard(self) -> Inline:
         """Which of the required curves the logs contain."""
-        tags = self.document["tensorboard"].get(self.phase)
+        tags = self.document.tensorboard.get(self.phase)
         where = f"logs/{self.inputs.study}/{self.phase}/tensorboard"
         if not tags:
             return (f"{where} is not on this machine: the training was restored from the cache",)
@@ -160,7 +162,7 @@ class Sheet:
     def other(self, phase: str) -> Inline:
         """Another phase as a baseline: score, parameters, speed."""
         file, metric = self.inputs.file_metrics(phase), self.inputs.params.report.headline
-        split = "val" if "val" in self.inputs.metrics[phase]["splits"] else self.inputs.headline_split
+        split = "val" if "val" in self.inputs.metrics[phase].splits else self.inputs.headline_split
         score = self.ledger.interval(file, f"splits.{split}.{metric}")
         count = self.ledger.num(file, "parameters", "count")
         parts = run(f"{label(self.inputs, metric)} ", *score, f" on {split}, ", count, " parameters")
@@ -203,7 +205,7 @@ def _fields(sheet: Sheet) -> list[tuple[str, Callable[[], Inline]]]:
     ]
 
 
-def table(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], document: dict[str, Any]) -> Table | None:
+def table(inputs: Inputs, ledger: Ledger, derived: Derived, document: Provenance) -> Table | None:
     """Every field with its value; None for segmentation."""
     if inputs.params.task != "detection":
         return None

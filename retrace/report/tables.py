@@ -3,29 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+from retrace.config.metrics import title
+from retrace.documents.derived import Derived
 from retrace.report.blocks import Cell, Table, Text, cell, run
-from retrace.report.inputs import Inputs
+from retrace.report.inputs import Results
 from retrace.report.numbers import ABSENT, Inline, Ledger
-from retrace.report.verdicts import NO_VERDICT, floor_of
+from retrace.report.verdicts import words
+from retrace.statistics.estimate import Difference
 from retrace.statistics.verdicts import UNDECIDED
 
-LABELS = {
-    "mIoU": "mIoU",
-    "pixel_accuracy": "pixel accuracy",
-    "balanced_accuracy": "balanced accuracy (mean per-class recall)",
-    "AP50": "mAP@0.5",
-    "AP": "mAP@[.5:.95]",
-    "best_F1": "best F1",
-    "AP50_as_logged": "mAP@0.5 as logged",
-    "boundary_F1": "boundary F1",
-    "mean_boundary_F1": "boundary F1, mean",
-    "AP_small": "mAP small",
-    "AP_medium": "mAP medium",
-    "AP_large": "mAP large",
-    "latency_ms": "latency (ms)",
-    "images_per_second": "images/s",
-    "bytes": "weights file",
-}
 TONES = {
     "better": "good",
     "met": "good",
@@ -42,36 +28,35 @@ BRACKETS = f"Brackets: 95 % interval (see {METHOD})."
 INTERVALS = "Brackets: 95 % bootstrap interval over independent images or sequences."
 
 
-def label(inputs: Inputs, metric: str) -> str:
+def label(inputs: Results, metric: str) -> str:
     """The name of a metric in tables."""
     if metric == "focus_mIoU":
         return f"mIoU of {' + '.join(inputs.params.report.focus_classes)}"
-    name, slash, of = metric.partition("/")
-    return f"{of} {LABELS.get(name, name)}" if slash else LABELS.get(metric, metric)
+    return title(inputs.params.task, metric)
 
 
-def caption_of(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> Inline:
+def caption_of(inputs: Results, ledger: Ledger, phase: str, split: str) -> Inline:
     """`Scored on test, n = 48 images. Brackets: ...`"""
     return run(f"Scored on {split}, n = ", *counted(inputs, ledger, phase, split), f". {BRACKETS}")
 
 
-def counted(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> Inline:
+def counted(inputs: Results, ledger: Ledger, phase: str, split: str) -> Inline:
     """`48 images in 10 sequences`, or `40 images` where each is independent."""
-    file, scored = inputs.file_metrics(phase), inputs.metrics[phase]["splits"][split]
+    file, scored = inputs.file_metrics(phase), inputs.metrics[phase].splits[split]
     images = ledger.num(file, f"splits.{split}.images", "count")
-    if scored["unit"] == "image":
+    if scored.unit == "image":
         return run(images, " images")
-    return run(images, " images in ", ledger.num(file, f"splits.{split}.units", "count"), f" {scored['unit']}s")
+    return run(images, " images in ", ledger.num(file, f"splits.{split}.units", "count"), f" {scored.unit}s")
 
 
-def unit(inputs: Inputs) -> str:
+def unit(inputs: Results) -> str:
     """The examples that `min_reliable` counts."""
     return "objects" if inputs.params.task == "detection" else "images with the class"
 
 
-def rare(inputs: Inputs, ledger: Ledger, phase: str, split: str, classes: Sequence[str], named: bool = True) -> Inline:
+def rare(inputs: Results, ledger: Ledger, phase: str, split: str, classes: Sequence[str], named: bool = True) -> Inline:
     """`toe_drain n = 3, Logs n = 0`: those of `classes` with too few examples on a split; empty where there is none."""
-    least = inputs.metrics[phase]["min_reliable"]
+    least = inputs.metrics[phase].min_reliable
     parts: list[Any] = []
     for name in classes:
         if inputs.seen(phase, split, name) < least:
@@ -81,7 +66,7 @@ def rare(inputs: Inputs, ledger: Ledger, phase: str, split: str, classes: Sequen
     return run(*parts)
 
 
-def averaged(inputs: Inputs, metric: str) -> tuple[str, ...]:
+def averaged(inputs: Results, metric: str) -> tuple[str, ...]:
     """The classes that a metric is computed from: one class, the members of a group, or all classes of a mean."""
     groups, focus = inputs.params.report.class_groups, inputs.params.report.focus_classes
     name, _, of = metric.partition("/")
@@ -92,7 +77,7 @@ def averaged(inputs: Inputs, metric: str) -> tuple[str, ...]:
     return tuple(focus) if metric == "focus_mIoU" else tuple(inputs.params.classes)
 
 
-def unreliable(inputs: Inputs, ledger: Ledger, phase: str, splits: Sequence[str]) -> Inline:
+def unreliable(inputs: Results, ledger: Ledger, phase: str, splits: Sequence[str]) -> Inline:
     """` Not reliable: the means include classes with too few objects (val: toe_drain n = 3).`, or nothing."""
     parts: list[Any] = []
     for split in dict.fromkeys(splits):
@@ -102,7 +87,7 @@ def unreliable(inputs: Inputs, ledger: Ledger, phase: str, splits: Sequence[str]
     return run(f" Not reliable: the means include classes with too few {examples} (", *parts, ").") if parts else ()
 
 
-def headline(inputs: Inputs, ledger: Ledger) -> Text:
+def headline(inputs: Results, ledger: Ledger) -> Text:
     """The main result of the report, with its interval, split and number of images."""
     split, phase, metric = inputs.headline_split, inputs.params.phase, inputs.params.report.headline
     file = inputs.file_metrics(phase)
@@ -120,72 +105,75 @@ def headline(inputs: Inputs, ledger: Ledger) -> Text:
     )
 
 
-def never_found(inputs: Inputs, split: str) -> Text | None:
+def never_found(inputs: Results, split: str) -> Text | None:
     """Which classes of the truth each phase never finds, where there are any."""
     main, parts = inputs.per_class[0], []
-    for phase, document in inputs.metrics.items():
-        rows = document["splits"].get(split, {}).get("per_class", {})
-        lost = [name for name, row in rows.items() if row[main]["value"] is not None and row[main]["value"] < FOUND]
+    for phase, scores in inputs.metrics.items():
+        lost = []
+        for name in inputs.params.classes:
+            value = scores.metric(f"{main}/{name}", split).value
+            if value is not None and value < FOUND:
+                lost.append(name)
         if lost:
             parts.append(f"{phase} never finds {', '.join(lost)}")
     if not parts:
         return None
-    return Text((f"On {split}, {'; '.join(parts)} ({LABELS.get(main, main)} below {FOUND}).",), tone="warn")
+    return Text((f"On {split}, {'; '.join(parts)} ({label(inputs, f'{main}/')} below {FOUND}).",), tone="warn")
 
 
-def _weights(inputs: Inputs, phase: str) -> str:
-    return str(inputs.metrics[phase]["weights"]["file"])
+def _weights(inputs: Results, phase: str) -> str:
+    return str(inputs.metrics[phase].weights.file)
 
 
-def weights_path(inputs: Inputs, phase: str) -> str:
+def weights_path(inputs: Results, phase: str) -> str:
     """Path of the shipped weights, relative to the project's folder."""
     file = _weights(inputs, phase)
     return file if "/" in file else f"models/{inputs.study}/{phase}/{file}"
 
 
-def _difference(inputs: Inputs, ledger: Ledger, phase: str, split: str, metric: str) -> Inline:
+def _difference(inputs: Results, ledger: Ledger, phase: str, split: str, metric: str) -> Inline:
     key = f"comparisons.{phase}.{split}"
     file = inputs.file_own("derived.json")
-    row = ledger.value(file, key) if split in ledger.value(file, f"comparisons.{phase}") else None
-    if row is None or row.get(metric) is None or row[metric]["value"] is None:
-        return (ABSENT,)
-    return ledger.interval(file, f"{key}.{metric}", "signed")
+    try:
+        known = ledger.value(file, f"{key}.{metric}.value") is not None
+    except KeyError:
+        known = False
+    return ledger.interval(file, f"{key}.{metric}", "signed") if known else (ABSENT,)
 
 
-def verdict(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], phase: str, split: str, metric: str) -> Cell:
+def verdict(inputs: Results, ledger: Ledger, derived: Derived, phase: str, split: str, metric: str) -> Cell:
     """better, worse, equal or undecided, or the reason why there is no verdict."""
-    against = derived["comparisons"][phase]
-    if against["from"] is None:
+    against = derived.comparisons[phase]
+    if against.origin is None:
         return cell("starting point", tone="quiet")
-    row = against.get(split)
+    row = against.on(split)
     if row is None:
         return cell("not the same images", tone="quiet")
     key = f"comparisons.{phase}.{split}.{metric}.detectable"
-    return judged(row.get(metric), (ledger.num(inputs.file_own("derived.json"), key, "fraction"),))
+    return judged(row.difference(metric), (ledger.num(inputs.file_own("derived.json"), key, "fraction"),))
 
 
-def judged(row: dict[str, Any] | None, detectable: Inline = ()) -> Cell:
+def judged(row: Difference | None, detectable: Inline = ()) -> Cell:
     """The verdict on one difference as a cell. detectable: the number that stands beside `undecided`."""
     if row is None:
         return cell("undefined", tone="quiet")
-    if row["why"] is not None:
-        return cell(NO_VERDICT[row["why"]], tone="quiet")
-    note = run("; detectable: ", *detectable) if row["verdict"] == UNDECIDED and detectable else ()
-    return cell(row["verdict"], *note, tone=TONES.get(row["verdict"], "quiet"))
+    word = words(row)
+    note = run("; detectable: ", *detectable) if row.verdict == UNDECIDED and detectable else ()
+    return cell(word, *note, tone=TONES.get(word, "quiet"))
 
 
-def phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str) -> Table:
+def phases(inputs: Results, ledger: Ledger, derived: Derived, metric: str) -> Table:
     """One row per phase: the metric on every split, the paired difference to the phase it starts from, the verdict."""
-    splits = list(inputs.active["splits"])
+    splits = list(inputs.active.splits)
     compared, noted = inputs.headline_split, any(inputs.params.phases[phase].note for phase in inputs.metrics)
     rows = []
     for phase in inputs.metrics:
-        measured = inputs.metrics[phase]["splits"]
+        measured = inputs.metrics[phase].splits
         name = cell(phase + (" (active)" if phase == inputs.params.phase else ""))
         file = inputs.file_metrics(phase)
         scores = [cell(ledger.interval(file, f"splits.{s}.{metric}") if s in measured else (ABSENT,)) for s in splits]
         difference = cell(_difference(inputs, ledger, phase, compared, metric))
-        origin = derived["comparisons"][phase]["from"] or ABSENT
+        origin = derived.comparisons[phase].origin or ABSENT
         word = verdict(inputs, ledger, derived, phase, compared, metric)
         note = [cell(inputs.params.phases[phase].note)] if noted else []
         rows.append((name, *scores, cell(origin), difference, word, *note))
@@ -217,18 +205,18 @@ def phases(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], metric: str)
     )
 
 
-def floor(inputs: Inputs, ledger: Ledger, split: str, metric: str) -> Cell:
+def floor(inputs: Results, ledger: Ledger, split: str, metric: str) -> Cell:
     """The score of the best constant answer, which is the same for every phase."""
-    if floor_of(inputs, inputs.params.phase, split, metric) is None:
+    if inputs.active.floor(metric, split) is None:
         return cell(ABSENT)
     name, _, of = metric.partition("/")
     key = f"splits.{split}.per_class.{of}.floor" if of else f"splits.{split}.floor.{name}"
     return cell(ledger.num(inputs.file_metrics(inputs.params.phase), f"{key}.value", "fraction"), tone="quiet")
 
 
-def per_class(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> Table:
+def per_class(inputs: Results, ledger: Ledger, phase: str, split: str) -> Table:
     """Every score of every class with its interval, the number of examples, and a mark where there are too few."""
-    file, least = inputs.file_metrics(phase), inputs.metrics[phase]["min_reliable"]
+    file, least = inputs.file_metrics(phase), inputs.metrics[phase].min_reliable
     rows = []
     for name in inputs.params.classes:
         key = f"splits.{split}.per_class.{name}"
@@ -243,7 +231,7 @@ def per_class(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> Table:
             mark = cell("")
         rows.append((cell(name), *scores, cell(seen), mark))
     unit = "objects" if inputs.params.task == "detection" else "images with the class"
-    titles = [*(LABELS.get(metric, metric) for metric in inputs.per_class), f"{FLOOR}, {inputs.per_class[0]}"]
+    titles = [*(label(inputs, f"{metric}/") for metric in inputs.per_class), f"{FLOOR}, {inputs.per_class[0]}"]
     columns = ["Class", *titles, f"n ({unit})", "Note"]
     if not any(mark.text for *_, mark in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
@@ -251,22 +239,22 @@ def per_class(inputs: Inputs, ledger: Ledger, phase: str, split: str) -> Table:
     return Table(f"per_class_{phase}_{split}", f"Every class, {split}", tuple(columns), tuple(rows), note)
 
 
-def class_changes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], split: str) -> Table | None:
+def class_changes(inputs: Results, ledger: Ledger, derived: Derived, split: str) -> Table | None:
     """The main score of every class, phases side by side, and the difference that the active phase makes."""
     phase, metric = inputs.params.phase, inputs.per_class[0]
-    other = derived["comparisons"][phase]["from"]
+    other = derived.comparisons[phase].origin
     if other is None:
         return None
     rows = []
     for name in inputs.params.classes:
         key = f"splits.{split}.per_class.{name}.{metric}"
         scores = [
-            cell(ledger.interval(inputs.file_metrics(of), key) if split in row["splits"] else ABSENT)
+            cell(ledger.interval(inputs.file_metrics(of), key) if split in row.splits else ABSENT)
             for of, row in inputs.metrics.items()
         ]
         change = cell(_difference(inputs, ledger, phase, split, f"{metric}/{name}"))
         word = verdict(inputs, ledger, derived, phase, split, f"{metric}/{name}")
-        if 0 < inputs.seen(phase, split, name) < inputs.metrics[phase]["min_reliable"]:
+        if 0 < inputs.seen(phase, split, name) < inputs.metrics[phase].min_reliable:
             seen = ledger.num(inputs.file_metrics(phase), f"splits.{split}.per_class.{name}.{inputs.seen_key}", "count")
             word = cell(word.parts, "; n = ", seen, ": not reliable", tone="warn")
         rows.append((cell(name), *scores, change, word))
@@ -275,7 +263,7 @@ def class_changes(inputs: Inputs, ledger: Ledger, derived: dict[str, Any], split
     return Table(f"class_changes_{split}", f"{metric} per class, phases side by side", columns, tuple(rows), note)
 
 
-def groups(inputs: Inputs, ledger: Ledger, split: str) -> Table | None:
+def groups(inputs: Results, ledger: Ledger, split: str) -> Table | None:
     """Mean main score of each group of classes, phases side by side."""
     named = inputs.params.report.class_groups
     if not named:
@@ -285,7 +273,7 @@ def groups(inputs: Inputs, ledger: Ledger, split: str) -> Table | None:
     for group, members in named.items():
         scores = [
             cell(ledger.interval(file, f"groups.{phase}.{split}.{group}"))
-            if row["splits"].get(split, {}).get("images")
+            if split in row.splits and row.splits[split].images
             else cell(ABSENT)
             for phase, row in inputs.metrics.items()
         ]
@@ -296,13 +284,13 @@ def groups(inputs: Inputs, ledger: Ledger, split: str) -> Table | None:
         ("Group", "Classes", *inputs.metrics),
         tuple(rows),
         run(
-            f"Mean {LABELS.get(inputs.per_class[0], inputs.per_class[0])} of the classes in each group. ",
+            f"Mean {label(inputs, f'{inputs.per_class[0]}/')} of the classes in each group. ",
             caption_of(inputs, ledger, inputs.params.phase, split),
         ),
     )
 
 
-def operating_point(inputs: Inputs, ledger: Ledger, split: str) -> Inline:
+def operating_point(inputs: Results, ledger: Ledger, split: str) -> Inline:
     """The confidence at which the best F1 is reached; empty for segmentation."""
     if inputs.params.task != "detection":
         return ()
@@ -310,13 +298,13 @@ def operating_point(inputs: Inputs, ledger: Ledger, split: str) -> Inline:
     return run(f" {inputs.params.phase} reaches its best F1 at confidence ", best, ".")
 
 
-def overall(inputs: Inputs, ledger: Ledger, split: str) -> Table:
+def overall(inputs: Results, ledger: Ledger, split: str) -> Table:
     """Every overall metric of one split, phases side by side."""
     rows = []
     for metric in inputs.overall:
         scores = [
             cell(ledger.interval(inputs.file_metrics(phase), f"splits.{split}.{metric}"))
-            if split in row["splits"] and metric in row["splits"][split]
+            if split in row.splits and row.splits[split].has(metric)
             else cell(ABSENT)
             for phase, row in inputs.metrics.items()
         ]

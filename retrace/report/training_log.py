@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from retrace.config.metrics import place_of
+from retrace.documents.derived import Convergence, Derived, Log
 from retrace.report.blocks import Cell, Table, Text, cell, run
 from retrace.report.inputs import Inputs, values
 from retrace.report.numbers import ABSENT, Ledger
@@ -19,41 +21,37 @@ OWN = {  # Ultralytics' own figure -> ours on the shipped file; its precision an
 COLUMNS = ("train_loss", "val_loss", "lr", "grad_norm")
 
 
-def derive(inputs: Inputs) -> dict[str, Any]:
-    """`{"convergence": {phase: {"last_quarter", "converged"}}, "ultralytics": {phase: {figure: difference}}}`.
-
-    `last_quarter`: relative change of the training loss from the first epoch of the last quarter to the last epoch.
-    `difference`: the shipped file's score on val minus Ultralytics' own figure in the log of the best epoch.
-    """
+def derive(inputs: Inputs) -> Log:
+    """Whether the trainings converged, and our scores minus Ultralytics' own figures of the best epoch."""
     convergence, own = {}, {}
     for phase, rows in inputs.history.items():
         losses = [loss for _, loss in values(rows, "train_loss")]
         start = losses[(3 * (len(losses) - 1)) // 4] if len(losses) >= FEWEST else 0.0
         if start > 0:
             change = losses[-1] / start - 1
-            convergence[phase] = {"last_quarter": change, "converged": abs(change) < SETTLED}
+            convergence[phase] = Convergence(last_quarter=change, converged=abs(change) < SETTLED)
         if inputs.params.phases[phase].engine == "ultralytics":
             own[phase] = {name: _difference(inputs, phase, name) for name in OWN}
-    return {"convergence": convergence, "ultralytics": own}
+    return Log(convergence=convergence, ultralytics=own)
 
 
 def _logged(inputs: Inputs, phase: str, column: str) -> float | None:
-    best = inputs.metrics[phase]["training"]["best_epoch"]
+    best = inputs.metrics[phase].training.best_epoch
     return dict(values(inputs.history[phase], column)).get(best)
 
 
 def _difference(inputs: Inputs, phase: str, name: str) -> float | None:
     logged = _logged(inputs, phase, f"ultralytics_{name}")
-    node = inputs.metrics[phase]["splits"].get("val", {}).get(OWN[name])
-    return None if logged is None or node is None or node["value"] is None else node["value"] - logged
+    shipped = inputs.metrics[phase].metric(OWN[name], "val").value
+    return None if logged is None or shipped is None else shipped - logged
 
 
-def apart(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Text | None:
+def apart(inputs: Inputs, ledger: Ledger, derived: Derived) -> Text | None:
     """The best value in the log beside the score of the shipped file, with the difference."""
-    phase, facts = inputs.params.phase, inputs.active["training"]
-    if phase not in derived["training"]:
+    phase, facts = inputs.params.phase, inputs.active.training
+    if phase not in derived.training:
         return None
-    file, name = inputs.file_metrics(phase), label(inputs, facts["monitor"])
+    file, name = inputs.file_metrics(phase), label(inputs, facts.monitor)
     return Text(
         run(
             f"In the training log, the best {name} on val is ",
@@ -61,7 +59,7 @@ def apart(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Text | Non
             " (epoch ",
             ledger.num(file, "training.best_epoch", "count"),
             "). On the same images the shipped file, loaded back from disk, scores ",
-            *ledger.interval(file, f"splits.val.{facts['monitor']}"),
+            *ledger.interval(file, place_of(inputs.params.task, facts.monitor, "val")[0]),
             ", a difference of ",
             ledger.num(inputs.file_own("derived.json"), f"training.{phase}.difference", "signed"),
             ".",
@@ -71,8 +69,8 @@ def apart(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Text | Non
 
 def as_logged(inputs: Inputs, ledger: Ledger) -> Text | None:
     """Why the log of a YOLO training can promise more than its weights keep, with both scores of the shipped file."""
-    phase, val = inputs.params.phase, inputs.active["splits"].get("val", {})
-    if "AP50_as_logged" not in val:
+    phase, val = inputs.params.phase, inputs.active.splits.get("val")
+    if val is None or not val.has("AP50_as_logged"):
         return None
     file = inputs.file_metrics(phase)
     return Text(
@@ -91,12 +89,12 @@ def as_logged(inputs: Inputs, ledger: Ledger) -> Text | None:
     )
 
 
-def curve(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | None:
+def curve(inputs: Inputs, ledger: Ledger, derived: Derived) -> Table | None:
     """Loss, monitored metric, learning rate and gradient norm of the active phase by epoch."""
     phase = inputs.params.phase
-    rows, facts = inputs.history[phase], inputs.active["training"]
-    columns = [name for name in ("train_loss", "val_loss", facts["monitor"], "lr", "grad_norm") if _has(rows, name)]
-    epochs = _selected([int(float(row["epoch"])) for row in rows], facts["best_epoch"])
+    rows, facts = inputs.history[phase], inputs.active.training
+    columns = [name for name in ("train_loss", "val_loss", facts.monitor, "lr", "grad_norm") if _has(rows, name)]
+    epochs = _selected([int(float(row["epoch"])) for row in rows], facts.best_epoch)
     if not columns or not epochs:
         return None
     file = inputs.file_history(phase)
@@ -104,7 +102,7 @@ def curve(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | No
     for epoch in epochs:
         cells = [cell(ledger.num(file, f"{name}[epoch={epoch}]", _format(name))) for name in columns]
         table.append(
-            (cell(str(epoch)), *cells, cell("best epoch: its weights are shipped" * (epoch == facts["best_epoch"])))
+            (cell(str(epoch)), *cells, cell("best epoch: its weights are shipped" * (epoch == facts.best_epoch)))
         )
     note = run(
         f"Phase {phase}, measured during training, with validation on val. ", *_convergence(ledger, inputs, derived)
@@ -133,27 +131,27 @@ def _selected(epochs: list[int], best: int) -> list[int]:
     return sorted({*epochs[::step], epochs[-1], best} & set(epochs))
 
 
-def _convergence(ledger: Ledger, inputs: Inputs, derived: dict[str, Any]) -> tuple[Any, ...]:
+def _convergence(ledger: Ledger, inputs: Inputs, derived: Derived) -> tuple[Any, ...]:
     phase = inputs.params.phase
-    facts = derived["log"]["convergence"].get(phase)
+    facts = derived.log.convergence.get(phase)
     if facts is None:
         return ("There are too few epochs to judge convergence.",)
     change = ledger.num(inputs.file_own("derived.json"), f"log.convergence.{phase}.last_quarter", "percent")
-    word = "converged" if facts["converged"] else "not converged"
+    word = "converged" if facts.converged else "not converged"
     start = "The training loss changed by "
     return (start, change, f" over the last quarter of the epochs: {word} (a change below 5 % counts as converged).")
 
 
-def convergence(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> tuple[Any, ...]:
+def convergence(inputs: Inputs, ledger: Ledger, derived: Derived) -> tuple[Any, ...]:
     """The sentence on convergence alone."""
     return _convergence(ledger, inputs, derived)
 
 
-def ultralytics(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Table | None:
+def ultralytics(inputs: Inputs, ledger: Ledger, derived: Derived) -> Table | None:
     """Ultralytics' own figures of the best epoch, beside ours from the same epoch's log and from the shipped file."""
     rows, own = [], inputs.file_own("derived.json")
-    for phase, differences in derived["log"]["ultralytics"].items():
-        epoch = inputs.metrics[phase]["training"]["best_epoch"]
+    for phase, differences in derived.log.ultralytics.items():
+        epoch = inputs.metrics[phase].training.best_epoch
         file, log = inputs.file_metrics(phase), inputs.file_history(phase)
         for name, ours in OWN.items():
             if _logged(inputs, phase, f"ultralytics_{name}") is None:
@@ -162,7 +160,7 @@ def ultralytics(inputs: Inputs, ledger: Ledger, derived: dict[str, Any]) -> Tabl
             logged = _logged(inputs, phase, ours)
             same = cell(ledger.num(log, f"{ours}[epoch={epoch}]")) if logged is not None else cell(ABSENT)
             shipped: Cell = cell(ABSENT)
-            if ours in inputs.metrics[phase]["splits"].get("val", {}):
+            if inputs.metrics[phase].metric(ours, "val").value is not None:
                 shipped = cell(ledger.interval(file, f"splits.val.{ours}"))
             gap = cell(ABSENT)
             if differences[name] is not None:

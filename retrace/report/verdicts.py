@@ -1,17 +1,20 @@
 """Which difference of two phases gets which verdict, and why some get none.
 
-Holm's correction runs over the verdicts that stand in one table: the headline of all phases; the classes of a
-phase; the other overall scores of a phase.
+Holm's correction runs over the verdicts that stand in one table: the headline of all phases; the
+classes of a phase; the other overall scores of a phase.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
+from retrace.documents.scores import Floor
 from retrace.report.inputs import Inputs
 from retrace.statistics.bootstrap import FEWEST_UNITS
+from retrace.statistics.estimate import Difference
 from retrace.statistics.verdicts import decide
 
-Row = dict[str, Any]
+Rows = dict[str, Difference]  # by metric
+BySplit = dict[str, Rows | None]  # None: not the same images
 
 NO_VERDICT = {  # key of the reason -> in words
     "floor": "no verdict: not above a constant answer",
@@ -21,66 +24,58 @@ NO_VERDICT = {  # key of the reason -> in words
 }
 
 
-def words(row: Row) -> str:
+def words(row: Difference) -> str:
     """The verdict, or why there is none."""
-    return str(row["verdict"] or NO_VERDICT[row["why"]])
+    return row.verdict or NO_VERDICT[row.why or "undefined"]
 
 
-def decide_tables(inputs: Inputs, comparisons: Mapping[str, Row], final: Mapping[str, Any]) -> None:
-    """Add `verdict` and `why` to every difference.
+def decide_tables(inputs: Inputs, comparisons: Mapping[str, BySplit], final: BySplit) -> None:
+    """Give every difference its `verdict`, or `why` (a key of `NO_VERDICT`) it has none.
 
-    verdict: better, worse, equal, undecided or None; why: a key of `NO_VERDICT` where it is None.
+    comparisons: by phase. final: of the active phase.
     """
     headline = inputs.params.report.headline
-    for split in inputs.active["splits"]:
-        first: dict[str, Row] = {}
-        for phase, rows in comparisons.items():
-            named = _rows(rows.get(split))
-            if headline in named:
-                first[phase] = named.pop(headline)
-            _decide(inputs, phase, split, {n: row for n, row in named.items() if "/" in n})
-            _decide(inputs, phase, split, {n: row for n, row in named.items() if "/" not in n})
-        _decide_together(inputs, split, headline, first)
-        _decide(inputs, inputs.params.phase, split, _rows(final.get(split)))
+    for split in inputs.active.splits:
+        first = {}
+        for phase, by_split in comparisons.items():
+            rows = by_split.get(split) or {}
+            others = {name: row for name, row in rows.items() if name != headline}
+            of_class = {name: row for name, row in others.items() if "/" in name}
+            overall = {name: row for name, row in others.items() if "/" not in name}
+            rows |= _decided(inputs, phase, split, of_class)
+            rows |= _decided(inputs, phase, split, overall)
+            if headline in rows:
+                first[phase] = rows[headline]
+        floors = {phase: inputs.metrics[phase].floor(headline, split) for phase in first}
+        for phase, row in decided(first, floors, inputs.params.report.margin).items():
+            rows = comparisons[phase][split] or {}
+            rows[headline] = row
+        last = final.get(split) or {}
+        last |= _decided(inputs, inputs.params.phase, split, last)
 
 
-def _rows(found: Mapping[str, Any] | None) -> dict[str, Row]:
-    return {name: row for name, row in (found or {}).items() if isinstance(row, dict)}
+def _decided(inputs: Inputs, phase: str, split: str, rows: Rows) -> Rows:
+    floors = {name: inputs.metrics[phase].floor(name, split) for name in rows}
+    return decided(rows, floors, inputs.params.report.margin)
 
 
-def _decide(inputs: Inputs, phase: str, split: str, rows: Mapping[str, Row]) -> None:
-    judged = {name: why_not(row, floor_of(inputs, phase, split, name)) for name, row in rows.items()}
-    set_verdicts(rows, judged, inputs.params.report.margin)
-
-
-def _decide_together(inputs: Inputs, split: str, metric: str, rows: Mapping[str, Row]) -> None:
-    judged = {phase: why_not(row, floor_of(inputs, phase, split, metric)) for phase, row in rows.items()}
-    set_verdicts(rows, judged, inputs.params.report.margin)
-
-
-def set_verdicts(rows: Mapping[str, Row], judged: Mapping[str, str | None], margin: float) -> None:
-    """Add `verdict` and `why` to the differences of one table. judged: `why_not` of each."""
-    allowed = [name for name, why in judged.items() if why is None]
-    words = dict(zip(allowed, decide([rows[name] for name in allowed], margin), strict=True))
+def decided(rows: Rows, floors: Mapping[str, Floor | None], margin: float) -> Rows:
+    """The differences of one table with their verdicts. floors: under the score of each row."""
+    reasons = {name: why_not(row, floors[name]) for name, row in rows.items()}
+    allowed = [name for name, why in reasons.items() if why is None]
+    verdicts = dict(zip(allowed, decide([rows[name] for name in allowed], margin), strict=True))
+    result = {}
     for name, row in rows.items():
-        row |= {"verdict": words.get(name), "why": judged[name]}
+        result[name] = replace(row, verdict=verdicts.get(name), why=reasons[name])
+    return result
 
 
-def why_not(row: Row, floor: Row | None) -> str | None:
-    """A key of `NO_VERDICT`, or None where a verdict can be given. floor: that of the score, if it has one."""
-    if row["value"] is None:
+def why_not(row: Difference, floor: Floor | None) -> str | None:
+    """A key of `NO_VERDICT`, or None where a verdict can be given. floor: that of the score."""
+    if row.value is None:
         return "undefined"
-    if floor is not None and floor["beaten"] is False:
+    if floor is not None and floor.beaten is False:
         return "floor"
-    if row["low"] is None:
-        return "units" if row["n"] < FEWEST_UNITS else "usable"
+    if row.low is None:
+        return "units" if row.n < FEWEST_UNITS else "usable"
     return None
-
-
-def floor_of(inputs: Inputs, phase: str, split: str, metric: str) -> Row | None:
-    """The best constant answer under a score: `{"value", "beaten", "answer"}`; None where a score has none."""
-    scored: Row = inputs.metrics[phase]["splits"][split]
-    name, _, of = metric.partition("/")
-    if not of:
-        return scored["floor"].get(metric)
-    return scored["per_class"][of]["floor"] if name == inputs.per_class[0] else None

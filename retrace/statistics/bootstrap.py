@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from retrace.statistics.estimate import Estimate
+
 BLOCK = 64  # resamples held at once: 10,000 images x 64 x 8 bytes = 5 MB
 LEVEL = 95.0  # per cent
 FEWEST_UNITS = 5
@@ -104,8 +106,8 @@ def tails(units: int) -> tuple[float, float]:
     return low, 100 - low
 
 
-def interval(value: float, draws: np.ndarray, units: int) -> dict[str, float | None]:
-    """`{"value", "low", "high", "n", "usable"}` of one number and its draws [B]; undefined (NaN) is None.
+def interval(value: float, draws: np.ndarray, units: int) -> Estimate:
+    """One number with its interval from its draws [B]; undefined (NaN) is None.
 
     Draws in which the score is undefined (its class, or one of the classes it is the mean of, was not
     drawn) are left out; `usable` is the share of the others, `n` the number of units. low and high are
@@ -114,14 +116,12 @@ def interval(value: float, draws: np.ndarray, units: int) -> dict[str, float | N
     """
     defined = draws[~np.isnan(draws)]
     usable = defined.size / draws.size if draws.size else 0.0
-    result = {"value": None, "low": None, "high": None, "n": units, "usable": usable}
     if np.isnan(value):
-        return result
-    result["value"] = float(value)
-    if units >= FEWEST_UNITS and usable >= LEAST_USABLE:
-        low, high = np.percentile(defined, tails(units))
-        result |= {"low": float(low), "high": float(high)}
-    return result
+        return Estimate(None, None, None, units, usable)
+    if units < FEWEST_UNITS or usable < LEAST_USABLE:
+        return Estimate(float(value), None, None, units, usable)
+    low, high = np.percentile(defined, tails(units))
+    return Estimate(float(value), float(low), float(high), units, usable)
 
 
 def intervals(
@@ -131,7 +131,8 @@ def intervals(
     seed: int,
     support: Support | None = None,
 ) -> dict[str, Any]:
-    """Every score of all images with its interval: `{name: I}`, or `{name: [I, ...]}` for a score per class.
+    """Every score of all images with its interval: `{name: Estimate}`, or
+    `{name: [Estimate, ...]}` for a score per class.
 
     support: {name: number of units that have the class, int [...] of the score's shape} for scores of
     one class; every other score is made from all units.
@@ -168,7 +169,7 @@ def counted(support: Support | None, name: str, units: Units, value: np.ndarray)
     return every if support is None else np.asarray(support.get(name, every))
 
 
-def nested(make: Callable[..., dict[str, Any]], value: np.ndarray, draws: np.ndarray, units: Any) -> Any:
+def nested(make: Callable[..., Estimate], value: np.ndarray, draws: np.ndarray, units: Any) -> Any:
     """`make(value, draws, units)` for a number, or a list of them for an array of numbers."""
     if np.ndim(value) == 0:
         return make(float(value), draws, int(units))

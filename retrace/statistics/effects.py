@@ -38,6 +38,7 @@ from itertools import combinations
 import numpy as np
 
 from retrace.statistics.bootstrap import FEWEST_UNITS
+from retrace.statistics.estimate import Interval
 
 LEVEL = 0.95
 FLOOR = 0.01  # a score below one point: the class is practically not found
@@ -95,8 +96,8 @@ def together(layout: Layout) -> np.ndarray:
 
 def effect(
     layout: Layout, contrast: np.ndarray, scores: np.ndarray, draws: np.ndarray, units: int, level: float = LEVEL
-) -> dict[str, float | None]:
-    """`{"value", "low", "high"}` of one contrast; None where it is undefined. Runs that all score the same (a class
+) -> Interval:
+    """One contrast with its interval; None where it is undefined. Runs that all score the same (a class
     that none of them finds) have no spread to make an interval from.
 
     contrast, scores: [R]; draws: [B, R], the scores on B resamples of the `units` independent units, the same
@@ -104,13 +105,13 @@ def effect(
     the row is left out (a class that was not drawn). With fewer than five units there is no interval.
     """
     if np.isnan(scores).any():
-        return {"value": None, "low": None, "high": None}
+        return Interval(None)
     value = float(contrast @ scores)
     usable = draws[~np.isnan(draws).any(1)]
     if units < FEWEST_UNITS or len(usable) < 2 or np.ptp(scores[contrast != 0]) == 0:
-        return {"value": value, "low": None, "high": None}
+        return Interval(value)
     half = _half_width(layout, contrast, scores, usable, units, level)
-    return {"value": value, "low": value - half, "high": value + half}
+    return Interval(value, value - half, value + half)
 
 
 def _half_width(
@@ -140,9 +141,8 @@ def costliest(
     draws: Mapping[str, np.ndarray],
     names: Sequence[str],
     units: int,
-) -> dict[str, dict[str, float | None]]:
-    """Which of `names` the contrast costs most and gains most: `{"costs": {"name", ...}, "gains": ...}`, each with its
-    95 % interval.
+) -> dict[str, tuple[str, Interval]]:
+    """Which of `names` the contrast costs most and gains most: `{"costs": (name, effect), "gains": ...}`.
 
     Only those are named whose interval excludes 0 after it was widened for choosing among many (Bonferroni: 1 - 0.05 /
     number of names), so that noise names nothing more often than one time in twenty. And only a class that the runs
@@ -151,12 +151,11 @@ def costliest(
     level = 1 - (1 - LEVEL) / max(1, len(names))
     found = [name for name in names if (scores[name][contrast != 0] < FLOOR).mean() < 0.75]
     wide = {name: effect(layout, contrast, scores[name], draws[name], units, level) for name in found}
-    sure = {n: e for n, e in wide.items() if e["low"] is not None and (e["high"] < 0 or e["low"] > 0)}  # type: ignore[operator]
-    result: dict[str, dict[str, float | None]] = {}
+    result: dict[str, tuple[str, Interval]] = {}
     for key, sign in (("costs", -1), ("gains", 1)):
-        mine = {name: row for name, row in sure.items() if sign * (row["value"] or 0.0) > 0}
+        sizes = {name: sign * (row.value or 0.0) for name, row in wide.items() if row.excludes_zero}
+        mine = {name: size for name, size in sizes.items() if size > 0}
         if mine:
-            name = max(mine, key=lambda name: sign * (mine[name]["value"] or 0.0))
-            narrow = effect(layout, contrast, scores[name], draws[name], units)
-            result[key] = {"name": name, **narrow}  # type: ignore[dict-item]
+            name = max(mine, key=lambda name: mine[name])
+            result[key] = name, effect(layout, contrast, scores[name], draws[name], units)
     return result

@@ -25,6 +25,7 @@ from retrace.statistics.bootstrap import (
     nested,
     point,
 )
+from retrace.statistics.estimate import Difference, Interval
 
 BETTER, WORSE, EQUAL, UNDECIDED = VERDICTS = ("better", "worse", "equal", "undecided")
 ALPHA = 1 - LEVEL / 100
@@ -40,7 +41,7 @@ def paired_difference(
     seed: int,
     support: Support | None = None,
 ) -> dict[str, Any]:
-    """How much `statistic` exceeds `other` on the same images: `difference` of each score."""
+    """How much `statistic` exceeds `other` on the same images: a `Difference` for each score."""
 
     def less(weights: np.ndarray) -> dict[str, np.ndarray]:
         mine, others = statistic(weights), other(weights)
@@ -54,22 +55,16 @@ def paired_difference(
     }
 
 
-def difference(value: float, draws: np.ndarray, units: int) -> dict[str, float | None]:
-    """`interval` of a difference with `p` (two-sided, of no difference) and `detectable`.
-
-    detectable: the smallest true difference that this comparison would call better or worse with a
-    probability of 80 %. Both are None where there is no interval.
-    """
-    result: dict[str, float | None] = interval(value, draws, units)
-    result |= {"p": None, "detectable": None}
-    if result["low"] is not None:
-        defined = draws[~np.isnan(draws)]
-        error = standard_error(defined, units)
-        result |= {
-            "p": p_value(value, defined, units, error),
-            "detectable": error * detectable_ratio(units),
-        }
-    return result
+def difference(value: float, draws: np.ndarray, units: int) -> Difference:
+    """`interval` of a difference, with its p value and the detectable difference."""
+    found = interval(value, draws, units)
+    ends = (found.value, found.low, found.high, found.n, found.usable)
+    if found.low is None:
+        return Difference(*ends)
+    defined = draws[~np.isnan(draws)]
+    error = standard_error(defined, units)
+    p = p_value(value, defined, units, error)
+    return Difference(*ends, p, error * detectable_ratio(units))
 
 
 def standard_error(draws: np.ndarray, units: int) -> float:
@@ -118,14 +113,14 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def verdict(row: dict[str, Any], margin: float, adjusted: float | None) -> str | None:
-    """One of `VERDICTS` for a row of `difference`; None without an interval.
+def verdict(row: Difference, margin: float, adjusted: float | None) -> str | None:
+    """One of `VERDICTS` for a difference; None without an interval.
 
     margin: differences of at most this size do not matter, in the unit of the score, at least 0.
     adjusted: its p value after `holm`.
     """
-    low, high = row["low"], row["high"]
-    if low is None or adjusted is None:
+    low, high = row.low, row.high
+    if low is None or high is None or adjusted is None:
         return None
     if margin > 0 and -margin <= low and high <= margin:
         return EQUAL
@@ -134,16 +129,16 @@ def verdict(row: dict[str, Any], margin: float, adjusted: float | None) -> str |
     return UNDECIDED
 
 
-def excludes_zero(low: float | None, high: float | None) -> str:
+def of_effect(effect: Interval) -> str:
     """The verdict on an effect whose interval already accounts for seeds: better, worse or undecided."""
-    if low is not None and low > 0:
-        return BETTER
-    return WORSE if high is not None and high < 0 else UNDECIDED
+    if not effect.excludes_zero or effect.low is None:
+        return UNDECIDED
+    return BETTER if effect.low > 0 else WORSE
 
 
-def decide(rows: Sequence[dict[str, Any]], margin: float) -> list[str | None]:
+def decide(rows: Sequence[Difference], margin: float) -> list[str | None]:
     """The verdicts of all rows of one table, with Holm's correction over them."""
-    adjusted = holm([row["p"] for row in rows])
+    adjusted = holm([row.p for row in rows])
     return [verdict(row, margin, p) for row, p in zip(rows, adjusted, strict=True)]
 
 

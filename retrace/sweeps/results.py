@@ -5,14 +5,14 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ruamel.yaml import YAML
 
 from retrace import seeds
-from retrace.config.metrics import PER_CLASS
+from retrace.config.metrics import CLASS, names
 from retrace.config.schema import Params
+from retrace.documents.scores import parse_scores
 from retrace.errors import UserError
 from retrace.programs import dvc, git
 from retrace.progress import track
@@ -112,9 +112,8 @@ def _one(params: Params, phase: str, name: str, commit: str) -> _Run:
     from dvc.api import DVCFileSystem
 
     folder = f"metrics/{params.study}/{phase}"
-    document: dict[str, Any] = json.loads(git("show", f"{commit}:{folder}.json"))
-    scored = document["splits"]
-    split = "test" if scored.get("test", {}).get("images") else next(iter(scored))
+    document = parse_scores(git("show", f"{commit}:{folder}.json"), f"{folder}.json of {name}")
+    split = document.headline_split
     with tempfile.TemporaryDirectory() as temporary:
         files = DVCFileSystem(".", rev=commit)
         try:
@@ -134,7 +133,7 @@ def _one(params: Params, phase: str, name: str, commit: str) -> _Run:
         seed = seeds.derive(params.seed, "bootstrap", split)
         draws = bootstrap(lambda weights: _chosen(statistic(weights), wanted), units, params.evaluate.bootstrap, seed)
     chosen = {name: float(values[name][0]) for name in wanted}
-    return _Run(split, ids, units.count, scored[split]["unit"], chosen, draws)
+    return _Run(split, ids, units.count, document.splits[split].unit, chosen, draws)
 
 
 def _units(folder: Path, split: str, name: str) -> Units:
@@ -153,7 +152,7 @@ def _chosen(found: dict[str, np.ndarray], wanted: Sequence[str]) -> dict[str, np
 
 def metrics(params: Params) -> list[str]:
     """The headline, the mean over the focus classes where there is one, and the main score of every class."""
-    main = PER_CLASS[params.task][0]
+    main = names(params.task, CLASS)[0]
     focus = ["focus_mIoU"] if params.task == "segmentation" and params.report.focus_classes else []
     overall = dict.fromkeys([params.report.headline, *focus])
     return [*overall, *(f"{main}/{name}" for name in params.classes)]

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from retrace.files import LOGS, write_json
+from retrace.documents.status import Status
+from retrace.files import LOGS
 from retrace.progress import bars, on_terminal, say
 from retrace.training.lines import Lines
 
@@ -25,10 +26,7 @@ class Monitor:
 
     On a terminal there are bars, which leave one line behind; in a pipe there is a line for every epoch.
 
-    status.json: `{"study", "phase", "state": "running"|"finished"|"failed", "error", "pid", "host", "started",
-    "updated", "epoch", "epochs", "step", "steps", "loss", "rates", "eta_seconds", "monitor", "best_epoch",
-    "best_value", "rows": [last history rows]}`; epoch and step count from 1 and are those being worked on, times are
-    ISO 8601 UTC.
+    It writes status.json (`retrace.documents.status`).
     """
 
     def __init__(self, study: str, phase: str, active: bool = True):
@@ -138,7 +136,7 @@ class Monitor:
         self._status.update(values)
         if self._active and (force or time.monotonic() - self._written >= PERIOD):
             finite = {name: value for name, value in self._status.items() if value == value}  # NaN is not JSON
-            write_json(self._path, {**finite, "updated": _now()})
+            Status(**finite, updated=_now()).write(self._path)
             self._written = time.monotonic()
 
 

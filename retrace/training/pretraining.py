@@ -12,6 +12,7 @@ from retrace.data.loading import training_loader
 from retrace.data.manifest import Manifest, read_manifest
 from retrace.data.splits import read_list
 from retrace.data.transforms import normalize
+from retrace.documents.start import StartFile
 from retrace.errors import UserError
 from retrace.files import sha256_of, whole_folder
 from retrace.models.initial import start_folder, write_none, write_start
@@ -107,11 +108,10 @@ def _write_mae(
         write_start(
             folder,
             "mae",
-            {"all": {"file": ENCODER, "sha256": sha256_of(folder / ENCODER)}},
+            {"all": StartFile(file=ENCODER, sha256=sha256_of(folder / ENCODER))},
             encoder=mae.encoder,
             first_loss=first,
             last_loss=last,
-            decreased=last < first,
             images=len(images),
             epochs=len(losses),
             processes=fabric.world_size,

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from retrace.documents.training import Training
 from retrace.environment import unpinned_mark
-from retrace.files import write_json, write_text
+from retrace.files import write_text
 from retrace.training.loop import Result
 
 
@@ -26,7 +27,7 @@ def write_results(
     result: Result,
     *,
     init: str,
-    monitor: str | None,
+    monitor: str,
     epochs_planned: int,
     parameters: int,
     trainable_parameters: int,
@@ -37,22 +38,22 @@ def write_results(
     processes: how many trained together, which is no parameter but decides the last bits and more (docs/scaling.md).
     """
     write_history(folder / "history.csv", result.history)
-    train = {
-        "init": init,
-        "monitor": monitor,
-        "best_epoch": result.best_epoch,
-        "best_value": result.best_value,
-        "epochs_run": result.epochs_run,
-        "epochs_planned": epochs_planned,
-        "stopped": result.stopped,
-        "first_loss": result.first_loss,
-        "last_loss": result.last_loss,
-        "parameters": parameters,
-        "trainable_parameters": trainable_parameters,
-        "processes": processes,
+    training = Training(
+        init=init,
+        monitor=monitor,
+        best_epoch=result.best_epoch,
+        best_value=result.best_value,
+        epochs_run=result.epochs_run,
+        epochs_planned=epochs_planned,
+        stopped=result.stopped,
+        first_loss=result.first_loss,
+        last_loss=result.last_loss,
+        parameters=parameters,
+        trainable_parameters=trainable_parameters,
+        processes=processes,
         **unpinned_mark(),
-    }
-    write_json(folder / "train.json", train)
+    )
+    training.write(folder / "train.json")
 
 
 def _cell(value: Any) -> str:

@@ -8,6 +8,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from retrace.config.monitored import MONITORED
 from retrace.config.phases import SegmentationPhase
 from retrace.config.training import TrainingParams
 from retrace.data.loading import (
@@ -21,7 +22,7 @@ from retrace.data.loading import (
 from retrace.data.manifest import IGNORE, Manifest
 from retrace.data.transforms import MEAN, STD, normalize
 from retrace.errors import UserError
-from retrace.evaluation.scores.segmentation import OVERALL, as_numbers, confusion_matrix_torch, scores
+from retrace.evaluation.scores.segmentation import as_numbers, confusion_matrix_torch, scores
 from retrace.training.job import Job
 from retrace.training.loop import Task
 from retrace.training.losses import SegmentationLoss, build_loss, scored_weight
@@ -95,7 +96,7 @@ class Validation:
     def _named(self, confusion: Tensor, entropy: float) -> dict[str, float | None]:
         values = as_numbers(scores(confusion.cpu().numpy(), self._focus))
         loss = entropy / max(1, int(confusion.sum()))
-        named = {"val_loss": loss, **{name: values[name] for name in OVERALL}}
+        named = {"val_loss": loss, **{name: values[name] for name in MONITORED["segmentation"][0]}}
         return named | {f"IoU/{name}": iou for name, iou in zip(self._classes, values["IoU"], strict=True)}
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from retrace.data.manifest import read_manifest, write_manifest
+from retrace.data.manifest import read_manifest
+from retrace.documents.manifest import write_records
 from retrace.models.weights import load_model
 from retrace.training.checkpoints import Scratch
 from stages.finetune import main
@@ -133,7 +134,7 @@ def test_changed_data_never_resumes(here, tmp_path, monkeypatch):
     (raw / "masks/img01.png").write_bytes(mask)
     manifest = read_manifest(raw)
     other = dataclasses.replace(manifest.records["img01"], mask_sha256=hashlib.sha256(mask).hexdigest())
-    write_manifest(raw, {}, {**manifest.records, "img01": other}.values())
+    write_records(raw / "manifest.jsonl", {**manifest.records, "img01": other}.values())
     assert here(project)[0] == 0
     (project / "models/boxes/none/start.json").write_text('{"method": "none", "files": {}}')
     assert here(project)[0] == 0

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from retrace import environment
+from retrace.documents.provenance import Images
 from retrace.errors import UserError
 from retrace.files import read_json
 from retrace.provenance.run_log import journal
 from retrace.report.made_from import origin
+from tests.support.fixtures_documents import provenance
 from tests.support.projects import ROOT
 
 DOCKERFILES = ("Dockerfile.cpu", "Dockerfile.cuda")
@@ -252,7 +254,7 @@ def test_an_image_whose_entry_point_is_bypassed_is_known_by_its_lock_file(locked
     with pytest.raises(UserError, match="was built from another"):
         environment.require_matching_image()
     shutil.copyfile(environment.LOCK, locked / "baked.txt")
-    assert environment.describe_image()["unpinned"] is False
+    assert environment.describe_image().unpinned is False
     for name in DOCKERFILES:
         assert any(text.endswith(" /usr/local/share/retrace/runtime.txt") for _, text in instructions(name))
 
@@ -260,7 +262,7 @@ def test_an_image_whose_entry_point_is_bypassed_is_known_by_its_lock_file(locked
 def test_the_same_lock_or_no_image_passes(locked, monkeypatch):
     monkeypatch.setenv("RETRACE_LOCK_SHA256", environment.lock_hash() or "")
     environment.require_matching_image()
-    assert environment.describe_image()["unpinned"] is False
+    assert environment.describe_image().unpinned is False
     monkeypatch.delenv("RETRACE_LOCK_SHA256")
     environment.require_matching_image()
     assert environment.describe_image() is None
@@ -272,15 +274,9 @@ def test_allow_unpinned_is_recorded_by_every_step_and_shown_in_the_report(locked
         pass
     image = read_json(Path("logs/lanes/collect.json"))["image"]
     assert image == {"name": "retrace:old", "lock_sha256": "f" * 64, "git_revision": None, "unpinned": True}
-    document = {
-        "git": {"commit": "c" * 40, "dirty": False, "changed": []},
-        "lock": {"file": "requirements/runtime.txt", "sha256": "a" * 64},
-        "image": {"report": None, "unpinned_steps": ["collect"]},
-        **{"packages": {}, "python": "3.11", "platform": "x", "devices": ["cpu"], "threads": 1, "seed": 1},
-    }
-    text = str(origin(None, document))
+    text = str(origin(None, provenance(image=Images(report=None, unpinned_steps=["collect"]))))
     assert "in these steps: collect" in text
-    assert "--allow-unpinned" not in str(origin(None, {**document, "image": {"report": None, "unpinned_steps": []}}))
+    assert "--allow-unpinned" not in str(origin(None, provenance()))
 
 
 def test_differences_name_what_is_not_as_locked(tmp_path):

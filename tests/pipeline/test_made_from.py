@@ -32,7 +32,7 @@ def outs(project):
     evaluate.main("base")
     paths = ("data/boxes/splits/summary.json", "models/boxes/none/start.json", "models/boxes/base/train.json")
     read = [json.loads((project / path).read_text()) for path in (*paths, "metrics/boxes/base.json")]
-    return [*read, collect.header_of(load(), [], [], Problems())]
+    return [*read, collect.dataset_of(load(), [], [], Problems()).content()]
 
 
 def test_every_stage_in_another_image_marks_its_outs_and_a_pinned_one_does_not(tmp_path, monkeypatch, request):

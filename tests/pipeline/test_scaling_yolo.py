@@ -15,11 +15,12 @@ import torch
 from torch import nn
 
 from retrace.compat.ultralytics import ultralytics
-from retrace.data.manifest import read_manifest, write_manifest
+from retrace.data.manifest import read_manifest
+from retrace.documents.manifest import write_records
 from retrace.training.checkpoints import Scratch
 from retrace.training.engines.ultralytics.share import Shares, share_of
 from stages import finetune
-from tests.support.fixtures_detection import CLASSES, make_shapes
+from tests.support.fixtures_detection import make_shapes
 from tests.support.fixtures_training import only_progress
 from tests.support.projects import environment
 from tests.support.two_processes import MESSAGE, TWO, both, history, md5s, one_thread  # noqa: F401
@@ -190,7 +191,7 @@ def alike(project):
             (raw / record.path).write_bytes((raw / first.path).read_bytes())
             record = replace(first, id=image_id, path=record.path, boxes=boxes, group=image_id)
         records.append(record)
-    write_manifest(raw, {"study": "shapes", "task": "detection", "classes": CLASSES}, records)
+    write_records(raw / "manifest.jsonl", records)
     (project / "data/shapes/splits/train.txt").write_text("img00\nimg01\nimg02\n")
 
 

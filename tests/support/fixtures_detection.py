@@ -9,8 +9,8 @@ from PIL import Image
 
 from retrace.config import merge, whole
 from retrace.data.hashing import inspect
-from retrace.data.manifest import Box, Record, write_manifest
 from retrace.data.splits import write_list
+from retrace.documents.manifest import Box, Record, write_records
 from retrace.files import write_json
 from tests.support.projects import as_yaml
 
@@ -130,7 +130,7 @@ def make_shapes(project: Path, changes: dict[str, Any] | None = None, train: int
         records.append(draw(raw, image_id, "train" if index < train else "val", boxes, random))
     first = records[0]
     records[0] = Record(**{**vars(first), "boxes": (*first.boxes, Box(1, (1.0, 1.0, 20.0, 20.0), crowd=True))})
-    write_manifest(raw, {"study": "shapes", "task": "detection", "classes": CLASSES}, records)
+    write_records(raw / "manifest.jsonl", records)
     write_list(splits, "train", ids[:train])
     for name in ("val", "test"):
         write_list(splits, name, ids[train:])

@@ -13,6 +13,24 @@ from ruamel.yaml import YAML
 from retrace.config import whole
 from retrace.config.load import parse
 from retrace.config.schema import Evaluate
+from retrace.documents.dataset import Dataset, Source
+from retrace.documents.manifest import Box, Record, write_records
+from retrace.documents.run_log import RunLog
+from retrace.documents.samples import Sample, write_samples
+from retrace.documents.scores import KINDS, Floor, Split, Weights
+from retrace.documents.speed import Speed
+from retrace.documents.splits import (
+    ClassCount,
+    Counts,
+    Duplicates,
+    Leak,
+    Minimum,
+    Move,
+    SplitCount,
+    SplitSummary,
+)
+from retrace.documents.start import Start, StartFile
+from retrace.documents.training import Training
 from retrace.evaluation import masks
 from retrace.evaluation.boxes import FLOORED
 from retrace.evaluation.detection import curves, summarize
@@ -209,52 +227,34 @@ def _csv(path: Path, rows: list[dict]) -> None:
 def _data(root: Path, params: dict) -> None:
     study, classes = params["study"], params["classes"]
     images = {"train": 40, **SPLITS}
-    after = {
-        split: {
-            "images": n,
-            "classes": {
-                name: {
-                    "instances": max(n // (2**index), 1) if index < len(classes) - 1 else 0,
-                    "images": max(n // (2**index), 1) if index < len(classes) - 1 else 0,
-                    "pixels": 1000 * n // (2**index),
-                }
-                for index, name in enumerate(classes)
-            },
-        }
-        for split, n in images.items()
-    }
-    before = json.loads(json.dumps(after))
-    before["val"]["images"] -= 2
-    before["train"]["images"] += 2
-    before["val"]["classes"][classes[1]]["instances"] -= 2
-    write(
-        root / "data" / study / "splits" / "summary.json",
-        {
-            "moves": [
-                {"id": f"img_{k}", "from": "train", "to": "val", "reason": f"{classes[1]} needs 6 in val"}
-                for k in range(2)
-            ],
-            "counts": {"before": before, "after": after},
-            "leaks": [{"kind": "near", "ids": ["a", "b"], "splits": ["train", "test"], "distance": 2}],
-            "duplicates": {"exact": 1, "near": 2, "groups": 7},
-            "minimum": {"val": 3, "test": 3},
-        },
+    after, before = ({split: _counts(n, classes) for split, n in images.items()} for _ in range(2))
+    rare = before["val"].classes[classes[1]]
+    fewer = rare.model_copy(update={"instances": rare.instances - 2})
+    before["val"] = SplitCount(images=images["val"] - 2, classes={**before["val"].classes, classes[1]: fewer})
+    before["train"] = before["train"].model_copy(update={"images": images["train"] + 2})
+    why = f"{classes[1]} needs 6 in val"
+    summary = SplitSummary(
+        moves=[Move(id=f"img_{k}", origin="train", to="val", reason=why) for k in range(2)],
+        counts=Counts(before=before, after=after),
+        leaks=[Leak(kind="near", ids=["a", "b"], splits=["train", "test"], distance=2)],
+        duplicates=Duplicates(exact=1, near=2, groups=7),
+        minimum=Minimum(val=3, test=3),
     )
-    write(
-        root / "data" / study / "raw" / "dataset.json",
-        {
-            "study": study,
-            "task": params["task"],
-            "classes": classes,
-            "sources": [
-                {"name": "images", "split": "train", "images": 42, "labelled": 42},
-                {"name": "images", "split": "val", "images": 30, "labelled": 30},
-                {"name": "unlabeled/city | night", "split": "unlabeled", "images": 64, "labelled": 0},
-            ],
-            "problems": {"unreadable image": 2},
-            "quarantined": 2,
-        },
+    summary.write(root / "data" / study / "splits" / "summary.json")
+    sources = (
+        ("images", "train", 42, 42),
+        ("images", "val", 30, 30),
+        ("unlabeled/city | night", "unlabeled", 64, 0),
     )
+    dataset = Dataset(
+        study=study,
+        task=params["task"],
+        classes=classes,
+        sources=[Source(name=n, split=s, images=i, labelled=a) for n, s, i, a in sources],
+        problems={"unreadable image": 2},
+        quarantined=2,
+    )
+    dataset.write(root / "data" / study / "raw" / "dataset.json")
     random = np.random.default_rng(5)
     rows = []
     for split, n in images.items():
@@ -263,19 +263,38 @@ def _data(root: Path, params: dict) -> None:
             if params["task"] == "detection":
                 for label in range(2):
                     side = float(random.uniform(8, 200))
-                    boxes.append({"label": label, "xywh": [1.0, 1.0, side, side / 2], "crowd": False})
+                    boxes.append(Box(label, (1.0, 1.0, side, side / 2)))
+            name, sha256 = f"{split}_{k:03d}", _hash(f"{split}{k}")
             rows.append(
-                dict(id=f"{split}_{k:03d}", path=f"images/{split}_{k:03d}.jpg", mask=None,
-                     sha256=_hash(f"{split}{k}"), phash=_hash(f"{split}{k}")[:16],
-                     width=640, height=480,
-                     group=f"{split}_{k}", split=split, source="images", counts={}, boxes=boxes)
-            )  # fmt: skip
-    (root / "data" / study / "raw" / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+                Record(
+                    id=name,
+                    path=f"images/{name}.jpg",
+                    mask=None,
+                    sha256=sha256,
+                    phash=sha256[:16],
+                    width=640,
+                    height=480,
+                    group=f"{split}_{k}",
+                    split=split,
+                    source="images",
+                    boxes=tuple(boxes),
+                )
+            )
+    write_records(root / "data" / study / "raw" / "manifest.jsonl", rows)
     remarks = "".join(f"unreadable image,images/{k}.jpg,not an image,left out\n" for k in range(2))
     (root / "data" / study / "raw" / "problems.csv").write_text("kind,path,detail,action\n" + remarks)
     for split, n in images.items():
         lines = "".join(f"{split}_{k:03d}\n" for k in range(n))
         (root / "data" / study / "splits" / f"{split}.txt").write_text(lines)
+
+
+def _counts(images: int, classes: list[str]) -> SplitCount:
+    """Every class half as often as the one before it, the last never."""
+    rows = {}
+    for index, name in enumerate(classes):
+        seen = max(images // (2**index), 1) if index < len(classes) - 1 else 0
+        rows[name] = ClassCount(instances=seen, images=seen, pixels=1000 * images // (2**index))
+    return SplitCount(images=images, classes=rows)
 
 
 def _hash(text: str) -> str:
@@ -284,25 +303,24 @@ def _hash(text: str) -> str:
 
 def _start(root: Path, params: dict) -> None:
     study = params["study"]
-    write(root / "models" / study / "none" / "start.json", {"method": "none", "files": {}})
+    nothing = Start(method="none", files={})
+    nothing.write(root / "models" / study / "none" / "start.json")
     folder = root / "models" / study / "pretrain"
     if params["pretrain"]["method"] == "none":
-        write(folder / "start.json", {"method": "none", "files": {}})
+        nothing.write(folder / "start.json")
         return
     losses = [1.0, 0.8, 0.6, 0.55, 0.5]
-    write(
-        folder / "start.json",
-        {
-            "method": "mae",
-            "encoder": "convnextv2_atto",
-            "first_loss": losses[0],
-            "last_loss": losses[-1],
-            "decreased": True,
-            "images": 64,
-            "epochs": 5,
-            "files": {"all": {"file": "encoder.safetensors", "sha256": "1" * 64}},
-        },
+    start = Start(
+        method="mae",
+        encoder="convnextv2_atto",
+        first_loss=losses[0],
+        last_loss=losses[-1],
+        decreased=True,
+        images=64,
+        epochs=5,
+        files={"all": StartFile(file="encoder.safetensors", sha256="1" * 64)},
     )
+    start.write(folder / "start.json")
     _csv(folder / "history.csv", [{"epoch": k + 1, "loss": loss, "lr": 1e-4} for k, loss in enumerate(losses)])
     (folder / "reconstructions").mkdir()
     for k in range(2):
@@ -333,20 +351,20 @@ def _phase(root: Path, params: dict, phase: str, number: int) -> None:
         history = [row | {"val_loss": 1.3 + abs(row["epoch"] - 4) / 10} for row in history]
     folder = root / "models" / study / phase
     _csv(folder / "history.csv", history)
-    training = {
-        "init": params["phases"][phase]["init"],
-        "monitor": monitor,
-        "best_epoch": 5,
-        "best_value": curve[4],
-        "epochs_run": 6,
-        "epochs_planned": 6,
-        "stopped": "completed" if number else "early",
-        "first_loss": 1.0,
-        "last_loss": 1 / 6,
-        "parameters": 3_700_000 + number,
-        "trainable_parameters": 3_700_000,
-    }
-    write(folder / "train.json", training)
+    training = Training(
+        init=params["phases"][phase]["init"],
+        monitor=monitor,
+        best_epoch=5,
+        best_value=curve[4],
+        epochs_run=6,
+        epochs_planned=6,
+        stopped="completed" if number else "early",
+        first_loss=1.0,
+        last_loss=1 / 6,
+        parameters=3_700_000 + number,
+        trainable_parameters=3_700_000,
+    )
+    training.write(folder / "train.json")
     score = _detection_split if detection else _segmentation_split
     weights = folder / ("best.pt" if yolo else "weights.safetensors")
     weights.write_bytes(phase.encode())
@@ -356,19 +374,19 @@ def _phase(root: Path, params: dict, phase: str, number: int) -> None:
     splits = dict(SPLITS)
     if "val_as_given" in params["evaluate"]["splits"]:
         splits["val_as_given"] = AS_GIVEN
-    document = {
-        "study": study,
-        "phase": phase,
-        "task": params["task"],
-        "engine": "ultralytics" if yolo else "fabric",
-        "classes": params["classes"],
-        "weights": {"file": weights.name, "sha256": _hash(phase), "bytes": 14_800_000},
-        "parameters": training["parameters"],
-        "training": training,
-        "min_reliable": params["evaluate"]["min_reliable"],
-        "splits": {split: score(root, params, phase, split, n, start) for split, n in splits.items()},
-    }
-    write(root / "metrics" / study / f"{phase}.json", document)
+    scores = KINDS[params["task"]](
+        study=study,
+        phase=phase,
+        task=params["task"],
+        engine="ultralytics" if yolo else "fabric",
+        classes=params["classes"],
+        weights=Weights(file=weights.name, sha256=_hash(phase), bytes=14_800_000),
+        parameters=training.parameters,
+        training=training,
+        min_reliable=params["evaluate"]["min_reliable"],
+        splits={split: score(root, params, phase, split, n, start) for split, n in splits.items()},
+    )
+    scores.write(root / "metrics" / study / f"{phase}.json")
     _samples(root, params, phase)
 
 
@@ -380,14 +398,16 @@ def _samples(root: Path, params: dict, phase: str) -> None:
             for k in range(2):
                 name = f"samples/{split}_{kind}_{k}.jpg"
                 _picture(folder / name, k)
-                row = {"file": name, "id": f"{split}_{k:03d}", "split": split, "kind": kind, "score": 0.5 + k / 10}
+                more = {}
                 if params["task"] == "detection":
-                    row |= {"truth": 2, "predicted": 3, "IoU": 0.7, "confidence": 0.9}
+                    more = {"truth": 2, "predicted": 3, "IoU": 0.7, "confidence": 0.9}
+                image, score = f"{split}_{k:03d}", 0.5 + k / 10
+                row = Sample(file=name, id=image, split=split, kind=kind, score=score, **more)
                 rows.append(row)
-    write(folder / "samples.json", rows)
+    write_samples(folder / "samples.json", rows)
 
 
-def _segmentation_split(root: Path, params: dict, phase: str, split: str, n: int, start: float) -> dict:
+def _segmentation_split(root: Path, params: dict, phase: str, split: str, n: int, start: float) -> Split:
     classes = params["classes"]
     size, last = len(classes), len(classes) - 1
     random = np.random.default_rng([len(split), n])  # the same truth for every phase
@@ -406,10 +426,11 @@ def _segmentation_split(root: Path, params: dict, phase: str, split: str, n: int
     options = Evaluate(**params["evaluate"])
     units = Units.each(n)
     found = masks.summarize(confusion, units, classes, focus, options.bootstrap, 11, options.min_reliable)
-    found["masks"] = masks.weigh([1050, 1100, 1200, 1250, 1300, 1400], Units.each(6), 100, 11) | {
-        "classes_used": size - 1
-    }
-    return _floored(found, ("mIoU", "focus_mIoU", "pixel_accuracy", "balanced_accuracy"))
+    sizes = [1050, 1100, 1200, 1250, 1300, 1400]
+    weighed = masks.weigh(sizes, size - 1, Units.each(6), 100, 11)
+    return _floored(
+        found.model_copy(update={"masks": weighed}), ("mIoU", "focus_mIoU", "pixel_accuracy", "balanced_accuracy")
+    )
 
 
 def _units(folder: Path, split: str, image_ids: list[str]) -> None:
@@ -417,15 +438,17 @@ def _units(folder: Path, split: str, image_ids: list[str]) -> None:
         (folder / f"{kind}_{split}.txt").write_text("".join(f"{image_id}\n" for image_id in image_ids))
 
 
-def _floored(found: dict, overall: tuple[str, ...]) -> dict:
+def _floored(found: Split, overall: tuple[str, ...]) -> Split:
     """Every score is above the best constant answer."""
-    floor = {"value": 0.05, "beaten": True, "answer": "Background everywhere"}
-    for row in found["per_class"].values():
-        row["floor"] = floor
-    return found | {"unit": "image", "floor": dict.fromkeys(overall, floor)}
+    floor = Floor(value=0.05, beaten=True, answer="Background everywhere")
+    per_class = {}
+    for name, row in found.per_class.items():
+        per_class[name] = row.model_copy(update={"floor": floor})
+    floors = dict.fromkeys(overall, floor)
+    return found.model_copy(update={"unit": "image", "floor": floors, "per_class": per_class})
 
 
-def _detection_split(root: Path, params: dict, phase: str, split: str, n: int, start: float) -> dict:
+def _detection_split(root: Path, params: dict, phase: str, split: str, n: int, start: float) -> Split:
     folder = root / "metrics" / params["study"] / phase
     folder.mkdir(parents=True, exist_ok=True)
     name = "val" if split == "val_as_given" else split  # the first images of val
@@ -447,41 +470,34 @@ def _detection_split(root: Path, params: dict, phase: str, split: str, n: int, s
     drawn = curves(matches, classes)
     write(folder / f"curves_{split}.json", json.loads(json.dumps(drawn, default=lambda array: array.tolist())))
     confusion = [[n, 0, 0, n], [0, 2, 0, 1], [0, 0, 0, 0], [n, 0, 0, 0]]
-    found = summarize(truths, founds, matches, Units.each(n), classes, options, 11) | {"confusion": confusion}
-    return _floored(found, FLOORED)
+    found = summarize(truths, founds, matches, Units.each(n), classes, options, 11)
+    return _floored(found.model_copy(update={"confusion": confusion}), FLOORED)
 
 
 def _journals(root: Path, params: dict) -> None:
     study = params["study"]
-    for minute, name in enumerate(("collect", "pretrain")):  # rebalance came from the cache: no journal
-        write(
-            root / "logs" / study / f"{name}.json",
-            {
-                "stage": name,
-                "phase": None,
-                "started": f"2031-05-06T07:0{minute}:00+00:00",
-                "seconds": 12.5,
-                "status": "SUCCESS",
-            },
-        )
+    logs, here = root / "logs" / study, {"pid": 1, "host": "here", "status": "SUCCESS"}
+    for minute, name in enumerate(("collect", "pretrain")):  # rebalance came from the cache: no log
+        started = f"2031-05-06T07:0{minute}:00+00:00"
+        log = RunLog(stage=name, phase=None, started=started, seconds=12.5, **here)
+        log.write(logs / f"{name}.json")
+    started = "2031-05-06T07:10:00+00:00"
     for phase in params["phases"]:
         for stage, seconds in (("finetune", 130.0), ("evaluate", 20.0)):
-            write(
-                root / "logs" / study / phase / f"{stage}.json",
-                {
-                    "stage": stage,
-                    "phase": phase,
-                    "started": "2031-05-06T07:10:00+00:00",
-                    "seconds": seconds,
-                    "status": "SUCCESS",
-                },
-            )
-        write(
-            root / "logs" / study / phase / "speed.json",
-            {"latency_ms": 41.5, "latency_ms_low": 40.0, "latency_ms_high": 44.0, "images_per_second": 25.5,
-             "batch_size": 8,
-             "input_size": [64, 96], "device": "cpu", "threads": 2, "runs": 30},
-        )  # fmt: skip
+            log = RunLog(stage=stage, phase=phase, started=started, seconds=seconds, **here)
+            log.write(logs / phase / f"{stage}.json")
+        speed = Speed(
+            latency_ms=41.5,
+            latency_ms_low=40.0,
+            latency_ms_high=44.0,
+            images_per_second=25.5,
+            batch_size=8,
+            input_size=[64, 96],
+            device="cpu",
+            threads=2,
+            runs=30,
+        )
+        speed.write(logs / phase / "speed.json")
 
 
 def _lock(root: Path, params: dict) -> None:

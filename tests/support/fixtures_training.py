@@ -9,8 +9,8 @@ from PIL import Image
 
 from retrace.config import merge, whole
 from retrace.data.hashing import inspect
-from retrace.data.manifest import Record, write_manifest
 from retrace.data.splits import write_list
+from retrace.documents.manifest import Record, write_records
 from retrace.files import write_json
 from tests.support.projects import as_yaml
 
@@ -84,7 +84,7 @@ def make_boxes(project: Path, changes: dict[str, Any] | None = None, train: int 
     random = np.random.default_rng(3)
     ids = [f"img{index:02d}" for index in range(train + val)]
     records = [_draw(raw, image_id, "train" if index < train else "val", random) for index, image_id in enumerate(ids)]
-    write_manifest(raw, {"study": "boxes", "task": "segmentation", "classes": CLASSES}, records)
+    write_records(raw / "manifest.jsonl", records)
     write_list(splits, "train", ids[:train])
     write_list(splits, "val", ids[train:])
     start = {"method": "none", "encoder": None, "files": {}}

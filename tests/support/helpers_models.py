@@ -11,8 +11,8 @@ from PIL import Image
 from retrace.config.load import parse
 from retrace.config.network import MODELS, Model
 from retrace.config.schema import Params
-from retrace.data.manifest import Record, write_manifest
 from retrace.data.splits import write_list
+from retrace.documents.manifest import Record, write_records
 from retrace.files import write_bytes
 
 MAE = {
@@ -81,4 +81,4 @@ def write_images(folder: Path, lists: dict[str, int], seed: int = 0) -> None:
                 Record(image_id, f"images/{image_id}.png", None, sha256, "0" * 16, 120, 80, image_id, split, image_id)
             )
         write_list(splits, split, ids)
-    write_manifest(raw, {"study": "toy"}, records)
+    write_records(raw / "manifest.jsonl", records)

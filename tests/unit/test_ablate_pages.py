@@ -16,6 +16,7 @@ from retrace.sweeps.attribution import attribute, sentence
 from retrace.sweeps.design import experiments
 from retrace.sweeps.results import Results, made_by
 from tests.support.fixtures_ablate import UPSTREAM, commit, enter_copy, make
+from tests.support.fixtures_documents import ablation
 from tests.support.verified import recheck
 
 
@@ -30,11 +31,16 @@ def project(kept, tmp_path, monkeypatch):
 
 
 def told(label, row, most, interactions=None, images=40):
-    factors = {"f": {"label": label}, "g": {"label": "zoom"}, "h": {"label": "flip"}}
-    found = {"headline": "mIoU", "units": images, "factors": factors, "effects": {"f": {"mIoU": row}}}
-    found |= {"most": {"f": most}, "interactions": {k: {"mIoU": v} for k, v in (interactions or {}).items()}}
+    names = {"f": label, "g": "zoom", "h": "flip"}
+    found = ablation(
+        units=images,
+        factors={name: {"label": text} for name, text in names.items()},
+        effects={"f": {"mIoU": row}},
+        interactions={pair: {"mIoU": effect} for pair, effect in (interactions or {}).items()},
+        most={"f": most},
+    )
     ledger = Ledger()
-    ledger.add("x.json", found)
+    ledger.add("x.json", found.content())
     return plain(sentence(ledger, "x.json", found, "f"))
 
 
@@ -101,7 +107,7 @@ def test_the_pages_say_what_was_measured_and_every_number_can_be_derived_again(p
     lines = report.write_report(params, design, planned)
     folder = Path("reports/offroad-ablation")
     found = json.loads((folder / "ablation.json").read_text())
-    assert found == json.loads(json.dumps(attribute(params, design, results)))
+    assert found == attribute(params, design, results).content()
     assert found["effects"]["crop"]["mIoU"]["high"] < -0.03
     assert found["most"]["crop"]["costs"]["name"] == "IoU/Sky"
     assert len(found["interactions"]) == (6 if design == "full" else 0)

@@ -17,6 +17,7 @@ from retrace.statistics.bootstrap import (
     of_totals,
     resample_weights,
 )
+from retrace.statistics.estimate import Estimate
 from retrace.statistics.verdicts import paired_difference
 
 
@@ -71,7 +72,7 @@ def test_interval_covers_the_true_value_in_about_95_of_100_studies():
         rate = random.beta(8, 2, size=60)  # per image; mean 0.8
         counts = np.stack([random.binomial(30, rate), np.full(60, 30)], axis=1)
         found = intervals(of_totals(ratio, counts), Units.each(60), 200, seed=study)["ratio"]
-        covered += found["low"] <= 0.8 <= found["high"]
+        covered += found.low <= 0.8 <= found.high
     assert 0.90 <= covered / studies <= 0.98
 
 
@@ -81,36 +82,36 @@ def test_paired_interval_is_right_and_narrower_than_two_separate_ones():
         difficulty = random.beta(8, 2, size=50)  # shared by both models, which are equally good
         a, b = (np.stack([random.binomial(40, difficulty), np.full(50, 40)], axis=1) for _ in range(2))
         found = paired_difference(of_totals(ratio, a), of_totals(ratio, b), Units.each(50), 200, seed=study)["ratio"]
-        wrong += found["p"] <= 0.05
+        wrong += found.p <= 0.05
     assert wrong / studies < 0.10
-    paired = found["high"] - found["low"]
+    paired = found.high - found.low
     alone = [intervals(of_totals(ratio, x), Units.each(50), 200, seed=study)["ratio"] for x in (a, b)]
-    assert paired < sum(i["high"] - i["low"] for i in alone) / 2
+    assert paired < sum(i.high - i.low for i in alone) / 2
 
 
 def test_absent_class_is_null_and_one_image_has_no_interval():
     totals = confusions(np.random.default_rng(2), 10)
     totals[:, 2, :] = 0  # never in the truth
     found = intervals(of_totals(lambda t: scores(t, focus=[2]), totals), Units.each(10), 100, seed=1)
-    assert found["IoU"][2] == {"value": None, "low": None, "high": None, "n": 10, "usable": 0.0} == found["focus_mIoU"]
-    assert found["IoU"][0]["low"] < found["IoU"][0]["value"] < found["IoU"][0]["high"]
+    assert found["IoU"][2] == Estimate(None, n=10, usable=0.0) == found["focus_mIoU"]
+    assert found["IoU"][0].low < found["IoU"][0].value < found["IoU"][0].high
     dump_json(found)
     one = intervals(of_totals(scores, totals[:1]), Units.each(1), 100, seed=1)
-    assert one["mIoU"]["value"] is not None and one["mIoU"]["low"] is None
+    assert one["mIoU"].value is not None and one["mIoU"].low is None
 
 
 def test_rare_class_leaves_out_the_resamples_without_it():
     draws = np.array([0.2, np.nan, 0.4, np.nan] * 30)
-    assert interval(0.3, draws, 40) == {"value": 0.3, "low": 0.2, "high": 0.4, "n": 40, "usable": 0.5}
+    assert interval(0.3, draws, 40) == Estimate(0.3, 0.2, 0.4, 40, 0.5)
     few = np.where(np.arange(120) < 59, 0.2, np.nan)
-    assert interval(0.3, few, 40) == {"value": 0.3, "low": None, "high": None, "n": 40, "usable": 59 / 120}
+    assert interval(0.3, few, 40) == Estimate(0.3, None, None, 40, 59 / 120)
 
 
 def test_too_few_units_have_no_interval():
     totals = confusions(np.random.default_rng(2), 40)
     four, five = (Units(np.arange(40) % count) for count in (FEWEST_UNITS - 1, FEWEST_UNITS))
-    assert intervals(of_totals(scores, totals), four, 100, seed=1)["mIoU"]["low"] is None
-    assert intervals(of_totals(scores, totals), five, 100, seed=1)["mIoU"]["low"] is not None
+    assert intervals(of_totals(scores, totals), four, 100, seed=1)["mIoU"].low is None
+    assert intervals(of_totals(scores, totals), five, 100, seed=1)["mIoU"].low is not None
 
 
 def test_a_class_is_supported_by_the_units_that_show_it():
@@ -120,8 +121,8 @@ def test_a_class_is_supported_by_the_units_that_show_it():
     held = units.holding(totals.sum(2) > 0)
     assert held.tolist() == [20, 20, 4]
     found = intervals(recalls(totals), units, 400, seed=1, support={"IoU": held})
-    assert found["IoU"][2]["low"] is None and found["IoU"][1]["low"] is not None
-    assert found["mIoU"]["low"] is not None
+    assert found["IoU"][2].low is None and found["IoU"][1].low is not None
+    assert found["mIoU"].low is not None
 
 
 def test_a_unit_is_drawn_as_a_whole_and_images_are_units_where_none_are_given():
@@ -144,7 +145,7 @@ def test_interval_of_a_mean_is_as_wide_as_students(units):
     rows = np.stack([values, np.ones(units)], axis=1)
     found = intervals(of_totals(ratio, rows), Units.each(units), 20_000, seed=1)["ratio"]
     low, high = stats.t.interval(0.95, units - 1, values.mean(), values.std(ddof=1) / units**0.5)
-    assert found["high"] - found["low"] == pytest.approx(high - low, rel=0.12 if units < 10 else 0.05)
+    assert found.high - found.low == pytest.approx(high - low, rel=0.12 if units < 10 else 0.05)
 
 
 def with_rare_class(random, images, rare, spread=0.0, qualities=(0.9, 0.85, 0.8, 0.3)):
@@ -168,14 +169,14 @@ def test_no_draw_of_a_mean_is_over_other_classes_than_the_value():
     random = np.random.default_rng(4)
     mine, theirs = with_rare_class(random, 36, 3), with_rare_class(random, 36, 3, qualities=(0.9, 0.85, 0.8, 0.5))
     found = intervals(recalls(mine), Units.each(36), 1000, seed=1)["balanced_accuracy"]
-    assert found["usable"] < 1
-    assert [found["value"], found["low"], found["high"]] == pytest.approx([0.7125] * 3)  # without it 0.85
+    assert found.usable < 1
+    assert [found.value, found.low, found.high] == pytest.approx([0.7125] * 3)  # without it 0.85
     pair = paired_difference(recalls(mine), recalls(theirs), Units.each(36), 1000, seed=1)["balanced_accuracy"]
-    assert [pair["value"], pair["low"], pair["high"]] == pytest.approx([-0.05] * 3)  # without it 0
-    assert pair["p"] < 0.001
+    assert [pair.value, pair.low, pair.high] == pytest.approx([-0.05] * 3)  # without it 0
+    assert pair.p < 0.001
     focus = intervals(recalls(mine, focus=[0, 3]), Units.each(36), 1000, seed=1)["focus_mIoU"]
     alone = intervals(recalls(mine), Units.each(36), 1000, seed=1)["IoU"]
-    assert focus["high"] <= (alone[0]["high"] + alone[3]["high"]) / 2
+    assert focus.high <= (alone[0].high + alone[3].high) / 2
 
 
 def test_classes_in_every_draw_give_the_same_bits_with_and_without_the_whole():
@@ -192,7 +193,7 @@ def test_interval_of_a_mean_with_a_rare_class_covers_the_true_mean():
     for study in range(studies):
         images = with_rare_class(random, 36, 6, spread=0.1)
         found = intervals(recalls(images), Units.each(36), 200, seed=study)["balanced_accuracy"]
-        covered += found["low"] <= truth <= found["high"]
+        covered += found.low <= truth <= found.high
     assert 0.85 <= covered / studies <= 0.99
 
 

@@ -5,6 +5,7 @@ import functools
 import io
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -76,23 +77,23 @@ def test_difference_is_that_of_the_report_and_of_a_plain_calculation(lanes):
     assert first.difference is None
     assert [row.run.phase for row in (first, second, third)] == list(LANES["phases"])
     found = second.difference.found
-    assert found == read_json(Path("reports/lanes/derived.json"))["comparisons"]["mae_ohem"]["test"]["mIoU"]
+    assert asdict(found) == read_json(Path("reports/lanes/derived.json"))["comparisons"]["mae_ohem"]["test"]["mIoU"]
     value, low, high = paired_by_hand("lanes", "mae_ohem", "baseline", "test", LANES)
-    assert (found["value"], found["low"], found["high"]) == pytest.approx((value, low, high), abs=1e-12)
-    assert found["verdict"] == "better" and low > 0
+    assert (found.value, found.low, found.high) == pytest.approx((value, low, high), abs=1e-12)
+    assert found.verdict == "better" and low > 0
 
 
 def test_detection_is_paired_too(plates):
     _, second = only("plates")
     told = read_json(Path("reports/plates/derived.json"))["comparisons"]["resnet50"]["test"]["AP50"]
-    assert second.difference.found == told
+    assert asdict(second.difference.found) == told
 
 
 def test_metric_and_split_can_be_chosen(lanes):
     (group,) = rows.compare(select(["lanes"]), metric="focus_mIoU", split="val").groups
     told = read_json(Path("reports/lanes/derived.json"))["comparisons"]["mae_ohem"]["val"]["focus_mIoU"]
-    assert group.rows[1].difference.found == told
-    assert group.rows[1].score == read_json(Path("metrics/lanes/mae_ohem.json"))["splits"]["val"]["focus_mIoU"]
+    assert asdict(group.rows[1].difference.found) == told
+    assert asdict(group.rows[1].score) == read_json(Path("metrics/lanes/mae_ohem.json"))["splits"]["val"]["focus_mIoU"]
     with pytest.raises(UserError, match=r"'AP50': not a metric of lanes; allowed: mIoU"):
         rows.compare(select(["lanes"]), metric="AP50")
     with pytest.raises(UserError, match=r"'train': not a scored split of lanes; allowed: test, val"):
@@ -130,13 +131,13 @@ def test_a_commit_is_read_from_the_cache(lanes):
     shutil.rmtree("data")
     _, second = only("HEAD:baseline", "HEAD:mae_ohem")
     assert second.run.place.commit == run(lanes, "git", "rev-parse", "HEAD").stdout.strip()
-    assert second.difference.found["verdict"] == "better"
+    assert second.difference.found.verdict == "better"
 
 
 def test_a_study_that_dvc_lock_has_left_is_read_by_its_provenance(lanes):
     Path("dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
     shutil.rmtree("metrics/lanes/baseline")
-    assert only("baseline", "mae_ohem")[1].difference.found["verdict"] == "better"
+    assert only("baseline", "mae_ohem")[1].difference.found.verdict == "better"
 
 
 def test_missing_results_per_image_name_the_command_that_gets_them(lanes):
@@ -189,7 +190,7 @@ def test_other_truth_is_not_paired_and_other_training_data_do_not_matter(lanes):
     lines = manifest.read_text().splitlines(keepends=True)
     manifest.write_text("".join(line for line in lines if '"train_000"' not in line))
     lock(lanes, LANES)
-    assert only("HEAD:baseline", "mae_ohem")[1].difference.found["verdict"] == "better"
+    assert only("HEAD:baseline", "mae_ohem")[1].difference.found.verdict == "better"
 
     rows_ = [json.loads(line) for line in manifest.read_text().splitlines()]
     for row in rows_:
@@ -210,7 +211,7 @@ def test_means_over_other_focus_classes_are_not_compared(lanes):
     assert why(second)[0] == "other focus classes" and settings["classes"][0] in why(second)[1]
     (first, second) = only("HEAD:baseline", "mae_ohem")
     assert first.focus is not None and second.focus is None  # one column, one meaning
-    assert second.difference.found["verdict"] == "better"
+    assert second.difference.found.verdict == "better"
 
 
 def test_parameters_are_those_of_the_run_not_what_params_yaml_was_edited_to_since(lanes):
@@ -285,7 +286,7 @@ def test_parameters_of_another_version_do_not_hinder_a_comparison(lanes):
     params = Path("reports/lanes/parameters.json")
     params.write_text(json.dumps(read_json(params) | {"unheard_of": 1}))
     comparison = rows.compare(select(["HEAD:baseline", "mae_ohem"]))
-    assert comparison.groups[0].rows[1].difference.found["verdict"] == "better"
+    assert comparison.groups[0].rows[1].difference.found.verdict == "better"
     assert "written by another version" in comparison.notes[0]
 
 
@@ -333,11 +334,11 @@ def test_experiments_and_commits_of_a_real_project(finished_study, tmp_path, mon
     (group,) = rows.compare(select(["main", "harder", "redrawn", "HEAD:baseline", "workspace"])).groups
     main, harder, redrawn, baseline, workspace = group.rows
     assert main.run.phase == harder.run.phase == "mae_ohem"
-    assert harder.difference.found["low"] is not None
-    assert harder.difference.found["value"] == pytest.approx(harder.score["value"] - main.score["value"])
+    assert harder.difference.found.low is not None
+    assert harder.difference.found.value == pytest.approx(harder.score.value - main.score.value)
     told = read_json(Path("reports/lanes/derived.json"))["comparisons"]["mae_ohem"]["test"]["mIoU"]
-    assert baseline.difference.found["value"] == pytest.approx(-told["value"])
-    assert workspace.difference.found["value"] == 0
+    assert baseline.difference.found.value == pytest.approx(-told["value"])
+    assert workspace.difference.found.value == 0
     assert why(redrawn)[0] == "other truth"
     notes = " ".join(rows.compare(select(["main", "harder"])).notes)
     assert "harder:mae_ohem differs from main:mae_ohem in loss.ohem_threshold 0.7 → 0.5" in notes

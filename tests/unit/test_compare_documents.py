@@ -1,7 +1,6 @@
 """The tables that `retrace compare --write` generates into documents."""
 
 import functools
-import json
 import shutil
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from retrace.files import read_json
 from retrace.report.comparison import committed
 from retrace.report.comparison.documents import fill, generate
 from tests.support.fixtures_compare import copied, make
+from tests.support.fixtures_documents import ablation
 from tests.support.fixtures_metrics import LANES, PLATES
 from tests.support.projects import ROOT, run
 
@@ -75,24 +75,18 @@ def test_effects_of_an_ablation_become_a_table(lanes):
     def effects(value, low, high):
         return {"mIoU": {"value": value, "low": low, "high": high}, "IoU/Background": {"value": 0.5}}
 
-    document = {
-        "phase": "colder",
-        "design": "full",
-        "headline": "mIoU",
-        "split": "test",
-        "images": 20,
-        "seeds": [17, 18],
-        "factors": {"crop": {"label": "random crop"}, "dice": {"label": "Dice"}, "zoom": {"label": "zoom"}},
-        "effects": {
+    labels = {"crop": "random crop", "dice": "Dice", "zoom": "zoom"}
+    document = ablation(
+        factors={name: {"label": label} for name, label in labels.items()},
+        effects={
             "crop": effects(-0.019, -0.026, -0.012),
             "dice": effects(0.002, -0.003, 0.007),
             "zoom": effects(0.0, None, None),
         },
-        "together": None,
-        "sentences": {"crop": "random crop: -1.9 mIoU points [-2.6, -1.2]", "dice": "Dice: no measurable effect"},
-    }
+        sentences={"crop": "random crop: -1.9 mIoU points [-2.6, -1.2]", "dice": "Dice: no measurable effect"},
+    )
     Path("reports/lanes-ablation").mkdir()
-    Path("reports/lanes-ablation/ablation.json").write_text(json.dumps(document))
+    document.write(Path("reports/lanes-ablation/ablation.json"))
     made = fill(Path("docs/story.md"), marked, committed.kept())
     lines = [[part.strip() for part in line.split("|")[1:-1]] for line in made.splitlines() if line.startswith("|")]
     assert lines[0] == ["Change", "mIoU", "Verdict"]

@@ -51,7 +51,7 @@ def test_a_stream_that_cannot_write_a_name_ends_no_run(tmp_path, monkeypatch):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(stage, "report", lambda params: read_inputs(params))
-    monkeypatch.setattr(stage, "read_json", lambda path: {})
+    monkeypatch.setattr(stage.Derived, "read", lambda path: None)
     monkeypatch.setattr(stage, "conclusion", lambda inputs, derived: ["Fußgänger", "0.5"])
     stage.main()
     stream.flush()

@@ -16,6 +16,7 @@ from retrace.evaluation.scores.coco import coco_scores
 from retrace.evaluation.scores.matching import Found, Truth, load_matches, match, pair
 from retrace.files import dump_json
 from retrace.statistics.bootstrap import Units, bootstrap, intervals, resample_weights
+from retrace.statistics.estimate import Difference
 from retrace.statistics.verdicts import paired_difference
 
 CLASSES = ["a", "b", "never", "c"]
@@ -163,7 +164,7 @@ def test_a_perfect_detector_scores_one_and_a_blind_one_zero():
     for founds, expected in ((perfect, 1.0), ([Found(*nothing())] * 10, 0.0)):
         found = summarize(
             truths, founds, match(truths, founds, 4, 0.5), Units.each(len(truths)), CLASSES, options, seed=1
-        )
+        ).content()
         assert [found[name]["value"] for name in ("AP50", "AP", "AR", "recall", "F1")] == [expected] * 5
         assert found["per_class"]["never"]["AP50"]["value"] is None
         assert not found["per_class"]["never"]["reliable"] and found["per_class"]["never"]["instances"] == 0
@@ -177,7 +178,7 @@ def test_no_images_and_no_objects_are_null():
     for truths, founds in (([], []), ([empty] * 3, random_set(1, images=3)[1])):
         found = summarize(
             truths, founds, match(truths, founds, 4, 0.5), Units.each(len(truths)), CLASSES, options, seed=1
-        )
+        ).content()
         assert found["AP50"]["value"] is None and found["F1"]["value"] is None
         dump_json(found)
 
@@ -194,12 +195,9 @@ def test_kept_matches_give_the_same_after_reading_back_and_pair_two_phases(tmp_p
         assert (again.rows == matches.rows).all() and (again.objects == matches.objects).all()
         statistics.append(BoxScores(again, CLASSES, 0.25, 0.5))
     found = paired_difference(*statistics, Units.each(30), 200, seed=2)
-    assert found["AP"]["p"] < 0.05 and found["AP"]["value"] > found["AP"]["low"] > 0
-    assert found["AP/never"] == {
-        **{"value": None, "low": None, "high": None, "n": 30, "usable": 0.0},
-        **{"p": None, "detectable": None},
-    }
-    assert paired_difference(*statistics[::-1], Units.each(30), 200, seed=2)["AP"]["high"] < 0
+    assert found["AP"].p < 0.05 and found["AP"].value > found["AP"].low > 0
+    assert found["AP/never"] == Difference(None, n=30, usable=0.0)
+    assert paired_difference(*statistics[::-1], Units.each(30), 200, seed=2)["AP"].high < 0
 
 
 def test_no_draw_of_a_mean_is_over_other_classes_than_the_value():
@@ -213,14 +211,14 @@ def test_no_draw_of_a_mean_is_over_other_classes_than_the_value():
         wrong = boxes + [0, 200, 0, 0]  # of the third class
         founds.append(Found(np.concatenate([boxes[:2], wrong[2:]]), labels, np.full(len(labels), 0.9)))
     matches = match(truths, founds, 4, 0.5)
-    found = summarize(truths, founds, matches, Units.each(36), CLASSES, Evaluate(bootstrap=1000), seed=1)
+    found = summarize(truths, founds, matches, Units.each(36), CLASSES, Evaluate(bootstrap=1000), seed=1).content()
     for name in ("AP50", "AP", "AR", "precision", "recall", "F1", "best_F1", "best_F1_precision"):
         assert [found[name][end] for end in ("value", "low", "high")] == pytest.approx([2 / 3] * 3), name
     assert [found["AP_small"][end] for end in ("value", "low", "high")] == [0.0, 0.0, 0.0]
     blind = match(truths, [Found(*nothing())] * 36, 4, 0.5)
     statistics = [BoxScores(kept, CLASSES, 0.25, 0.25) for kept in (matches, blind)]
     pair = paired_difference(*statistics, Units.each(36), 1000, seed=1)["AP50"]
-    assert [pair["value"], pair["low"], pair["high"]] == pytest.approx([2 / 3] * 3)
+    assert [pair.value, pair.low, pair.high] == pytest.approx([2 / 3] * 3)
 
 
 def test_the_order_of_images_does_not_matter():
@@ -245,5 +243,5 @@ def test_a_thousand_resamples_of_a_large_set_take_seconds():
     matched = time.process_time() - start
     start = time.process_time()
     found = intervals(statistic, Units.each(1640), 100, seed=1)["AP"]
-    assert found["low"] < found["value"] < found["high"]
+    assert found.low < found.value < found.high
     assert matched + 10 * (time.process_time() - start) < 60

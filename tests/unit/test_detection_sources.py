@@ -148,7 +148,7 @@ def test_a_missing_label_file_is_a_problem_or_background_when_asked_for(tmp_path
     assert kinds(problems) == {("image_without_label", f"train/images/{name}.png") for name in "qr"}
     assert "set data.source.missing_labels: background" in problems.rows[0].detail
     assert sorted(items) == ["train/images/empty.png", "train/images/p.png", "valid/images/s.png"]
-    assert collect.collect(params({"kind": "yolo"}, on_error="skip"))["quarantined"] == 2
+    assert collect.collect(params({"kind": "yolo"}, on_error="skip")).quarantined == 2
 
     source = {"kind": "yolo", "missing_labels": "background"}
     items, problems = read(root, params(source))
@@ -156,7 +156,7 @@ def test_a_missing_label_file_is_a_problem_or_background_when_asked_for(tmp_path
     assert problems.serious == []
     assert problems.counts() == {"background": 2}
     header = collect.collect(params(source))
-    counts = {row["split"]: (row["images"], row["labelled"]) for row in header["sources"]}
+    counts = {row.split: (row.images, row.labelled) for row in header.sources}
     assert counts == {"train": (4, 2), "val": (1, 1)}  # the two backgrounds were annotated by nobody
 
 

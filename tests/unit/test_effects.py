@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from retrace.statistics.effects import Layout, costliest, effect, interactions, main_effects, together
+from retrace.statistics.estimate import Interval
 from retrace.sweeps.design import cells, training_seed
 
 DRAWS = 100
@@ -68,7 +69,7 @@ def coverage(design, factors, seeds, times, images, **spread):
         scores, draws = world.draw(random, truth)
         for index, (contrast, known) in enumerate(contrasts):
             found = effect(runs, contrast, scores, draws, images)
-            hits[index] += found["low"] <= known <= found["high"]
+            hits[index] += found.low <= known <= found.high
     return [hits[kinds == kind].mean() / times for kind in np.unique(kinds)]
 
 
@@ -121,7 +122,7 @@ def test_no_effect_is_invented_and_large_ones_are_found():
         for _ in range(300):
             scores, draws = world.draw(random, size * runs.levels[:, 0])
             found = effect(runs, contrast, scores, draws, 40)
-            excluded[size] += not found["low"] <= 0 <= found["high"]
+            excluded[size] += not found.low <= 0 <= found.high
     assert excluded[0.0] / 300 < 0.08
     assert excluded[3.0] / 300 > 0.9
 
@@ -137,12 +138,10 @@ def test_no_class_is_blamed_without_cause_and_the_right_one_with():
         blamed += bool(costliest(runs, contrast, scores, draws, names, 40))
         scores["IoU/c"] = scores["IoU/c"] - 6.0 * runs.levels[:, 0]
         draws["IoU/c"] = draws["IoU/c"] - 6.0 * runs.levels[:, 0]
-        right += costliest(runs, contrast, scores, draws, names, 40).get("costs", {}).get("name") == "IoU/c"
+        right += costliest(runs, contrast, scores, draws, names, 40).get("costs", ("",))[0] == "IoU/c"
         if named := costliest(runs, contrast, scores, draws, names, 40).get("costs"):
-            assert named == {
-                "name": named["name"],
-                **effect(runs, contrast, scores[named["name"]], draws[named["name"]], 40),
-            }
+            name, found = named
+            assert found == effect(runs, contrast, scores[name], draws[name], 40)
     assert blamed / 150 < 0.1
     assert right / 150 > 0.95
 
@@ -176,11 +175,11 @@ def test_undefined_scores_make_no_numbers():
     runs = layout()
     contrast, scores = main_effects(runs, "full")[0], np.arange(8.0)
     draws = np.random.default_rng(0).normal(size=(50, 8)) + scores
-    assert effect(runs, contrast, np.where(np.arange(8) == 3, np.nan, scores), draws, 9)["value"] is None
+    assert effect(runs, contrast, np.where(np.arange(8) == 3, np.nan, scores), draws, 9).value is None
     some = draws.copy()
     some[:10, 2] = np.nan
     assert effect(runs, contrast, scores, some, 9) == effect(runs, contrast, scores, some[10:], 9)
-    assert effect(runs, contrast, scores, draws, 1)["low"] is None
+    assert effect(runs, contrast, scores, draws, 1).low is None
 
 
 def test_runs_that_all_score_the_same_have_no_interval():
@@ -188,8 +187,8 @@ def test_runs_that_all_score_the_same_have_no_interval():
     scores = np.array([0.0, 0.0, 0.0, 0.0, 0.5, 0.6])
     draws = np.tile(scores, (50, 1))
     first, second = main_effects(runs, "one-at-a-time")
-    assert effect(runs, first, scores, draws, 9) == {"value": 0.0, "low": None, "high": None}
-    assert effect(runs, second, scores, draws, 9)["low"] is not None
+    assert effect(runs, first, scores, draws, 9) == Interval(0.0)
+    assert effect(runs, second, scores, draws, 9).low is not None
 
 
 def test_a_class_that_nearly_no_run_finds_is_not_named():
@@ -200,10 +199,10 @@ def test_a_class_that_nearly_no_run_finds_is_not_named():
     often = 0.4 - 0.05 * runs.levels[:, 0] + random.normal(0, 1e-3, 16)
     scores = {"IoU/rare": only, "IoU/road": often}
     draws = {name: row + random.normal(0, 1e-4, (50, 1)) for name, row in scores.items()}
-    assert effect(runs, contrast, only, draws["IoU/rare"], 40)["high"] < -0.1
-    assert costliest(runs, contrast, scores, draws, list(scores), 40)["costs"]["name"] == "IoU/road"
+    assert effect(runs, contrast, only, draws["IoU/rare"], 40).high < -0.1
+    assert costliest(runs, contrast, scores, draws, list(scores), 40)["costs"][0] == "IoU/road"
     half = {"IoU/rare": 0.5 * (runs.levels[:, 0] == 0) + random.normal(0, 1e-4, 16)}  # the change itself loses it
-    assert costliest(runs, contrast, half, draws, list(half), 40)["costs"]["name"] == "IoU/rare"
+    assert costliest(runs, contrast, half, draws, list(half), 40)["costs"][0] == "IoU/rare"
 
 
 def test_a_layout_without_replicates_is_refused():

@@ -16,13 +16,13 @@ from retrace.cli.predict import predict
 from retrace.config import merge
 from retrace.config.load import load, parse
 from retrace.config.network import UnetClassic
-from retrace.data.manifest import Record, write_manifest
 from retrace.data.splits import write_list
-from retrace.files import write_json
+from retrace.documents.manifest import Record, write_records
 from retrace.models.build import build
 from retrace.models.predict import load_predictor
 from retrace.models.weights import save_model
 from stages import evaluate
+from tests.support.fixtures_documents import training
 
 CLASSES = ["Background", "White Solid", "White Dashed"]
 PARAMS = {
@@ -97,7 +97,7 @@ def make_data(root: Path) -> None:
         records.append(
             Record(image_id, f"images/{image_id}.png", f"masks/{image_id}.png", width=width, height=height, **row)
         )
-    write_manifest(raw, {"study": "lanes"}, records)
+    write_records(raw / "manifest.jsonl", records)
     for split, ids in SPLITS.items():
         write_list(root / "data/lanes/splits", split, ids)
 
@@ -108,7 +108,7 @@ def make_model(folder: Path) -> None:
     network = build(model, CLASSES)
     folder.mkdir(parents=True)
     save_model(folder, network, model, "segmentation", CLASSES, (32, 48), (0.4, 0.5, 0.5), (0.2, 0.2, 0.3))
-    write_json(folder / "train.json", {"best_epoch": 2, "best_value": 0.5})
+    training(best_epoch=2, best_value=0.5).write(folder / "train.json")
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from retrace.config.load import parse
-from retrace.data.manifest import Box, Record, read_manifest, write_manifest
+from retrace.data.manifest import read_manifest
 from retrace.data.splits import write_list
+from retrace.documents.manifest import Box, Record, write_records
 from retrace.evaluation import speed
 from retrace.evaluation.boxes import score_boxes
 from retrace.evaluation.scores.coco import coco_scores
@@ -23,6 +24,7 @@ from retrace.models.build import build
 from retrace.models.predict import Detections, load_predictor
 from retrace.models.weights import save_model
 from stages import evaluate
+from tests.support.fixtures_documents import training
 from tests.support.helpers_models import network
 
 CLASSES = ["plate", "sign"]
@@ -67,7 +69,7 @@ def make_data(root: Path) -> None:
         sha256 = hashlib.sha256((folder / f"{image_id}.png").read_bytes()).hexdigest()
         row = {"sha256": sha256, "phash": f"{index:x}" * 16, "group": image_id, "split": "val", "source": image_id}
         records.append(Record(image_id, f"images/{image_id}.png", None, width=width, height=height, boxes=boxes, **row))
-    write_manifest(root / "data/plates/raw", {"study": "plates"}, records)
+    write_records(root / "data/plates/raw" / "manifest.jsonl", records)
     for split in ("train", "val"):
         write_list(root / "data/plates/splits", split, [record.id for record in records])
 
@@ -102,7 +104,7 @@ def project(request, tmp_path, monkeypatch):
     make_data(tmp_path)
     (tmp_path / "models/plates/mobilenet").mkdir(parents=True)
     MAKERS[request.param](tmp_path / "models/plates/mobilenet")
-    write_json(tmp_path / "models/plates/mobilenet/train.json", {"best_epoch": 1})
+    training(monitor="AP50", best_epoch=1).write(tmp_path / "models/plates/mobilenet/train.json")
     parse(dict(PARAMS))
     (tmp_path / "params.yaml").write_text(json.dumps(PARAMS))
     return tmp_path

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from retrace.data.manifest import Box, Record
+from retrace.documents.manifest import Box, Record
 from retrace.evaluation.floor import against_floor, constant_boxes, constant_masks, places, spread
 from retrace.evaluation.scores.segmentation import confusion_matrix, scores
 from retrace.statistics.bootstrap import Units, of_totals
@@ -45,12 +45,13 @@ def test_a_model_that_learned_nothing_does_not_beat_the_floor(quality, beaten):
     scored = masks(random)
     guess = np.where(random.random(scored.shape) < quality, scored, random.integers(0, 3, scored.shape))
     matrices = np.stack([confusion_matrix(t, g, 3) for t, g in zip(scored, guess, strict=True)])
-    floor, _ = floor_of(masks(random), scored)
+    floor, answers = floor_of(masks(random), scored)
     model = of_totals(lambda totals: {"mIoU": scores(totals)["mIoU"]}, matrices)
-    found = against_floor(model, floor, Units.each(12), 200, 1)
-    assert found["mIoU"]["beaten"] is beaten
-    few = against_floor(model, floor, Units(np.arange(12) % 3), 200, 1)
-    assert few["mIoU"]["beaten"] is None and few["mIoU"]["value"] == found["mIoU"]["value"]
+    answers = {"mIoU": answers["mIoU"]}
+    found = against_floor(model, floor, answers, Units.each(12), 200, 1)
+    assert found["mIoU"].beaten is beaten
+    few = against_floor(model, floor, answers, Units(np.arange(12) % 3), 200, 1)
+    assert few["mIoU"].beaten is None and few["mIoU"].value == found["mIoU"].value
 
 
 def test_where_places_tell_the_class_the_usual_picture_is_the_floor():

@@ -235,24 +235,30 @@ def test_a_focus_monitor_needs_focus_classes(values):
 
 
 def test_the_schema_knows_what_is_measured_and_what_the_libraries_have():
-    from retrace.config import metrics, network
+    from retrace.config import metrics, monitored, network
+    from retrace.documents import scores, speed
     from retrace.evaluation import boundary, detection, logged
-    from retrace.evaluation.scores import segmentation
+    from retrace.evaluation.scores import coco
     from retrace.models.detection import FASTER_RCNN
     from retrace.models.segmentation import DEEPLABV3
-    from retrace.report import comparisons
 
-    measured = {*detection.COCO_SCORES, *detection.AT_CONFIDENCE, *detection.AT_BEST, logged.NAME}
-    assert {*metrics.OVERALL["detection"], *metrics.DETAILS["detection"]} == measured
+    parts = {
+        "segmentation": (scores.SegmentationSplit, scores.SegmentationClass),
+        "detection": (scores.DetectionSplit, scores.DetectionClass),
+    }
+    for task, (split, of_class) in parts.items():
+        assert set(metrics.names(task, metrics.SPLIT)) <= set(split.model_fields)
+        assert set(metrics.names(task, metrics.CLASS)) <= set(of_class.model_fields)
+        recorded = [m.name for m in metrics.METRICS[task] if m.place == metrics.RUN and not m.missing]
+        assert set(recorded) <= set(speed.Speed.model_fields)
+        overall, per_class = monitored.MONITORED[task]
+        assert set(overall) <= set(metrics.headlines(task))
+        assert set(per_class) <= set(metrics.names(task, metrics.CLASS))
+    computed = {*coco.COCO_SCORES, *detection.AT_CONFIDENCE, *detection.AT_BEST}
+    assert set(metrics.names("detection", metrics.SPLIT)) == {*computed, logged.NAME}
     edges = boundary.boundary_scores(np.ones((2, 4)), np.ones((2, 4)))
-    assert set(metrics.OVERALL["segmentation"]) == {*segmentation.OVERALL, "mean_boundary_F1"}
-    assert set(metrics.PER_CLASS["segmentation"]) == {*segmentation.PER_CLASS, "boundary_F1"}
     assert set(edges) == {"mean_boundary_F1", "boundary_F1"}
-    assert metrics.PER_CLASS["detection"] == detection.PER_CLASS
-    assert metrics.MONITORED["detection"][0] == detection.COCO_SCORES
-    assert set(metrics.OF_THE_FILE) == set(comparisons.OF_THE_FILE)
-    assert set(metrics.OF_THE_RUN) == {*comparisons.SPEED, *comparisons.NOT_RECORDED}
-    assert metrics.VAL_LOSS == comparisons.VAL_LOSS
+    assert monitored.MONITORED["detection"][0] == coco.COCO_SCORES
     for model, known in ((network.DeepLabV3, DEEPLABV3), (network.FasterRcnn, FASTER_RCNN)):
         assert set(tags(model, "encoder")) == set(known)
 

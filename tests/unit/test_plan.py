@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from retrace.cli.app import app
 from retrace.statistics.verdicts import seeds_needed
 from stages import report as stage
+from tests.support.fixtures_documents import ablation
 from tests.support.fixtures_metrics import build
 
 
@@ -43,12 +44,13 @@ def test_a_smaller_difference_needs_more_images(lanes):
 def test_seeds_come_from_the_ablation(lanes):
     folder = Path("reports/lanes-ablation")
     folder.mkdir()
+    known = {"name": "r", "commit": "0", "seed": 1, "training_seed": 1}
     runs = [
-        {"levels": {"a": level}, "scores": {"mIoU": score}}
+        {**known, "levels": {"a": level}, "scores": {"mIoU": score}}
         for level, scores in (("off", (0.50, 0.52)), ("on", (0.60, 0.62)))
         for score in scores
     ]
-    (folder / "ablation.json").write_text(json.dumps({"runs": runs}))
+    ablation(runs=runs).write(folder / "ablation.json")
     code, shown = planned("--detect", "0.02")
     assert code == 0 and f"Seeds: {seeds_needed(math.sqrt(0.0002), 0.02)} of each phase" in shown
 

@@ -11,8 +11,10 @@ import pytest
 from retrace.config.load import parse
 from retrace.data.audit import box_sizes, find_leaks, images_per_split, split_counts, unreliable_classes
 from retrace.data.hashing import inspect
-from retrace.data.manifest import Box, Record, read_manifest, write_manifest
+from retrace.data.manifest import read_manifest
 from retrace.data.splits import LISTS, read_list
+from retrace.documents.manifest import Box, Record, write_records
+from retrace.documents.splits import ClassCount
 from retrace.errors import UserError
 from retrace.files import read_json, sha256_of
 from stages.rebalance import rebalance
@@ -53,7 +55,7 @@ def near(phash, *bits):
 
 def setup(tmp_path, records, task="segmentation", **options):
     """Write the manifest and return what `rebalance` takes."""
-    write_manifest(tmp_path / "raw", {"task": task, "classes": list(CLASSES)}, records)
+    write_records(tmp_path / "raw" / "manifest.jsonl", records)
     defaults = {"min_val_instances": 0, "min_test_instances": 0, "min_pixels": 50, "classes": None}
     values = tiny_params("lanes", {"rebalance": {**defaults, "keep_groups": True, "duplicate_distance": 3, **options}})
     return parse(values).model_copy(update={"task": task}), tmp_path / "raw", tmp_path / "splits"
@@ -73,7 +75,7 @@ def test_rare_class_reaches_its_minimum_and_every_move_says_why(tmp_path):
     records += [image(f"dashed{i}", "train", dashed) for i in range(6)] + [image("rare", "val", dashed)]
     records += [image("faint", "train", {"Background": 900, "White Dashed": 49})]
     stage = setup(tmp_path, records, min_val_instances=3, classes=["White Dashed"])
-    summary = rebalance(*stage)
+    summary = rebalance(*stage).content()
     found = lists(tmp_path / "splits")
     moved = [move["id"] for move in summary["moves"]]
     assert len(moved) == 2
@@ -98,14 +100,16 @@ def test_detection_counts_objects_and_takes_the_images_rich_in_them(tmp_path):
     records += [image(f"six{i}", "train", {"White Dashed": 6}) for i in range(4)] + [
         image("v", "val", {"White Dashed": 3})
     ]
-    summary = rebalance(*setup(tmp_path, records, "detection", min_val_instances=18, classes=["White Dashed"]))
+    summary = rebalance(
+        *setup(tmp_path, records, "detection", min_val_instances=18, classes=["White Dashed"])
+    ).content()
     assert len(summary["moves"]) == 3
     after = summary["counts"]["after"]["val"]["classes"]["White Dashed"]
     assert after == {"instances": 21, "images": 4, "pixels": None}
 
 
 def test_nothing_to_do_moves_nothing(tmp_path):
-    summary = rebalance(*setup(tmp_path, [*plain(4, "train"), *plain(2, "val")], min_val_instances=0))
+    summary = rebalance(*setup(tmp_path, [*plain(4, "train"), *plain(2, "val")], min_val_instances=0)).content()
     found = lists(tmp_path / "splits")
     assert summary["moves"] == summary["leaks"] == summary["left_out"] == []
     assert found["test"] == found["unlabeled"] == []
@@ -120,7 +124,7 @@ def test_leaks_are_reported_and_closed_with_the_fewest_moves(tmp_path):
     records += [image("near_a", "train", phash=base), image("near_b", "train", phash=near(base, 1, 2))]
     records += [image("near_c", "test", phash=near(base, 1, 2, 3, 4))]
     records += [image("drive_1", "train", group="drive"), image("drive_2", "val", group="drive")]
-    summary = rebalance(*setup(tmp_path, records))
+    summary = rebalance(*setup(tmp_path, records)).content()
     assert summary["leaks"] == [
         {"kind": "exact", "ids": ["copy_t", "copy_v"], "splits": ["train", "val"], "distance": 0},
         {"kind": "near", "ids": ["near_a", "near_b", "near_c"], "splits": ["train", "test"], "distance": 2},
@@ -141,7 +145,7 @@ def test_leaks_are_reported_and_closed_with_the_fewest_moves(tmp_path):
 
 def test_groups_are_left_alone_on_request(tmp_path):
     records = [*plain(5, "train"), *plain(3, "val"), image("a", "train", group="g"), image("b", "val", group="g")]
-    summary = rebalance(*setup(tmp_path, records, keep_groups=False))
+    summary = rebalance(*setup(tmp_path, records, keep_groups=False)).content()
     assert summary["moves"] == []
     assert [leak["kind"] for leak in summary["leaks"]] == ["group"]
 
@@ -151,7 +155,7 @@ def test_companions_move_with_the_image_that_is_needed(tmp_path):
     records += [image("s1", "train", {"White Solid": 400}, group="drive"), image("s2", "train", group="drive")]
     records += [image("s0", "train", {"White Solid": 400}, group="other"), image("s3", "train", group="other")]
     records += [image("s4", "train", group="other")]
-    summary = rebalance(*setup(tmp_path, records, min_val_instances=1, classes=["White Solid"]))
+    summary = rebalance(*setup(tmp_path, records, min_val_instances=1, classes=["White Solid"])).content()
     assert {move["id"]: move["reason"] for move in summary["moves"]} == {
         "s1": "val needs 1 instances of 'White Solid' and had 0",
         "s2": "same group 'drive' as s1, which val needs",
@@ -166,7 +170,7 @@ def test_unlabeled_images_that_show_held_out_ones_are_left_out(tmp_path):
         image("u_train", "unlabeled", phash="f" * 16),
         image("u_beyond", "unlabeled", phash=near(base, 1, 2, 3, 4)),
     ]
-    summary = rebalance(*setup(tmp_path, records))
+    summary = rebalance(*setup(tmp_path, records)).content()
     assert [row["id"] for row in summary["left_out"]] == ["u_near"]
     assert "(3 bits) of v" in summary["left_out"][0]["reason"]
     assert read_list(tmp_path / "splits", "unlabeled") == ["u_beyond", "u_far", "u_train"]
@@ -179,7 +183,7 @@ def test_unlabeled_images_follow_the_final_split(tmp_path):
     records = [*plain(5, "train"), *plain(2, "val"), image("a", "train", solid, phash=twin, group="g")]
     records += [image("b", "train", solid, group="h"), image("h2", "train", group="h")]
     records += [image("u", "unlabeled", phash=twin)]
-    summary = rebalance(*setup(tmp_path, records, min_val_instances=1, classes=["White Solid"]))
+    summary = rebalance(*setup(tmp_path, records, min_val_instances=1, classes=["White Solid"])).content()
     assert [move["id"] for move in summary["moves"]] == ["a"]
     assert summary["leaks"] == []
     assert [row["id"] for row in summary["left_out"]] == ["u"]
@@ -228,7 +232,7 @@ def test_missing_splits(tmp_path):
         rebalance(*setup(tmp_path, [*plain(3, "train"), image("other00", None), image("other01", None)]))
     summary = rebalance(
         *setup(tmp_path, plain(6, "train"), min_val_instances=2, min_test_instances=1, classes=["Background"])
-    )
+    ).content()
     assert [len(lists(tmp_path / "splits")[name]) for name in ("train", "val", "test")] == [3, 2, 1]
     assert len(summary["moves"]) == 3
 
@@ -252,7 +256,8 @@ def stage_command(project):
 
 def test_the_entry_prints_a_table_or_one_error(tmp_path):
     solid = [image(f"s{i}", "train", {"Background": 500, "White Solid": 500}) for i in range(4)]
-    write_manifest(tmp_path / "data/lanes/raw", {}, [*plain(5, "train"), *plain(3, "val"), *plain(2, "test"), *solid])
+    records = [*plain(5, "train"), *plain(3, "val"), *plain(2, "test"), *solid]
+    write_records(tmp_path / "data/lanes/raw" / "manifest.jsonl", records)
     options = {"min_val_instances": 2, "min_test_instances": 0, "classes": ["White Solid"]}
     write_params(tmp_path, tiny_params("lanes", {"rebalance": options}))
     done = stage_command(tmp_path)
@@ -283,7 +288,7 @@ def test_audit_counts_boxes_and_unreliable_classes():
     assert box_sizes(records, ["A", "B"]) == {"A": [0, 1, 1, 1, *[0] * 7], "B": [*[0] * 10, 1]}
     by_id = {record.id: record for record in records}
     counts = split_counts(by_id, {"train": ["a"], "val": ["b"], "test": []}, ["A", "B"], None)
-    assert counts["train"]["classes"]["A"] == {"instances": 2, "images": 1, "pixels": None}
+    assert counts["train"].classes["A"] == ClassCount(instances=2, images=1, pixels=None)
     assert unreliable_classes(counts, 2) == {"train": ["B"], "val": ["A", "B"], "test": ["A", "B"]}
 
 
@@ -296,11 +301,11 @@ def test_real_leaks_of_a_published_export_are_found(real_data):
             records.append(image(f"{split}-{path.name}", split, sha256=sha256_of(path), phash=inspect(content).phash))
             names.setdefault(content, set()).add(split)
     leaks = find_leaks(records, 3)
-    exact = sorted(leak["splits"] for leak in leaks if leak["kind"] == "exact")
+    exact = sorted(leak.splits for leak in leaks if leak.kind == "exact")
     order = ["train", "val", "test"]
     assert exact == sorted(sorted(splits, key=order.index) for splits in names.values() if len(splits) > 1)
     assert len(exact) == 13
-    assert any("youtube-44" in image_id for leak in leaks if leak["kind"] == "near" for image_id in leak["ids"])
+    assert any("youtube-44" in image_id for leak in leaks if leak.kind == "near" for image_id in leak.ids)
 
 
 def test_manifest_round_trip_feeds_the_stage(tmp_path):

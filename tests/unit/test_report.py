@@ -23,7 +23,7 @@ from retrace.report.checks import run_checks
 from retrace.report.comparisons import judge
 from retrace.report.inputs import read_inputs
 from retrace.report.numbers import Ledger, Num, show
-from retrace.report.provenance import hardware
+from retrace.report.provenance import provenance
 from retrace.report.render import html
 from stages import report as stage
 from tests.support.fixtures_metrics import LANES, PLATES, build, write
@@ -74,7 +74,7 @@ def test_a_report_of_results_from_a_cpu_loads_no_torch(lanes):
 
 def checked(inputs, what):
     """The row of the checklist that is called `what`."""
-    (row,) = [row for row in run_checks(inputs, {"hardware": hardware(inputs)}) if row["what"] == what]
+    (row,) = [row for row in run_checks(inputs, provenance(inputs)) if row.what == what]
     return row
 
 
@@ -469,6 +469,11 @@ def test_brackets_that_are_no_interval_open_nothing():
     assert html((number, " [", number, ", ", number, "]")).endswith("</span>]</span>")
 
 
+def other_study():
+    path = Path("metrics/lanes/colder.json")
+    path.write_text(path.read_text().replace('"study": "lanes"', '"study": "x"'))
+
+
 def no_metrics():
     for path in Path("metrics/lanes").glob("*.json"):
         path.unlink()
@@ -480,7 +485,7 @@ def no_metrics():
         (no_metrics, ["metrics/lanes", "dvc repro"]),
         (lambda: Path("metrics/lanes/colder.json").unlink(), ["colder", "baseline, mae_ohem, colder"]),
         (lambda: Path("metrics/lanes/colder.json").write_text("{"), ["metrics/lanes/colder.json", "JSON"]),
-        (lambda: Path("metrics/lanes/colder.json").write_text('{"study": "x"}'), ["colder.json", "'x'", "'lanes'"]),
+        (other_study, ["colder.json", "'x'", "'lanes'"]),
         (lambda: Path("metrics/lanes/colder/confusion_val.npy").write_bytes(b"x"), ["colder", "val", "dvc repro"]),
         (lambda: Path("metrics/lanes/colder/images_val.txt").unlink(), ["images_val.txt"]),
         (lambda: Path("models/lanes/colder/history.csv").unlink(), ["models/lanes/colder/history.csv"]),
@@ -546,7 +551,7 @@ def test_claims_on_what_is_not_measured_are_refused(lanes, claim, words):
 def test_claims_are_judged(lanes, claim, status):
     """Measured: mIoU 0.353 [0.313, 0.393] on test, latency 41.5 ms, 3.7 million parameters."""
     found = judge(with_claim({"metric": "mIoU", "label": "x", "split": "test", **claim}), 0)
-    assert f"{found['status']} {found['why']}".strip() == status
+    assert f"{found.status} {found.why}".strip() == status
 
 
 def test_the_best_validation_loss_is_quoted_from_the_training_history(tmp_path, monkeypatch):

@@ -438,7 +438,7 @@ def test_watch_shows_a_finished_and_a_dead_training(capsys):
     assert "finished" in shown and "2/2" in shown and "0.2500" in shown
     path = Path("logs/study/phase/status.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "state": "running", "pid": 2**22 + 1}))
-    assert [one["state"] for one in statuses("study")] == ["stopped"]
+    assert [one.state for one in statuses("study")] == ["stopped"]
     with pytest.raises(UserError, match="no training of study 'other'"):
         watch("other", once=True)
 

@@ -15,7 +15,8 @@ from retrace.config.load import parse
 from retrace.config.phases import Augment
 from retrace.data.detection_loading import DetectionTraining, DetectionValidation, collate, fitted, target_of
 from retrace.data.loading import read_image, training_loader
-from retrace.data.manifest import Box, Record, read_manifest
+from retrace.data.manifest import read_manifest
+from retrace.documents.manifest import Box, Record
 from retrace.evaluation.scores.coco import coco_scores
 from retrace.evaluation.scores.matching import rounded, truth_of
 from retrace.models.predict import load_predictor

@@ -46,7 +46,7 @@ def test_the_four_words():
 
 def test_no_interval_no_verdict():
     few = compared(np.full(40, 0.5), Units(np.arange(40) % (FEWEST_UNITS - 1)))
-    assert few["low"] is None and few["p"] is None and few["detectable"] is None
+    assert few.low is None and few.p is None and few.detectable is None
     assert words(few, few) == [None, None]
 
 
@@ -55,8 +55,8 @@ def test_interval_and_p_value_agree():
     for _ in range(200):
         units = int(random.integers(10, 60))
         row = compared(random.normal(0.05, 0.15, units), resamples=2000)
-        excluded = row["low"] > 0 or row["high"] < 0
-        assert (row["p"] <= 0.05) == excluded or abs(row["p"] - 0.05) < 0.02
+        excluded = row.low > 0 or row.high < 0
+        assert (row.p <= 0.05) == excluded or abs(row.p - 0.05) < 0.02
 
 
 def rejected_step_down(p_values, level):
@@ -84,7 +84,7 @@ def test_many_comparisons_need_more_than_one():
     random = np.random.default_rng(5)
     noise = random.normal(0, 0.1, 30)
     row = compared(noise - noise.mean() + 0.04, resamples=4000)
-    assert 0.01 < row["p"] < 0.05
+    assert 0.01 < row.p < 0.05
     assert words(row) == ["better"] and words(*[row] * 10) == ["undecided"] * 10
 
 
@@ -99,15 +99,15 @@ def test_a_detectable_difference_is_found_four_times_in_five(units):
 
 def test_more_units_detect_less():
     row = compared(np.random.default_rng(7).normal(0, 0.1, 40))
-    assert units_needed(40, row["detectable"], row["detectable"]) == 40
-    wanted = row["detectable"] / 2
-    count = units_needed(40, row["detectable"], wanted)
+    assert units_needed(40, row.detectable, row.detectable) == 40
+    wanted = row.detectable / 2
+    count = units_needed(40, row.detectable, wanted)
     assert 150 < count < 165
     for wrong in (0.0, -1.0):
         with pytest.raises(ValueError, match="above 0"):
-            units_needed(40, row["detectable"], wrong)
+            units_needed(40, row.detectable, wrong)
 
 
 def test_equal_models_are_equally_good():
     row = difference(0.0, np.zeros(100), 40)
-    assert row["p"] == 1.0 and words(row) == ["undecided"] and words(row, margin=0.001) == ["equal"]
+    assert row.p == 1.0 and words(row) == ["undecided"] and words(row, margin=0.001) == ["equal"]

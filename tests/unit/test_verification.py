@@ -29,6 +29,7 @@ from retrace.report.bundle import GUIDE
 from retrace.report.document import code_sum, read
 from retrace.report.render import render
 from stages import report as stage
+from tests.support.fixtures_documents import provenance
 from tests.support.fixtures_metrics import build
 from tests.support.projects import ROOT, commit, run, tiny_params
 from tests.support.verified import STATED, edit, flip, smallest
@@ -392,8 +393,8 @@ PORTABLE = {**NATIVE, "numerics": "portable"}
     ],
 )
 def test_bytes_are_demanded_where_the_recorded_bits_must_come_out(origin, here, bits):
-    assert demands_bits(parse(smallest([STATED])), origin, here)[0] is bits
-    assert demands_bits(parse(smallest()), origin, here)[0]  # nothing else was stated
+    assert demands_bits(parse(smallest([STATED])), provenance(**origin), here)[0] is bits
+    assert demands_bits(parse(smallest()), provenance(**origin), here)[0]  # nothing else was stated
 
 
 # rows of the table

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from retrace.config.load import parse
+from retrace.documents.ablation import AblationResult
 from retrace.errors import UserError
 from retrace.provenance.verify import ablation
 from retrace.report.document import read
 from retrace.report.render import render
-from retrace.sweeps.attribution import sentences
+from retrace.sweeps.attribution import with_sentences
 from retrace.sweeps.report import write_files
 from tests.support.projects import ROOT, commit, run
 from tests.support.verified import edit, flip
@@ -30,10 +31,10 @@ def made(tmp_path_factory):
     for name in (REPORT, "reports/offroad", "retrace", "stages"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(root / "reports/offroad/parameters.json", root / "params.yaml")
-    found = json.loads((root / REPORT / "ablation.json").read_text())
+    found = AblationResult.read(root / REPORT / "ablation.json")
     shutil.rmtree(root / REPORT)
-    found["sentences"] = sentences(found)  # the committed sentences may be those of earlier code
-    write_files(root / REPORT, found, parameters(root))
+    # the committed sentences may be those of earlier code
+    write_files(root / REPORT, with_sentences(found), parameters(root))
     run(root, "git", "init", "-q", "-b", "main", check=True)
     commit(root, "an ablation")
     return root
@@ -67,7 +68,8 @@ def rewrite(root, change):
     found = json.loads(path.read_text())
     change(found)
     shutil.rmtree(root / REPORT)
-    write_files(root / REPORT, found, parameters(root))
+    edited = AblationResult.parse(json.dumps(found), "ablation.json")
+    write_files(root / REPORT, edited, parameters(root))
 
 
 def test_an_untouched_ablation_is_right_and_what_is_not_checked_is_said(project):
@@ -180,8 +182,9 @@ def test_what_earlier_code_wrote_is_written_again_with_that_code(project):
     folder = project / REPORT
     command = "import sys, json; from pathlib import Path; from retrace.config.load import load; "
     command += "from retrace.sweeps.report import write_files; "
-    command += "from retrace.sweeps.attribution import sentences; "
-    command += "found = json.loads(Path(sys.argv[2]).read_text()); found['sentences'] = sentences(found); "
+    command += "from retrace.sweeps.attribution import with_sentences; "
+    command += "from retrace.documents.ablation import AblationResult; "
+    command += "found = with_sentences(AblationResult.read(Path(sys.argv[2]))); "
     command += "write_files(Path(sys.argv[1]), found, load())"
     shutil.copy(folder / "ablation.json", project / "kept.json")  # of the words of this code
     shutil.rmtree(folder)

@@ -140,11 +140,12 @@ def test_leftovers_in_a_folder_of_outs_are_no_edit_while_they_are_there(project)
 def test_lock_and_provenance_must_name_the_same_deps(tmp_path, monkeypatch):
     from retrace.config.load import parse
     from retrace.files import write_json
+    from tests.support.fixtures_documents import provenance
     from tests.support.verified import smallest
 
     params = parse(smallest())
     sums = {stage: {"deps": {"retrace/files.py": "1" * 32}, "outs": {RAW: "2" * 32}} for stage in ("collect",)}
-    write_json(tmp_path / "reports/lanes/provenance.json", {"stages": sums})
+    provenance(stages=sums).write(tmp_path / "reports/lanes/provenance.json")
     rows = {
         kind: [{"path": path, "md5": md5} for path, md5 in sums["collect"][kind].items()] for kind in sums["collect"]
     }

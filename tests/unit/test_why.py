@@ -18,6 +18,7 @@ from retrace.provenance.md5 import md5_of
 from retrace.provenance.verify.trace import find
 from retrace.report.numbers import show
 from stages import report as stage
+from tests.support.fixtures_documents import ablation
 from tests.support.fixtures_metrics import build
 from tests.support.projects import environment, run
 from tests.support.verified import printed, write_numbers
@@ -254,8 +255,9 @@ def test_a_number_of_an_ablation_leads_to_its_experiments(project):
     path = Path("reports/lanes-ablation/ablation.json")
     path.parent.mkdir()
     names, scores = ["lanes-a-s17-1", "lanes-a-s18-2"], [0.4321, 0.5432]
-    runs = [{"name": n, "commit": commit, "scores": {"mIoU": s}} for n, s in zip(names, scores, strict=True)]
-    path.write_text(json.dumps({"phase": project.phase, "runs": runs}))
+    known = {"commit": commit, "levels": {}, "seed": 1, "training_seed": 1}
+    runs = [{**known, "name": n, "scores": {"mIoU": s}} for n, s in zip(names, scores, strict=True)]
+    ablation(phase=project.phase, runs=runs).write(path)
     keys = [f"runs.{index}.scores.mIoU" for index in (0, 1)]
     write_numbers(path.parent, str(path), dict(zip(keys, scores, strict=True)))
     facts = json.loads(Path("reports/lanes/provenance.json").read_text())
@@ -275,8 +277,9 @@ def test_a_number_of_an_ablation_is_traced_where_its_experiments_are_not(project
     path.parent.mkdir()
     made = {f"models/lanes/{project.phase}": "a1" * 16, f"metrics/lanes/{project.phase}.json": "b2" * 16}
     row = {"name": "lanes-a-s17-1", "commit": "c0ffee" * 6 + "abcd", "scores": {"mIoU": 0.4321}, "made": made}
+    row |= {"levels": {}, "seed": 1, "training_seed": 1}
     made_from = {"stages/finetune.py": "d3" * 20, "data/lanes/raw": "e4" * 16, "requirements/runtime.txt": "f5" * 20}
-    path.write_text(json.dumps({"phase": project.phase, "made_from": made_from, "runs": [row]}))
+    ablation(phase=project.phase, made_from=made_from, runs=[row]).write(path)
     write_numbers(path.parent, str(path), {"runs.0.scores.mIoU": 0.4321})
     text = flat(lines(f"{path}:runs.0.scores.mIoU"))
     assert "experiment: lanes-a-s17-1, commit c0ffeec0ffee (not in this repository: dvc exp pull" in text

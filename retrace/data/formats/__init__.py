@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from retrace.config.schema import Params
 from retrace.data.formats.problems import Problems
-from retrace.data.manifest import Box
+from retrace.documents.manifest import Box
 
 # kind -> the module whose `read` reads it; imported when used, so that `collect` starts fast
 READERS = {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from retrace.data.formats.problems import Problems
 from retrace.data.hashing import BadImage, image_size
-from retrace.data.manifest import Box
+from retrace.documents.manifest import Box
 from retrace.errors import UserError
 
 OVERHANG = (

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from retrace.data.formats import Item
 from retrace.data.formats.rawmask import class_pixels, encode_mask, read_raw_mask, to_classes
 from retrace.data.hashing import BadImage, inspect, read_bytes
-from retrace.data.manifest import Record
+from retrace.documents.manifest import Record
 
 LONGEST = 120  # characters of an id: file systems stop at 255 bytes with suffixes and temporary names
 WORTH_A_POOL = 64  # images: below this, starting processes takes longer than it saves

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from retrace.data.manifest import Record
+from retrace.documents.manifest import Record
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # IoU, COCO's
 REPORTED = len(THRESHOLDS)  # index of `evaluate.iou_threshold`, which is matched too

@@ -12,9 +12,6 @@ from retrace.data.manifest import IGNORE
 if TYPE_CHECKING:
     import torch
 
-OVERALL = ("mIoU", "focus_mIoU", "pixel_accuracy", "balanced_accuracy")
-PER_CLASS = ("IoU", "precision", "recall", "F1")
-
 
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int, ignore: int = IGNORE) -> np.ndarray:
     """Count pixels by (true, predicted) class.

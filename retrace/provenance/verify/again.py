@@ -14,14 +14,15 @@ from pathlib import Path
 
 import retrace
 from retrace.config.load import load
+from retrace.documents.ablation import AblationResult
+from retrace.documents.provenance import Provenance
 from retrace.errors import UserError, stage
-from retrace.files import read_json
 from retrace.programs import environment, git, last_line
 from retrace.report import bundle
 from retrace.report.document import code_sum, read
 from retrace.report.inputs import read_inputs
 from retrace.report.render import render
-from retrace.sweeps.attribution import sentences
+from retrace.sweeps.attribution import with_sentences
 from retrace.sweeps.report import write_files
 from stages.report import write_report
 
@@ -92,11 +93,11 @@ def results(committed: Path, target: Path) -> None:
     """
     params = load()
     if (committed / "ablation.json").is_file():
-        found = read_json(committed / "ablation.json")
-        write_files(target / "report", found | {"sentences": sentences(found)}, params)
+        found = AblationResult.read(committed / "ablation.json")
+        write_files(target / "report", with_sentences(found), params)
         return
-    origin = read_json(committed / "provenance.json")
-    inputs = replace(read_inputs(params), speed=origin["speed"], journals={})
+    origin = Provenance.read(committed / "provenance.json")
+    inputs = replace(read_inputs(params), speed=origin.speed, journals={})
     write_report(target / "report", inputs, origin)
     (target / "bundle").mkdir()
     bundle.write(target / "bundle", inputs, target / "report" / bundle.GUIDE)

@@ -4,8 +4,9 @@ import shutil
 from pathlib import Path
 
 from retrace.config import read_yaml
+from retrace.documents.scores import read_scores
 from retrace.errors import UserError
-from retrace.files import dump_json, read_json, write_text
+from retrace.files import dump_json, write_text
 from retrace.provenance.md5 import changed, listing
 from retrace.provenance.verify import deps, expected, outs, pages
 from retrace.provenance.verify.again import code_of, write_again
@@ -84,18 +85,18 @@ def run_seeds(job: Job) -> list[tuple[Row, str]]:
     if not job.params.expected:
         return []
     active, metrics = job.params.phase, f"metrics/{job.params.study}/{job.params.phase}.json"
-    documents = {job.params.seed: read_json(job.root / metrics)}
+    documents = {job.params.seed: read_scores(job.root / metrics)}
     line = [f"finetune@{phase}" for phase in reversed(chain(job.params, active))]
     targets = ["pretrain", *line, f"evaluate@{active}"]
     for seed in expected.seeds_of(job.params):
         if seed not in documents:
             write_text(job.root / "params.yaml", dump_json(read_yaml(job.root / "params.yaml") | {"seed": seed}))
             rerun(job.root, job.log, f"seed {seed}", len(targets), [["--single-item", *targets]])
-            documents[seed] = read_json(job.root / metrics)
+            documents[seed] = read_scores(job.root / metrics)
     result = []
     for wanted in job.params.expected:
         seeds = wanted.seeds or (job.params.seed,)
-        scores = [expected.score(documents[seed], wanted.metric, wanted.split) for seed in seeds]
+        scores = [documents[seed].metric(wanted.metric, wanted.split).value for seed in seeds]
         known = [value for value in scores if value is not None]
         name, goal = f"{wanted.metric}, {wanted.split}", f"{wanted.value:g}-{wanted.tolerance:g}"
         if len(known) < len(scores):

@@ -2,11 +2,10 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from retrace.config.load import load, parse
 from retrace.config.schema import Params
-from retrace.documents.shapes import read
+from retrace.documents.parameters import Parameters
 from retrace.errors import UserError
 from retrace.files import dump_json, write_text
 from retrace.programs import git
@@ -59,7 +58,7 @@ def parameters(root: Path, study: str | None, device: str) -> Params:
     if not file.is_file():
         known = sorted({active.study, *(path.parent.name for path in root.glob("reports/*/parameters.json"))})
         raise UserError(f"{study!r}: this commit holds no report of it; allowed: {', '.join(known)}")
-    kept: dict[str, Any] = read(file, dict[str, Any], name=f"reports/{study}/parameters.json")
+    kept = Parameters.read(file, f"reports/{study}/parameters.json").content()
     values = kept | {"machine": {"device": device}}
     write_text(root / "params.yaml", dump_json(values))  # JSON is YAML 1.2
     return parse(values, f"reports/{study}/parameters.json")

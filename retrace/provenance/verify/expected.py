@@ -9,11 +9,9 @@ there is no spread to test against: the single score must then reach the bound, 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from retrace.config.schema import Expected, Params
-from retrace.report.comparisons import metric_key
-from retrace.report.numbers import resolve
+from retrace.documents.provenance import Provenance
 
 ALPHA = 0.05
 
@@ -69,16 +67,6 @@ def power(seeds: int, distance: float) -> float:
     return float(stats.nct.sf(limit, seeds - 1, distance * math.sqrt(seeds)))
 
 
-def score(document: dict[str, Any], metric: str, split: str) -> float | None:
-    """A metric of metrics/<study>/<phase>.json, named as in `expected:`; None where it was not measured."""
-    try:
-        node = resolve(document, metric_key(metric, split)[0])
-    except KeyError:
-        return None
-    value = node.get("value") if isinstance(node, dict) else node
-    return float(value) if isinstance(value, (int, float)) else None
-
-
 def seeds_of(params: Params) -> list[int]:
     """Every seed that some expected value states, and the study's own; sorted."""
     return sorted({params.seed, *(seed for wanted in params.expected for seed in wanted.seeds)})
@@ -93,22 +81,24 @@ class Processor:
     device: str
 
 
-def demands_bits(params: Params, origin: dict[str, Any], here: Processor) -> tuple[bool, str]:
+def demands_bits(params: Params, origin: Provenance | None, here: Processor) -> tuple[bool, str]:
     """Whether the rerun must give the same bytes, and why.
 
     Portable results are the same on every x86-64 processor with AVX2, native ones on the recorded kind of CPU.
     Elsewhere the last bits may differ and the `expected:` values decide; where none is stated, only bytes count.
     """
-    recorded = origin.get("devices") or []
+    recorded = origin.devices if origin is not None else []
     if not params.expected:
         return True, "the study states no `expected` values, so the bytes must be the same"
     if recorded not in ([], ["cpu"]) or here.device != "cpu":
         return False, f"recorded on {', '.join(recorded) or 'an unknown device'}, rerun on {here.device}"
-    made_on = origin.get("architecture", here.architecture)
+    if origin is None:
+        return True, "a CPU, as far as is known"
+    made_on = origin.architecture or here.architecture
     if made_on != here.architecture:
         return False, f"recorded on {made_on}, rerun on {here.architecture}"
-    if origin.get("numerics") == "portable" and here.architecture == "x86_64":
+    if origin.numerics == "portable" and here.architecture == "x86_64":
         return True, "portable numerics give the same bits on every x86-64 processor with AVX2"
-    if origin.get("cpu") not in (None, here.cpu):
-        return False, f"recorded on {origin['cpu']}, rerun on {here.cpu}"
-    return True, "the same kind of CPU as recorded" if origin.get("cpu") else "a CPU, as recorded"
+    if origin.cpu not in (None, here.cpu):
+        return False, f"recorded on {origin.cpu}, rerun on {here.cpu}"
+    return True, "the same kind of CPU as recorded" if origin.cpu else "a CPU, as recorded"

@@ -3,11 +3,10 @@
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from retrace import environment
 from retrace.config.schema import Params
-from retrace.documents.shapes import read
+from retrace.documents.provenance import Provenance
 from retrace.errors import UserError
 from retrace.files import LOGS
 from retrace.numerics import architecture, cpu_model
@@ -28,7 +27,7 @@ class Job:
     before: Path
     params: Params
     record: Record
-    origin: dict[str, Any]  # the committed provenance.json
+    origin: Provenance | None  # the committed one
     cache: Cache  # of the user's project
     bits: bool  # whether the rerun must give the same bytes
     why: str  # ... and the reason
@@ -57,7 +56,7 @@ def prepare(project: Path, commit: str, study: str | None, data_from_cache: bool
         )
     use_empty_cache(root, temporary / "cache")
     origin = _origin(root, study)
-    params = parameters(root, study, "cpu" if origin.get("devices") == ["cpu"] else "auto")
+    params = parameters(root, study, "cpu" if origin is not None and origin.devices == ["cpu"] else "auto")
     origin = origin or _origin(root, params.study)
     from retrace.models.predict import choose_device
 
@@ -76,10 +75,10 @@ def ready(job: Job) -> None:
         check_out(job.cache, raw, job.record.outs["collect"][raw], job.root)
 
 
-def _origin(root: Path, study: str | None) -> dict[str, Any]:
+def _origin(root: Path, study: str | None) -> Provenance | None:
     path = root / "reports" / (study or "") / "provenance.json"
     name = f"reports/{study}/provenance.json"
-    return read(path, dict[str, Any], name=name) if study and path.is_file() else {}
+    return Provenance.read(path, name) if study and path.is_file() else None
 
 
 def _copy_results(root: Path, target: Path, study: str) -> Path:

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from retrace.config.schema import Params
-from retrace.documents.shapes import Metrics, read
+from retrace.documents.scores import Scores, read_scores
 from retrace.provenance.md5 import Cache, changed, digest, listing, md5_of
-from retrace.provenance.verify.expected import score
 from retrace.provenance.verify.records import Record
 from retrace.report.bundle import GUIDE
 
@@ -79,9 +78,9 @@ def compare_metrics(root: Path, before: Path, params: Params, bits: bool) -> lis
     rows = []
     for phase in params.phases:
         file = f"metrics/{params.study}/{phase}.json"
-        old, new = (read(folder / file, Metrics, f"`dvc repro evaluate@{phase}`", file) for folder in (before, root))
+        old, new = (read_scores(folder / file, file) for folder in (before, root))
         rows += _headlines(params, phase, old, new, bits)
-        recorded, again = dict(_leaves(old)), dict(_leaves(new))
+        recorded, again = dict(_leaves(old.content())), dict(_leaves(new.content()))
         names = sorted(key for key in {*recorded, *again} if recorded.get(key) != again.get(key))
         result = SAME if not names else DIFFERENT if bits else "other bytes"
         details = tuple(f"{file}: {key}: {_show(recorded.get(key))}, rerun {_show(again.get(key))}" for key in names)
@@ -90,14 +89,16 @@ def compare_metrics(root: Path, before: Path, params: Params, bits: bool) -> lis
     return rows
 
 
-def _headlines(params: Params, phase: str, old: dict[str, Any], new: dict[str, Any], bits: bool) -> list[Row]:
-    stated = {(wanted.metric, wanted.split): wanted.tolerance for wanted in params.expected}
-    wanted = [(params.report.headline, split) for split in old["splits"]]
+def _headlines(params: Params, phase: str, old: Scores, new: Scores, bits: bool) -> list[Row]:
+    stated: dict[tuple[str, str], float] = {}
+    for expected in params.expected:
+        stated[expected.metric, expected.split] = expected.tolerance
+    wanted = [(params.report.headline, split) for split in old.splits]
     if phase == params.phase:
         wanted += [pair for pair in stated if pair not in wanted]
     rows = []
     for metric, split in wanted:
-        a, b = (score(document, metric, split) for document in (old, new))
+        a, b = (scores.metric(metric, split).value for scores in (old, new))
         tolerance = stated.get((metric, split))
         if a == b:
             result = SAME

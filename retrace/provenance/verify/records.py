@@ -6,7 +6,9 @@ from typing import Any
 
 from retrace.config import read_yaml
 from retrace.config.schema import Params
-from retrace.documents.shapes import Entry, Recorded, checked, read
+from retrace.documents.base import checked
+from retrace.documents.lock import locked_stage
+from retrace.documents.provenance import Provenance
 from retrace.errors import UserError
 from retrace.provenance.md5 import digest, listing
 
@@ -54,17 +56,17 @@ def from_lock(root: Path, params: Params) -> Record | None:
         listed = (read_yaml(path).get("stages") or {}) if path.is_file() else {}
     except UserError as error:
         raise UserError(f"dvc.lock: {str(error).removeprefix(f'{path}: ')}; {LOCK_AGAIN}") from None
-    checked(listed, dict[str, dict[str, Any]], "dvc.lock", LOCK_AGAIN)
-    collected = checked(listed.get("collect") or {}, Entry, "dvc.lock", LOCK_AGAIN).get("outs") or ()
-    if collected and all(row["path"].split("/")[1:2] != [params.study] for row in collected):
+    checked(dict[str, dict[str, Any]], listed, "dvc.lock", LOCK_AGAIN)
+    collected = locked_stage(listed.get("collect"), again=LOCK_AGAIN).out_sums
+    if collected and all(path.split("/")[1:2] != [params.study] for path in collected):
         return None
     record = Record("dvc.lock", {}, {})
     for name in stage_names(params):
-        entry = checked(listed.get(name) or {}, Entry, "dvc.lock", LOCK_AGAIN)
-        outs = {row["path"]: row["md5"] for row in entry.get("outs") or ()}
+        entry = locked_stage(listed.get(name), again=LOCK_AGAIN)
+        outs = entry.out_sums
         if any(out.split("/")[1:2] == [params.study] for out in outs):
             record.outs[name] = outs
-            record.deps[name] = {row["path"]: row["md5"] for row in entry.get("deps") or ()}
+            record.deps[name] = entry.dep_sums
     return record if record.outs else None
 
 
@@ -73,9 +75,15 @@ def from_provenance(root: Path, params: Params) -> Record | None:
     file = f"reports/{params.study}/provenance.json"
     if not (root / file).is_file():
         return None
-    stages = read(root / file, Recorded, name=file)["stages"]
+    stages = Provenance.read(root / file, file).stages
     names = [name for name in stage_names(params) if name in stages]
-    return Record(file, {n: stages[n]["outs"] for n in names}, {n: stages[n]["deps"] for n in names})
+    outs = {name: known(stages[name].outs) for name in names}
+    return Record(file, outs, {name: known(stages[name].deps) for name in names})
+
+
+def known(sums: dict[str, str | None]) -> dict[str, str]:
+    """Without the paths for which DVC gave no md5."""
+    return {path: md5 for path, md5 in sums.items() if md5 is not None}
 
 
 def committed(root: Path, params: Params) -> Record:
@@ -131,7 +139,7 @@ def kept_by_git(root: Path, params: Params) -> set[str]:
     """Outs that dvc.yaml leaves to Git (`cache: false`): a clone must have them."""
     found = set()
     blocks = read_yaml(root / "dvc.yaml").get("stages") or {}
-    for block in checked(blocks, dict[str, dict[str, Any]], "dvc.yaml", "`git checkout HEAD~1 -- dvc.yaml`").values():
+    for block in checked(dict[str, dict[str, Any]], blocks, "dvc.yaml", "`git checkout HEAD~1 -- dvc.yaml`").values():
         block = block.get("do", block)
         for row in (row for kind in ("outs", "metrics", "plots") for row in block.get(kind) or ()):
             named = row.items() if isinstance(row, dict) else ()

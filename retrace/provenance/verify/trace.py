@@ -2,19 +2,24 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from retrace.config import PARAMS, read_yaml
-from retrace.documents.shapes import Derived, Entry, Metrics, Parameters, checked, read
+from retrace.documents.base import read
+from retrace.documents.derived import Comparison, Derived
+from retrace.documents.lock import locked_stage
+from retrace.documents.parameters import Parameters
+from retrace.documents.scores import read_scores
 from retrace.errors import UserError
 from retrace.provenance.md5 import md5_of
 from retrace.report import document
 from retrace.report.numbers import Ledger, show
 
 ABLATE = "`retrace ablate`"
+AGAIN = "`dvc repro report`"
 FIGURE = re.compile(r"-?\d+\.(\d+)")
 FLAT = "metrics.json"  # the active phase's scores under `<split>_<metric>`
 
@@ -78,14 +83,14 @@ def find(query: str, study: str | None) -> list[Match]:
 
 def _listed(study: str) -> Iterator[Match]:
     folder, ablation = Path("reports", study), Path("reports", f"{study}-ablation")
-    origin = read(folder / "derived.json", Derived)
-    parameters = read(folder / "parameters.json", Parameters)
-    names = list(parameters["phases"])
+    comparisons = Derived.read(folder / "derived.json").comparisons
+    parameters = Parameters.read(folder / "parameters.json")
+    names = list(parameters.phases)
     rows = document.read(folder).numbers
     if (ablation / document.NAME).is_file():
         rows += document.read(ablation, ABLATE).numbers
     for row in sorted(rows, key=lambda row: (row.file, row.key, row.format)):
-        phases = tuple(_phases(row.file, row.key, names, parameters["phase"], origin))
+        phases = tuple(_phases(row.file, row.key, names, parameters.phase, comparisons))
         yield Match(study, row.file, row.key, row.text, row.format, phases)
 
 
@@ -146,7 +151,7 @@ def _unprinted(query: str) -> list[Match]:
         with contextlib.suppress(KeyError, UserError):
             value = Ledger().value(file, place)
             if isinstance(value, (int, float)):
-                names = list(read(Path("reports", study, "parameters.json"), Parameters)["phases"])
+                names = list(Parameters.read(Path("reports", study, "parameters.json")).phases)
                 phases = tuple(_phases(file, place, names, "", {}))
                 return [Match(study, file, place, show(value, "plain"), "plain", phases)]
     return []
@@ -159,29 +164,33 @@ def _flat(study: str | None, key: str) -> list[Match]:
     Raises:
         UserError: metrics.json is missing, or nothing tells whose scores it holds.
     """
-    scalars = read(Path(FLAT), dict[str, float | None])
+    scalars = _scores_of_flat()
     made, phase = flat_origin(Path())
     if study is not None and study != made:
         raise UserError(f"{FLAT} holds the scores of {made}:{phase}, not of {study}; `retrace why` without --study, or "
                         f"a file below metrics/{study}")  # fmt: skip
     file = f"metrics/{made}/{phase}.json"
-    splits = read(Path(file), Metrics, f"`dvc repro evaluate@{phase}`")["splits"]
+    splits = read_scores(Path(file)).splits
     found = []
     for name in scalars:
         split = next((s for s in sorted(splits, key=len, reverse=True) if name.startswith(f"{s}_")), "")
         metric = name.removeprefix(f"{split}_")
         if key in ("", name, metric):
-            node = splits.get(split, {}).get(metric)
-            place = f"splits.{split}.{metric}" + (".value" if isinstance(node, dict) else "")
+            place = f"splits.{split}.{metric}.value"
             found.append(Match(made, file, place, show(scalars[name], "fraction"), "fraction", (phase,)))
     return found
+
+
+def _scores_of_flat() -> dict[str, float | None]:
+    scalars: dict[str, float | None] = read(dict[str, float | None], Path(FLAT), AGAIN)
+    return scalars
 
 
 def _scalars(study: str | None, query: str) -> list[Match]:
     """The numbers of metrics.json that a key of its own names, or a figure rounded to fewer digits than are stored, as
     `dvc exp show` prints them."""
     try:
-        scalars = read(Path(FLAT), dict[str, float | None])
+        scalars = _scores_of_flat()
         made, _ = flat_origin(Path())
     except UserError:  # the reports may answer all the same
         return []
@@ -199,19 +208,19 @@ def flat_origin(root: Path) -> tuple[str, str]:
     """
     path = root / "dvc.lock"
     listed = (read_yaml(path).get("stages") or {}) if path.is_file() else {}
-    entry = checked(listed.get("report") or {}, Entry, "dvc.lock", "`dvc repro`")
-    values = (entry.get("params") or {}).get(PARAMS.name) or {}
-    wrote = {row["path"]: row["md5"] for row in entry.get("outs") or ()}
-    if not isinstance(values.get("study"), str) or not isinstance(values.get("phase"), str):
+    entry = locked_stage(listed.get("report"))
+    values = (entry.params or {}).get(PARAMS.name) or {}
+    study, phase = values.get("study"), values.get("phase")
+    if not isinstance(study, str) or not isinstance(phase, str):
         raise UserError(f"{FLAT}: dvc.lock does not say which study and phase it is of; run `dvc repro report`, or "
                         "name a file below metrics/")  # fmt: skip
-    if wrote.get(FLAT) != md5_of(root / FLAT):
+    if entry.out_sums.get(FLAT) != md5_of(root / FLAT):
         raise UserError(f"{FLAT}: not the file that the report stage in dvc.lock wrote, so nothing tells whose scores "
                         "it holds; run `dvc repro report`, or name a file below metrics/")  # fmt: skip
-    return values["study"], values["phase"]
+    return study, phase
 
 
-def _phases(file: str, key: str, names: list[str], active: str, derived: dict[str, Any]) -> list[str]:
+def _phases(file: str, key: str, names: list[str], active: str, comparisons: Mapping[str, Comparison]) -> list[str]:
     """The phases whose weights a number depends on; none for a number about data or parameters alone."""
     parts = Path(file).parts
     if parts[0] in ("metrics", "models"):
@@ -221,7 +230,8 @@ def _phases(file: str, key: str, names: list[str], active: str, derived: dict[st
         if words[0] == "final":  # the first phase against the active one
             return [name for name in names if name in (names[0], active)]
         phase = next((name for name in names if name in words), None)
-        other = derived.get("comparisons", {}).get(phase, {}).get("from") if words[0] == "comparisons" else None
+        compared = comparisons.get(phase or "") if words[0] == "comparisons" else None
+        other = compared.origin if compared is not None else None
         return [name for name in names if name in (phase, other)]
     if parts[-1] == "provenance.json":
         return [name for name in names if name in {word.partition("@")[2] or word for word in words}]

@@ -4,52 +4,47 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from retrace.config.load import parse
-from retrace.documents.shapes import Derived, Effects, Metrics, Parameters, Timetable, read
+from retrace.config.metrics import title
+from retrace.documents.ablation import AblationResult, Effects
+from retrace.documents.derived import Derived
+from retrace.documents.parameters import Parameters
+from retrace.documents.provenance import Provenance
+from retrace.documents.scores import Scores, read_scores
 from retrace.errors import UserError
 from retrace.report import claims, tables
 from retrace.report.blocks import Cell, Table, cell
 from retrace.report.comparison.selection import how_to_run
-from retrace.report.inputs import Inputs
+from retrace.report.inputs import Results
 from retrace.report.numbers import ABSENT, Inline, Ledger, show
 from retrace.report.verdicts import words
-from retrace.statistics.verdicts import excludes_zero
+from retrace.statistics.verdicts import WORSE, of_effect
 
 NOT_RUN = "not run"
-OWN = {"parameters.json": Parameters, "derived.json": Derived, "provenance.json": Timetable}
+OWN = ("parameters.json", "derived.json", "provenance.json")
 
 
 class Kept:
-    """One study's committed results. Only `params` and `metrics` of `inputs` are filled."""
+    """One study's committed results."""
 
     def __init__(self, study: str):
         folder = Path("reports", study)
-        self.documents = {name: read(folder / name, shape) for name, shape in OWN.items()}
-        params = parse(self.documents["parameters.json"], str(folder / "parameters.json"))
-        metrics = {phase: self._metrics(study, phase) for phase in params.phases}
-        self.inputs = Inputs(params, metrics, leftover=(), dataset={}, splits={}, start=None)
-        self.ledger = Ledger()
-        for name, document in self.documents.items():
-            self.ledger.add(self.inputs.file_own(name), document)
+        self.derived = Derived.read(folder / "derived.json")
+        self.origin = Provenance.read(folder / "provenance.json")
+        parameters = Parameters.read(folder / "parameters.json")
+        params = parse(parameters.content(), str(folder / "parameters.json"))
+        metrics = {phase: self._scores(study, phase) for phase in params.phases}
+        self.inputs, self.ledger = Results(params, metrics), Ledger()
 
-    def _metrics(self, study: str, phase: str) -> dict[str, Any]:
+    def _scores(self, study: str, phase: str) -> Scores:
         path = Path("metrics", study, f"{phase}.json")
-        document = read(path, Metrics, f"`dvc repro evaluate@{phase}`")
-        stage = self.documents["provenance.json"]["stages"].get(f"evaluate@{phase}", {})
-        recorded = stage.get("outs", {}).get(path.as_posix())
+        scores = read_scores(path)
+        stage = self.origin.stages.get(f"evaluate@{phase}")
+        recorded = stage.outs.get(path.as_posix()) if stage is not None else None
         if recorded is not None and recorded != hashlib.md5(path.read_bytes()).hexdigest():
             raise UserError(f"reports/{study}: the report was made from another {path}; run `dvc repro` to update it")
-        return document
-
-    @property
-    def derived(self) -> dict[str, Any]:
-        return self.documents["derived.json"]
-
-    @property
-    def run(self) -> dict[str, Any]:
-        return self.documents["provenance.json"]["run"]["stages"]
+        return scores
 
 
 def kept(studies: Sequence[str] | None = None) -> dict[str, Kept | None]:
@@ -126,8 +121,9 @@ def _against_first(result: Kept) -> Cell:
     first = next(iter(inputs.metrics))
     if first == inputs.params.phase:
         return cell(ABSENT)
-    row = (result.derived["final"].get(split) or {}).get(metric)
-    if row is None or row["value"] is None:
+    paired = result.derived.final.get(split)
+    row = paired.difference(metric) if paired is not None else None
+    if row is None or row.value is None:
         return cell(f"{first}: not compared, different images")
     difference = result.ledger.interval(inputs.file_own("derived.json"), f"final.{split}.{metric}", "signed")
     return cell(f"{first}: ", difference, f", {words(row)}")
@@ -148,19 +144,21 @@ def _targets(result: Kept) -> tuple[list[Inline], list[str]]:
         parts.append(
             ("; " if parts else "", f"{named}{tables.label(inputs, claim.metric)} ", *value, f", {claim.split}")
         )
-        word = result.derived["claims"][index]
-        words.append(word["status"] + (f" ({word['why']})" if word["why"] else ""))
+        judged = result.derived.claims[index]
+        words.append(judged.status + (f" ({judged.why})" if judged.why else ""))
     return parts or [(ABSENT,)], words[:1] if len(set(words)) == 1 else words
 
 
 def _training(result: Kept) -> str:
     """Duration of pre-training and of every phase; a stage restored from the cache was not timed."""
-    names = [name for name in result.run if name == "pretrain" or name.startswith("finetune@")]
-    seconds = [result.run[name]["seconds"] for name in names]
-    if any(one is None for one in seconds):
-        return "not timed (from the cache)"
-    devices = ", ".join(result.documents["provenance.json"]["devices"])
-    return show(float(sum(seconds)), "duration") + (f" ({devices})" if devices else "")
+    run, seconds = result.origin.run.stages, 0.0
+    for name, stage in run.items():
+        if name == "pretrain" or name.startswith("finetune@"):
+            if stage.seconds is None:
+                return "not timed (from the cache)"
+            seconds += stage.seconds
+    devices = ", ".join(result.origin.devices)
+    return show(seconds, "duration") + (f" ({devices})" if devices else "")
 
 
 def phases(found: dict[str, Kept | None], study: str) -> Table | str:
@@ -179,43 +177,40 @@ def ablation(study: str, beside: Path) -> Table | str:
     path = folder / "ablation.json"
     if not path.is_file():
         return f"{NOT_RUN.capitalize()}: `{how_to_run(study)}`, commit, then `retrace ablate`"
-    found, ledger, file = read(path, Effects, "`retrace ablate`"), Ledger(), path.as_posix()
-    if any(found["headline"] not in found["effects"].get(name, {}) for name in found["factors"]):
-        raise UserError(f"{path}: damaged: no effect on {found['headline']} for every factor; run `retrace ablate`")
-    metrics = [name for name in next(iter(found["effects"].values())) if name in (found["headline"], "focus_mIoU")]
+    found, ledger, file = AblationResult.read(path), Ledger(), path.as_posix()
+    headline = found.headline
+    if any(headline not in found.effects.get(name, {}) for name in found.factors):
+        raise UserError(f"{path}: damaged: no effect on {headline} for every factor; run `retrace ablate`")
+    metrics = [name for name in next(iter(found.effects.values())) if name in (headline, "focus_mIoU")]
     rows = [
-        _effect_row(
-            ledger, file, f"effects.{name}", factor["label"], found["effects"][name], metrics, found["headline"]
-        )
-        for name, factor in found["factors"].items()
+        _effect_row(ledger, file, f"effects.{name}", factor.label, found.effects[name], metrics, headline)
+        for name, factor in found.factors.items()
     ]
-    if found["together"]:
-        rows.append(
-            _effect_row(ledger, file, "together", "all together", found["together"], metrics, found["headline"])
-        )
-    labels = ["focus classes" if name == "focus_mIoU" else tables.LABELS.get(name, name) for name in metrics]
+    if found.together:
+        rows.append(_effect_row(ledger, file, "together", "all together", found.together, metrics, headline))
+    labels = ["focus classes" if name == "focus_mIoU" else title(found.task, name) for name in metrics]
     link = os.path.relpath(folder / "ablation.md", beside).replace(os.sep, "/")
-    seeds = ", ".join(map(str, found["seeds"]))
+    seeds = ", ".join(map(str, found.seeds))
     caption = (
-        f"{_worst(found)}Phase {found['phase']}, {found['design']}, seeds {seeds}; {found['split']}, n = ",
+        f"{_worst(found)}Phase {found.phase}, {found.design}, seeds {seeds}; {found.split}, n = ",
         ledger.num(file, "images", "count"),
         f" images. Percentage points; brackets: 95 % interval from seeds and images. [All effects and runs]({link})",
     )
     return Table("ablation", "Effects", ("Change", *labels, "Verdict"), tuple(rows), caption)
 
 
-def _worst(found: dict[str, Any]) -> str:
+def _worst(found: AblationResult) -> str:
     """The sentence on the factor with the largest measurable loss, if there is one."""
-    effects = {name: found["effects"][name][found["headline"]] for name in found["factors"]}
-    costly = [name for name, effect in effects.items() if excludes_zero(effect["low"], effect["high"]) == "worse"]
+    effects = {name: found.effects[name][found.headline] for name in found.factors}
+    costly = {name: effect.value for name, effect in effects.items() if of_effect(effect) == WORSE}
     if not costly:
         return ""
-    return f"Largest loss, {found['sentences'][min(costly, key=lambda name: effects[name]['value'])]}. "
+    return f"Largest loss, {found.sentences[min(costly, key=lambda name: costly[name] or 0.0)]}. "
 
 
 def _effect_row(
-    ledger: Ledger, file: str, key: str, label: str, effects: dict[str, Any], metrics: list[str], headline: str
+    ledger: Ledger, file: str, key: str, label: str, effects: Effects, metrics: list[str], headline: str
 ) -> tuple[Cell, ...]:
-    word = excludes_zero(effects[headline]["low"], effects[headline]["high"])
+    word = of_effect(effects[headline])
     values = [cell(ledger.interval(file, f"{key}.{metric}", "points")) for metric in metrics]
     return cell(label), *values, cell(word, tone=tables.TONES[word])

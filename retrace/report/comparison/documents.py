@@ -5,12 +5,16 @@
 
 <!-- retrace:phases offroad begin -->      the phases of one study
 <!-- retrace:phases offroad end -->
+
+<!-- retrace:format scores begin -->      the keys of a document, from `retrace.documents`
+<!-- retrace:format scores end -->
 """
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from retrace.documents.pages import FORMATS, page
 from retrace.errors import UserError
 from retrace.report.blocks import Table
 from retrace.report.comparison import committed
@@ -18,7 +22,7 @@ from retrace.report.comparison.committed import Kept
 from retrace.report.render import markdown, markdown_table
 
 BEGIN = re.compile(r"<!-- retrace:(?P<block>\S+(?: \S+)*) begin -->\n?")
-BLOCKS = "results, phases <study>, ablation <study>"
+BLOCKS = "results, phases <study>, ablation <study>, format <name>"
 REPORTS = Path("reports/README.md")
 
 
@@ -66,6 +70,8 @@ def block(name: str, path: Path, number: int, found: dict[str, Kept | None]) -> 
         return _shown(committed.results(found, path.parent, cost=False))
     if kind == "phases" and study in found:
         return _shown(committed.phases(found, study))
+    if kind == "format" and study in FORMATS:
+        return f"\n{page(study)}\n\n"
     if kind == "ablation" and study in found:
         return _shown(committed.ablation(study, path.parent))
     raise UserError(

@@ -13,19 +13,20 @@ from retrace.report.comparison import cache
 from retrace.report.comparison.selection import Run, how_to_run
 from retrace.report.resamples import per_image, read_units
 from retrace.statistics.bootstrap import Statistic, Units
+from retrace.statistics.estimate import Difference
 from retrace.statistics.verdicts import paired_difference
 
 EXACT = 1e-6  # largest difference between a recomputed score and the one in the metrics file
 
 
 @dataclass(frozen=True)
-class Difference:
-    """The difference of a run to another (`verdicts.difference`), or None and the reason.
+class Outcome:
+    """The difference of a run to another, or None and the reason.
 
-    `verdict` and `why` are added when all rows of a table are known.
+    Its verdict is added when all rows of a table are known.
     """
 
-    found: dict[str, Any] | None
+    found: Difference | None
     why: str = ""  # short reason, for the table
     remedy: str = ""  # full reason and what to do, for the notes
 
@@ -34,7 +35,7 @@ class Unpaired(Exception):
     """Two runs cannot be paired: (short reason, full reason)."""
 
 
-def difference(run: Run, base: Run, metric: str, split: str) -> Difference:
+def difference(run: Run, base: Run, metric: str, split: str) -> Outcome:
     """The difference in `metric` of `run` minus `base` on the same images of `split`.
 
     Seed and number of resamples are those of `base`, so two phases of one study give the difference in their report.
@@ -60,28 +61,29 @@ def difference(run: Run, base: Run, metric: str, split: str) -> Difference:
             units = _units(base, base_folder, split)
             row = paired_difference(scores, reference, units, base.resamples, seed)[metric]
     except Unpaired as reason:
-        return Difference(None, *reason.args)
-    return Difference(row) if row["value"] is not None else Difference(None, "undefined")
+        return Outcome(None, *reason.args)
+    return Outcome(row) if row.value is not None else Outcome(None, "undefined")
 
 
 def _alike(run: Run, base: Run, metric: str, split: str) -> None:
-    if (run.document["task"], run.document["classes"]) != (base.document["task"], base.document["classes"]):
+    if (run.scores.task, run.scores.classes) != (base.scores.task, base.scores.classes):
         raise Unpaired("other classes", f"{run.name} and {base.name} were scored on other classes")
     if metric == "focus_mIoU" and set(run.focus_classes) != set(base.focus_classes):
         focus = " + ".join(run.focus_classes) or "no class"
         raise Unpaired("other focus classes", f"{run.name}: its focus_mIoU is of {focus} (report.focus_classes)")
     for one in (run, base):
-        if not one.document["splits"].get(split, {}).get("images"):
+        if split not in one.scores.splits or not one.scores.splits[split].images:
             raise Unpaired(f"no {split}", f"{one.name}: {split} was not scored (evaluate.splits)")
 
 
 def _names(run: Run, split: str) -> tuple[str, ...]:
-    kinds = ("matches", "objects") if run.document["task"] == "detection" else ("confusion", *_outlines(run, split))
+    kinds = ("matches", "objects") if run.scores.task == "detection" else ("confusion", *_outlines(run, split))
     return (f"images_{split}.txt", f"units_{split}.txt", *(f"{kind}_{split}.npy" for kind in kinds))
 
 
 def _outlines(run: Run, split: str) -> tuple[str, ...]:
-    return ("boundary",) if "mean_boundary_F1" in run.document["splits"].get(split, {}) else ()
+    scored = run.scores.splits.get(split)
+    return ("boundary",) if scored is not None and scored.has("mean_boundary_F1") else ()
 
 
 def _how_to_get(run: Run, folder: str) -> str:
@@ -119,8 +121,8 @@ def _units(run: Run, folder: Path, split: str) -> Units:
 def _statistic(run: Run, folder: Path, split: str, metric: str) -> Statistic:
     """The one score wanted, checked to be the one in the metrics file."""
     try:
-        scores = per_image(folder, split, run.document, run.focus_classes)
-        images = run.document["splits"][split]["images"]
+        scores = per_image(folder, split, run.scores, run.focus_classes)
+        images = run.scores.splits[split].images
         again = float(scores(np.ones((1, images)))[metric][0])
     except KeyError:
         raise UserError(f"{metric!r}: not a metric with results per image") from None
@@ -128,7 +130,7 @@ def _statistic(run: Run, folder: Path, split: str, metric: str) -> Statistic:
         raise Unpaired(
             "results per image damaged", f"{run.name}: {error}; `dvc checkout`, or `dvc repro evaluate@{run.phase}`"
         ) from None
-    kept = run.document["splits"][split][metric]["value"]
+    kept = run.scores.splits[split].estimate(metric).value
     if kept is not None and not abs(again - kept) <= EXACT:
         raise Unpaired(
             "results per image of another run",
@@ -157,7 +159,7 @@ def _same_truth(run: Run, base: Run, ids: list[str]) -> None:
     if sums[0] == sums[1]:
         return
     truths = [_truth(one, md5, ids) for one, md5 in zip((run, base), sums, strict=True)]
-    changed = [id for id in ids if truths[0][id] != truths[1][id]]
+    changed = [image for image in ids if truths[0][image] != truths[1][image]]
     if changed:
         raise Unpaired(
             "other truth",
@@ -181,4 +183,4 @@ def _truth(run: Run, manifest: str, ids: list[str]) -> dict[str, tuple[Any, ...]
         for row in map(json.loads, stream):
             if row["id"] in wanted:
                 found[row["id"]] = (row["sha256"], row.get("mask_sha256"), row["boxes"])
-    return {id: found.get(id, ()) for id in ids}
+    return {image: found.get(image, ()) for image in ids}

@@ -7,7 +7,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from retrace.documents.shapes import checked
+from retrace.documents.base import checked
 from retrace.errors import UserError
 from retrace.programs import experiments, git_bytes
 
@@ -59,7 +59,7 @@ class Place:
             if not isinstance(value, dict):
                 raise UserError(f"{path} of {self.name}: must hold a mapping of names to values")
             if path == "dvc.lock" or path.endswith("/provenance.json"):
-                checked(value.get("stages") or {}, dict[str, dict[str, Any]], f"{path} of {self.name}", "`dvc repro`")
+                checked(dict[str, dict[str, Any]], value.get("stages") or {}, f"{path} of {self.name}", "`dvc repro`")
             self._parsed[path] = value
         return self._parsed[path]
 

@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from retrace.config import metrics
 from retrace.errors import UserError
 from retrace.files import write_text
 from retrace.report.blocks import Bullets, Cell, Page, Section, Table, cell
 from retrace.report.comparison.rows import Comparison, Group, Row
 from retrace.report.numbers import ABSENT, show
-from retrace.report.tables import INTERVALS, LABELS, judged
+from retrace.report.tables import INTERVALS, judged
+from retrace.statistics.estimate import Interval
 
 NARROW = 110  # columns of a terminal below which an interval goes on a line of its own
 COLORS = {"good": "green", "bad": "red", "warn": "yellow", "quiet": "dim"}
@@ -36,18 +38,18 @@ def writer(path: Path) -> Callable[[Comparison], str]:
     return writers[path.suffix]
 
 
-def text(node: dict[str, Any] | None, format: str = "fraction") -> str:
+def text(score: Interval | None, style: str = "fraction") -> str:
     """`0.752 [0.710, 0.789]`, or `0.752` without an interval, or a dash."""
-    if node is None:
+    if score is None:
         return ABSENT
-    if node["low"] is None or node["high"] is None:
-        return show(node["value"], format)
-    return f"{show(node['value'], format)} [{show(node['low'], format)}, {show(node['high'], format)}]"
+    if score.low is None or score.high is None:
+        return show(score.value, style)
+    return f"{show(score.value, style)} [{show(score.low, style)}, {show(score.high, style)}]"
 
 
 def title(group: Group) -> str:
     """`lanes, test: mIoU with its 95 % bootstrap interval over images`."""
-    return f"{group.study}, {group.split}: {_label(group.metric)}"
+    return f"{group.study}, {group.split}: {_label(group)}"
 
 
 def caption(group: Group) -> str:
@@ -63,15 +65,15 @@ def caption(group: Group) -> str:
 
 def table(group: Group) -> Table:
     """One row per run."""
-    columns = ["Run", _label(group.metric), "Focus", "Images", "Parameters", "Difference", "Verdict"]
+    columns = ["Run", _label(group), "Focus", "Images", "Parameters", "Difference", "Verdict"]
     rows = []
     for row in group.rows:
         cells = {
             "Run": cell(row.run.name.removeprefix(f"{group.study}:")),
-            _label(group.metric): cell(text(row.score)),
+            _label(group): cell(text(row.score)),
             "Focus": cell(text(row.focus)),
             "Images": cell(counted(row)),
-            "Parameters": cell(show(row.run.document["parameters"], "count")),
+            "Parameters": cell(show(row.run.scores.parameters, "count")),
             "Difference": cell(text(row.difference.found if row.difference else None, "signed")),
             "Verdict": _verdict(row),
         }
@@ -85,7 +87,7 @@ def _verdict(row: Row) -> Cell:
         return cell(FIRST, tone="quiet")
     if row.difference.found is None:
         return cell(f"not compared: {row.difference.why}", tone="warn")
-    detectable = show(row.difference.found["detectable"], "fraction")
+    detectable = show(row.difference.found.detectable, "fraction")
     return judged(row.difference.found, (detectable,))
 
 
@@ -95,8 +97,8 @@ def counted(row: Row) -> str:
     return images if row.units in (0, row.images) else f"{images} in {show(row.units, 'count')}"
 
 
-def _label(metric: str) -> str:
-    return LABELS.get(metric, metric)
+def _label(group: Group) -> str:
+    return metrics.title(group.base.scores.task, group.metric)
 
 
 def _focus(group: Group) -> tuple[str, ...]:
@@ -206,12 +208,12 @@ def _csv_row(group: Group, row: Row) -> dict[str, Any]:
         "images": row.images,
         "units": row.units,
         "metric": group.metric,
-        **{name: (row.score or {}).get(name) for name in ("value", "low", "high")},
-        **{f"focus_mIoU{end}": (row.focus or {}).get(name) for end, name in ends.items()},
+        **{name: getattr(row.score, name, None) for name in ("value", "low", "high")},
+        **{f"focus_mIoU{end}": getattr(row.focus, name, None) for end, name in ends.items()},
         "focus_classes": " + ".join(_focus(group)),
-        "parameters": row.run.document["parameters"],
+        "parameters": row.run.scores.parameters,
         "compared_with": group.base.name if row.difference else "",
-        **{f"difference{end}": (found or {}).get(name) for end, name in ends.items()},
-        "detectable": (found or {}).get("detectable"),
+        **{f"difference{end}": getattr(found, name, None) for end, name in ends.items()},
+        "detectable": getattr(found, "detectable", None),
         "verdict": _verdict(row).text if row.difference else "",
     }

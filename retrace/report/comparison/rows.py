@@ -1,16 +1,16 @@
 """The rows of a comparison: score, interval, size, and the paired difference to the first row of the same study."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
-from retrace.config.metrics import OVERALL
+from retrace.config.metrics import headlines
 from retrace.errors import UserError
 from retrace.report.changes import flat
-from retrace.report.comparison.pairing import Difference, difference
+from retrace.report.comparison.pairing import Outcome, difference
 from retrace.report.comparison.selection import Run
 from retrace.report.numbers import show
-from retrace.report.verdicts import set_verdicts, why_not
+from retrace.report.verdicts import decided
+from retrace.statistics.estimate import Estimate
 
 MISSING = "results per image missing"  # the reason that `difference` gives
 SHARED = ("seed", "classes", "data", "rebalance", "pretrain", "evaluate", "runtime")  # parameters of every phase
@@ -18,14 +18,14 @@ SHARED = ("seed", "classes", "data", "rebalance", "pretrain", "evaluate", "runti
 
 @dataclass(frozen=True)
 class Row:
-    """One run in a group; intervals are `{"value", "low", "high"}`, None where they were not measured."""
+    """One run in a group; a score is None where it was not measured."""
 
     run: Run
     images: int
     units: int
-    score: dict[str, Any] | None
-    focus: dict[str, Any] | None
-    difference: Difference | None  # None: the first row, with which the others are compared
+    score: Estimate | None
+    focus: Estimate | None
+    difference: Outcome | None  # None: the first row, with which the others are compared
 
 
 @dataclass(frozen=True)
@@ -82,51 +82,53 @@ def compare(runs: Sequence[Run], metric: str | None = None, split: str | None = 
 def _group(runs: list[Run], metric: str | None, split: str | None) -> Group:
     base = runs[0]
     metric, split = metric or base.headline, split or base.split
-    allowed = OVERALL[base.document["task"]]
+    allowed = headlines(base.scores.task)
     if metric not in allowed:
         raise UserError(f"{metric!r}: not a metric of {base.study}; allowed: {', '.join(allowed)}")
-    scored = sorted({name for run in runs for name in run.document["splits"]})
-    if split not in scored:
-        raise UserError(f"{split!r}: not a scored split of {base.study}; allowed: {', '.join(scored)}")
+    splits = sorted({name for run in runs for name in run.scores.splits})
+    if split not in splits:
+        raise UserError(f"{split!r}: not a scored split of {base.study}; allowed: {', '.join(splits)}")
     rows = []
     for run in runs:
-        scores = run.document["splits"].get(split, {})
+        scored = run.scores.splits.get(split)
         same = set(run.focus_classes) == set(base.focus_classes)  # else the column would mix different means
-        focus = scores.get("focus_mIoU") if same and metric != "focus_mIoU" else None
+        focus = "focus_mIoU" if same and metric != "focus_mIoU" else ""
         against = difference(run, base, metric, split) if run is not base else None
         rows.append(
             Row(
                 run,
-                int(scores.get("images", 0)),
-                int(scores.get("units", 0)),
-                _interval(scores.get(metric)),
-                _interval(focus),
+                0 if scored is None else scored.images,
+                0 if scored is None else scored.units,
+                _measured(run, metric, split),
+                _measured(run, focus, split),
                 against,
             )
         )
-    _decide(rows, metric, split, base.margin)
+    rows = _with_verdicts(rows, metric, split, base.margin)
     lacking = ""
     if any(row.difference is not None and row.difference.why == MISSING for row in rows):
         lacking = difference(base, base, metric, split).remedy  # each row reports its own missing files first
     return Group(base.study, metric, split, tuple(rows), lacking)
 
 
-def _decide(rows: list[Row], metric: str, split: str, margin: float) -> None:
-    """Add the verdicts, with Holm's correction over the rows of the table."""
-    found: dict[str, dict[str, Any]] = {}
-    judged: dict[str, str | None] = {}
-    for row in rows:
+def _with_verdicts(rows: list[Row], metric: str, split: str, margin: float) -> list[Row]:
+    """The rows with verdicts, with Holm's correction over the rows of the table."""
+    found, floors = {}, {}
+    for index, row in enumerate(rows):
         if row.difference is not None and row.difference.found is not None:
-            scored = row.run.document["splits"][split]
-            found[row.run.name] = row.difference.found
-            judged[row.run.name] = why_not(row.difference.found, (scored.get("floor") or {}).get(metric))
-    set_verdicts(found, judged, margin)
+            found[str(index)] = row.difference.found
+            floors[str(index)] = row.run.scores.floor(metric, split)
+    verdicts, result = decided(found, floors, margin), []
+    for index, row in enumerate(rows):
+        if row.difference is not None and str(index) in verdicts:
+            row = replace(row, difference=replace(row.difference, found=verdicts[str(index)]))
+        result.append(row)
+    return result
 
 
-def _interval(node: Any) -> dict[str, Any] | None:
-    if isinstance(node, (int, float)):
-        node = {"value": node, "low": None, "high": None}
-    return node if node is not None and node["value"] is not None else None
+def _measured(run: Run, metric: str, split: str) -> Estimate | None:
+    score = run.scores.metric(metric, split)
+    return score if score.value is not None else None
 
 
 def changes(run: Run, base: Run, limit: int = 6) -> str:

@@ -1,7 +1,6 @@
 """Find the metrics files for the names given on the command line."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from retrace.config.load import parse
 from retrace.config.schema import Evaluate, Params, Report
+from retrace.documents.scores import Scores, parse_scores
 from retrace.errors import UserError
 from retrace.programs import experiments
 from retrace.report.comparison.places import WORKSPACE, Place, revision
@@ -22,7 +22,7 @@ class Run:
     study: str
     phase: str
     content: bytes  # of metrics/<study>/<phase>.json
-    document: dict[str, Any]
+    scores: Scores
     settings: dict[str, Any]  # the parameters it was made with, or those of params.yaml where no report keeps them
 
     @property
@@ -66,8 +66,7 @@ class Run:
     @property
     def split(self) -> str:
         """test where it has images, else the first split that was scored."""
-        scored = self.document["splits"]
-        return "test" if scored.get("test", {}).get("images") else next(iter(scored))
+        return self.scores.headline_split
 
 
 def select(names: Sequence[str]) -> list[Run]:
@@ -185,14 +184,13 @@ def _run(place: Place, study: str, phase: str) -> Run:
         measured = ", ".join(_measured(place, study)) or "none"
         problem = f"{path}: no such file{where}; measured phases of {study}: {measured}"
         raise UserError(problem + _remedy(place, study, phase))
-    try:
-        document = json.loads(content)
-        splits = {name: row["images"] for name, row in document["splits"].items()}
-        if not splits or (document["study"], document["phase"]) != (study, phase):
-            raise ValueError(f"study {document['study']}, phase {document['phase']}, splits {list(splits)}")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} of {place.name}: not a metrics file of this phase ({error})") from None
-    return Run(place, study, phase, content, document, _settings_of(place, study, phase, content))
+    scores = parse_scores(content, f"{path} of {place.name}")
+    if not scores.splits or (scores.study, scores.phase) != (study, phase):
+        raise UserError(
+            f"{path} of {place.name}: not a metrics file of this phase (study {scores.study}, "
+            f"phase {scores.phase}, splits {list(scores.splits)})"
+        )
+    return Run(place, study, phase, content, scores, _settings_of(place, study, phase, content))
 
 
 def _remedy(place: Place, study: str, phase: str) -> str:

@@ -14,7 +14,8 @@ import numpy as np
 
 from retrace.compat.ultralytics import OpenDataset
 from retrace.data.loading import read_image
-from retrace.data.manifest import Manifest, Record
+from retrace.data.manifest import Manifest
+from retrace.documents.manifest import Record
 from retrace.seeds import derive
 
 
