@@ -48,9 +48,7 @@ class Ablation(Block):
     @classmethod
     def _replicates(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         if len(seeds) < 2:
-            why = (
-                "give two or more; with one run of a combination nothing tells a change from chance"
-            )
+            why = "give two or more; with one run of a combination nothing tells a change from chance"
             raise refused("", why, list(seeds))
         twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
         if twice:

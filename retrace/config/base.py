@@ -15,9 +15,7 @@ class Block(BaseModel):
     called: ClassVar[str] = ""  # in messages, where no key of the block says which of several it is
 
 
-def refused(
-    key: str, why: str, value: object = None, allowed: Iterable[object] = ()
-) -> PydanticCustomError:
+def refused(key: str, why: str, value: object = None, allowed: Iterable[object] = ()) -> PydanticCustomError:
     """The error for a validator to raise; `retrace.config.refusals` puts the message together.
 
     key: dotted, below the block whose validator raises it. value: what was given; None: not shown.
@@ -32,9 +30,7 @@ def tags(member: type[BaseModel], key: str) -> tuple[object, ...]:
     return typing.get_args(member.model_fields[key].annotation)
 
 
-def chosen_by(
-    key: str, members: tuple[type[BaseModel], ...], default: str | None = None
-) -> BeforeValidator:
+def chosen_by(key: str, members: tuple[type[BaseModel], ...], default: str | None = None) -> BeforeValidator:
     """For a union whose member `key` names: its default, and null for a key that only others have.
 
     null stands for "not there", so that `dvc exp run -S` and the levels of a factor can switch from

@@ -11,9 +11,7 @@ MONITORED = {
 }
 
 
-def check_monitor(
-    key: str, name: str, task: str, classes: Sequence[str], focus: Sequence[str]
-) -> None:
+def check_monitor(key: str, name: str, task: str, classes: Sequence[str], focus: Sequence[str]) -> None:
     """Refuse `key` unless validation gives this metric and it can have a value."""
     overall, per_class = MONITORED[task]
     if name not in overall and not of_class(name, per_class, classes):

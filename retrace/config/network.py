@@ -56,9 +56,7 @@ class FasterRcnn(Model):
     """torchvision's Faster R-CNN, with its own names and defaults."""
 
     architecture: Literal["fasterrcnn"]
-    encoder: Literal[
-        "mobilenet_v3_large_fpn", "mobilenet_v3_large_320_fpn", "resnet50_fpn", "resnet50_fpn_v2"
-    ]
+    encoder: Literal["mobilenet_v3_large_fpn", "mobilenet_v3_large_320_fpn", "resnet50_fpn", "resnet50_fpn_v2"]
     # backbone blocks trained, from the top, in a phase that starts from weights; null: 3
     trainable_layers: Annotated[int, Field(ge=0, le=MOBILENET_BLOCKS)] | None = None
     min_size: Count = 800  # shorter image side, pixels

@@ -189,6 +189,4 @@ _Fabric = Annotated[
     Annotated[SegmentationPhase, Tag("segmentation")] | Annotated[DetectionPhase, Tag("detection")],
     Discriminator(_network),
 ]
-Phase = Annotated[
-    _Fabric | UltralyticsPhase, Field(discriminator="engine"), BeforeValidator(_prepared)
-]
+Phase = Annotated[_Fabric | UltralyticsPhase, Field(discriminator="engine"), BeforeValidator(_prepared)]

@@ -53,9 +53,7 @@ for _tag, _first, _pattern in (
         r"|[-+]?\.[0-9_]+([eE][-+][0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
     ),
 ):
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first)
-    )
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
 
 
 def read_yaml(path: Path, shown: str = "") -> Values:
@@ -89,9 +87,7 @@ def yaml_mapping(text: str, name: str) -> Values:
     except RecursionError:
         raise UserError(f"{name}: nested too deeply, or inside itself") from None
     if not isinstance(value, dict):
-        found = (
-            "is empty" if value is None else f"holds a {_KINDS.get(type(value), 'single value')}"
-        )
+        found = "is empty" if value is None else f"holds a {_KINDS.get(type(value), 'single value')}"
         remedy = "it must hold a mapping of names to values, one `name: value` a line"
         raise UserError(f"{name}: {found}; {remedy}")
     return value

@@ -60,9 +60,7 @@ class Poly(Schedule):
     power: Positive = 0.9
 
 
-AnyOptimizer = Annotated[
-    AdamW | Sgd, Field(discriminator="name"), chosen_by("name", (AdamW, Sgd), "adamw")
-]
+AnyOptimizer = Annotated[AdamW | Sgd, Field(discriminator="name"), chosen_by("name", (AdamW, Sgd), "adamw")]
 AnySchedule = Annotated[
     Constant | Cosine | Poly,
     Field(discriminator="name"),

@@ -92,9 +92,7 @@ class TrainingParams(Block):
         if segments != (self.task == "segmentation"):
             what = "a segmentation network" if segments else "a detector"
             raise refused(f"{key}.model", f"is {what}, but task = {self.task!r}")
-        check_monitor(
-            f"{key}.monitor", phase.monitor, self.task, self.classes, self.report.focus_classes
-        )
+        check_monitor(f"{key}.monitor", phase.monitor, self.task, self.classes, self.report.focus_classes)
 
     def _no_cycle(self) -> None:
         for name in self.phases:

@@ -1,1 +1,1 @@
-"""The files that stages and commands write, one module and one frozen model per file, with `read` and `write`."""
+"""The files that stages and commands write: one module and one frozen model per file."""

@@ -1,4 +1,4 @@
-"""reports/<study>/parameters.json: the parameters of a report, with defaults; `retrace.config` checks them."""
+"""reports/<study>/parameters.json: the parameters of a report, with defaults."""
 
 from pydantic import JsonValue
 

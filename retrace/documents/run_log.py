@@ -1,4 +1,4 @@
-"""logs/<study>/<stage>.json and logs/<study>/<phase>/<stage>.json: what a stage did here, and when."""
+"""logs/<study>/[<phase>/]<stage>.json: what a stage did here, and when."""
 
 from typing import ClassVar
 

@@ -6,7 +6,7 @@ from retrace.documents.base import Document
 
 
 class Speed(Document):
-    """Latency of one image (median and quartiles, after warm-up) and images per second in batches of `batch_size`."""
+    """Latency of one image after warm-up, and images per second in batches of `batch_size`."""
 
     again: ClassVar[str] = "`dvc repro --force --single-item evaluate@<phase>`"
 

@@ -1,4 +1,4 @@
-"""models/<study>/pretrain/start.json and models/<study>/none/start.json: what the starting weights beside it are."""
+"""models/<study>/{pretrain,none}/start.json: what the starting weights beside it are."""
 
 from typing import ClassVar
 

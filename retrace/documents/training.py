@@ -6,7 +6,7 @@ from retrace.documents.base import Document
 
 
 class Training(Document):
-    """The outcome of a training; `best_value` and losses are fractions and loss values of its log."""
+    """The outcome of a training; `best_value` is a fraction, losses are those of its log."""
 
     again: ClassVar[str] = "`dvc repro finetune`"
 
