@@ -3,6 +3,7 @@
 from typing import Any
 
 from retrace.documents.ablation import AblationResult
+from retrace.documents.derived import Audit, Classes, Derived, Log
 from retrace.documents.provenance import Git, Lock, Provenance, Run
 from retrace.documents.training import Training
 
@@ -30,3 +31,12 @@ def ablation(**given: Any) -> AblationResult:
     known |= {"design": "full", "headline": "mIoU", "split": "test", "images": 20, "units": 20}
     known |= {"seeds": [17, 18], "factors": {}, "runs": [], "effects": {}, "interactions": {}}
     return AblationResult.model_validate(known | {"together": None, "most": {}} | given)
+
+
+def derived(**given: Any) -> Derived:
+    """derived.json of a study without comparisons, with the given values."""
+    audit = Audit(images=0, left_out=0, moved=0, moves=[], leaks={}, problems=[], box_sizes=None)
+    known: dict[str, Any] = {"comparisons": {}, "groups": {}, "final": {}, "training": {}}
+    known |= {"classes": Classes(count=0, predicted={}), "audit": audit, "claims": [], "lists": None}
+    known |= {"log": Log(convergence={}, ultralytics={}), "checks": [], "bundle": []}
+    return Derived(**known | given)

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from retrace.config.load import load
+from retrace.documents.derived import Judged
 from retrace.report.conclusion import conclusion
 from retrace.report.inputs import read_inputs
 from stages import report as stage
+from tests.support.fixtures_documents import derived
 from tests.support.fixtures_metrics import LANES, PLATES, build
 
 TASKS = {"segmentation": LANES, "detection": PLATES}
@@ -24,12 +26,12 @@ def test_the_stage_ends_with_what_its_report_says(tmp_path, monkeypatch, capsys,
     stage.main()
     shown = capsys.readouterr().out.splitlines()
     report = (tmp_path / "reports" / study / "report.md").read_text(encoding="utf-8")
-    derived = json.loads((tmp_path / "reports" / study / "derived.json").read_text(encoding="utf-8"))
+    written = json.loads((tmp_path / "reports" / study / "derived.json").read_text(encoding="utf-8"))
     assert shown[-1] == f"reports/{study}/report.html" and (tmp_path / shown[-1]).is_file()
     score = next(line for line in shown if " images" in line)
     number = re.search(r"\S+ \[\S+, \S+\]", score)
     assert number and number[0] in report and score.startswith(TASKS[task]["phase"])
-    rows = derived["final"] or derived["comparisons"]
+    rows = written["final"] or written["comparisons"]
     words = {row["verdict"] for row in _rows(rows) if row["verdict"]}
     verdict = next(line for line in shown if "against" in line)
     assert any(verdict.endswith((word, f"{word} (these weights)")) for word in words)
@@ -72,7 +74,8 @@ def test_targets_are_counted_by_status(tmp_path, monkeypatch):
     build(tmp_path, "segmentation", {**LANES, "report": {**LANES["report"], "real_data": True, "claims": claims}})
     inputs = read_inputs(load())
     statuses = ["met", "not met", "not met", "not met"]
-    first = {"final": {}, "comparisons": {}, "claims": [{"status": status, "why": None} for status in statuses]}
+    judged = [Judged(phase="mae_ohem", split="test", status=status, why="") for status in statuses]
+    first = derived(claims=judged)
     shown = conclusion(inputs, first)
     assert shown[-2] == "targets: 1 met, 1 not met"
     assert not any("demo" in line or "against" in line for line in shown)
@@ -83,5 +86,5 @@ def test_targets_are_counted_by_status(tmp_path, monkeypatch):
 def test_a_study_without_targets_says_nothing_of_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     build(tmp_path, "segmentation", {**LANES, "report": {**LANES["report"], "claims": []}})
-    shown = conclusion(read_inputs(load()), {"final": {}, "comparisons": {}, "claims": []})
+    shown = conclusion(read_inputs(load()), derived())
     assert len(shown) == 2 and Path(shown[-1]).parts == ("reports", "lanes", "report.html")

@@ -173,8 +173,8 @@ def test_a_detector_that_returns_the_truth_scores_one(tmp_path):
     )
     assert samples == []
     for name in ("AP50", "AP", "AR", "precision", "recall", "F1", "best_F1"):
-        assert found[name]["value"] == 1.0, name
-    assert found["confusion"] == [[3, 0, 0], [0, 2, 0], [0, 0, 0]]
+        assert found.estimate(name).value == 1.0, name
+    assert found.confusion == [[3, 0, 0], [0, 2, 0], [0, 0, 0]]
 
 
 def test_predictions_do_not_depend_on_the_batch_and_are_in_pixels_of_the_image(project):

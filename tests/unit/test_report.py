@@ -84,9 +84,9 @@ def test_a_device_that_is_asked_for_is_looked_for(lanes, monkeypatch, there, fou
     params = load()
     inputs = read_inputs(params.model_copy(update={"machine": params.machine.model_copy(update={"device": "cuda"})}))
     for name in inputs.journals:  # that a GPU trained says nothing of whether there is one now
-        inputs.journals[name]["device"] = "cuda:0"
+        inputs.journals[name] = inputs.journals[name].model_copy(update={"device": "cuda:0"})
     check = checked(inputs, "device available")
-    assert (check["found"], check["passed"]) == (found, there)
+    assert (check.found, check.passed) == (found, there)
 
 
 def made(folder, monkeypatch, task, params):
@@ -575,11 +575,11 @@ def test_given_images_without_masks_are_counted_where_they_went(lanes):
     write(dataset, document)
     write(splits, counts)
     box = checked(read_inputs(load()), "images as given: val / test (without masks: unlabeled)")
-    assert (box["wanted"], box["found"], box["passed"]) == ("10 / 64", "10 / 64", True)
+    assert (box.wanted, box.found, box.passed) == ("10 / 64", "10 / 64", True)
     document["sources"][-1]["images"] = 63
     write(dataset, document)
     box = checked(read_inputs(load()), "images as given: val / test (without masks: unlabeled)")
-    assert (box["found"], box["passed"]) == ("10 / 63", False)
+    assert (box.found, box.passed) == ("10 / 63", False)
 
 
 def test_published_values_are_printed_as_they_were_given(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from retrace.report.document import read
 from retrace.report.render import render
 from retrace.sweeps.attribution import with_sentences
 from retrace.sweeps.report import write_files
+from tests.support.fixtures_metrics import build
 from tests.support.projects import ROOT, commit, run
 from tests.support.verified import edit, flip
 
@@ -161,11 +162,21 @@ def test_scores_are_those_of_the_experiments_where_they_are_here(project):
     """Two experiments are stood in for by a commit with their metrics file."""
     found = document(project)
     scores = found["runs"][0]["scores"]
-    classes = {name.partition("/")[2]: {"IoU": {"value": value}} for name, value in scores.items() if "/" in name}
-    overall = {name: {"value": value} for name, value in scores.items() if "/" not in name}
+    built = build(project / "built", "segmentation")
+    metrics = json.loads((project / "built/metrics" / built["study"] / f"{built['phase']}.json").read_text())
+    split = metrics["splits"]["test"]
+    row = next(iter(split["per_class"].values()))
+    split["per_class"] = {}
+    for name, value in scores.items():
+        metric, _, label = name.partition("/")
+        if label:
+            split["per_class"][label] = {**row, metric: {**row[metric], "value": value}}
+        else:
+            split[metric] = {**split[metric], "value": value}
     path = project / "metrics/offroad" / f"{found['phase']}.json"
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"splits": {found["split"]: overall | {"per_class": classes}}}))
+    path.write_text(json.dumps({**metrics, "splits": {found["split"]: split}}))
+    shutil.rmtree(project / "built")
     commit(project, "an experiment")
     sha = run(project, "git", "rev-parse", "HEAD").stdout.strip()
     rewrite(project, lambda found: found["runs"][0].update(commit=sha))

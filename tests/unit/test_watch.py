@@ -148,7 +148,7 @@ def test_the_process_of_dvc_is_told_from_others(dvc):
 def test_another_machine_is_believed_for_as_long_as_it_gives_signs_of_life():
     training("base", host="elsewhere", pid=DEAD)
     training("late", host="elsewhere", pid=DEAD, updated=at(-3600))
-    assert {one["phase"]: one["state"] for one in watch.statuses("lanes")} == {"base": "running", "late": "stopped"}
+    assert {one.phase: one.state for one in watch.statuses("lanes")} == {"base": "running", "late": "stopped"}
 
 
 def test_a_stage_leaves_its_process_in_its_journal():
