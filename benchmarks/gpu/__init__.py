@@ -1,0 +1,1 @@
+"""The parts of `python benchmarks/gpu_check.py`: what a GPU makes of the kit's layers, trainings and scores."""
