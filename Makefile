@@ -1,4 +1,4 @@
-# make repro | test [SLOW=1] | lint | lock [UPGRADE=1] | image-cpu | image-cuda | docker-repro | clean
+# make repro | test [SLOW=1] | lint | lock [UPGRADE=1] | image-cpu | image-cuda | docker-repro | gpu-wheels | clean
 # Another torch than the lock's CUDA 13.0 wheels, from PyTorch's own index:
 #   make repro CUDA=12.6                                              an NVIDIA driver older than 580
 #   make repro TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu   the small CPU build
@@ -22,7 +22,7 @@ TORCH_INDEX := $(or $(TORCH_INDEX_URL),$(CUDA_INDEX_URL))
 TORCH_HERE := $(shell cat .venv/torch-index 2>/dev/null)
 TORCH_WANTED := $(or $(TORCH_INDEX),$(if $(CUDA),lock),$(TORCH_HERE),lock)
 
-.PHONY: repro test lint lock gpu-wheels venv clean image-cpu image-cuda docker-repro FORCE
+.PHONY: repro test lint lock venv clean image-cpu image-cuda docker-repro gpu-wheels FORCE
 
 repro: .venv/runtime.done
 	dvc repro

@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
+from benchmarks.gpu import ROOT
 from benchmarks.gpu.inside import KILLED, NOTES, Variant
 from benchmarks.gpu.settings import ordered, settings
 
-ROOT = Path(__file__).resolve().parents[2]
 PLAIN = Variant()
 
 
@@ -88,9 +88,12 @@ class Study:
         """The same with parameters of its own, failed or not. label: parts runs that are equal in all else."""
         self._available(name)
         self._prepare()
-        start = "pretrain" if name == "pretrain" else self.values["phases"][name]["init"]
-        if start != name and start in self.trainings:
-            self.restore(start)
+        if name != "pretrain":
+            start = self.values["phases"][name]["init"]
+            if start == "none" and "pretrain" in self.trainings:
+                start = "pretrain"  # its stage writes the start of those that start from nothing, too
+            if start in self.trainings:
+                self.restore(start)
         key = json.dumps([name, variant.text(), values, label], sort_keys=True)
         if key not in self._done:
             self.write(values)
@@ -112,7 +115,7 @@ class Study:
         return self.attempt(name, PLAIN, self.values, "resumed")
 
     def stage(self, module: str, *arguments: str, variant: Variant = PLAIN) -> tuple[int, str, float]:
-        """(exit code, last line of its messages, seconds) of a stage.
+        """(exit code, the last lines of its messages, seconds) of a stage.
 
         Raises:
             Unavailable: the time is up before it ends.
@@ -131,7 +134,7 @@ class Study:
         except subprocess.TimeoutExpired:
             raise Unavailable("the time is up") from None
         lines = done.stderr.strip().splitlines() or ["no message"]
-        return done.returncode, lines[-1], time.monotonic() - began
+        return done.returncode, " ".join(line.strip() for line in lines[-3:]), time.monotonic() - began
 
     def _available(self, name: str) -> None:
         if "hyperparameters" in self.block(name):

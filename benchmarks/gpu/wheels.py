@@ -6,7 +6,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from benchmarks.gpu.trainings import ROOT
+from benchmarks.gpu import ROOT
 
 LOCK = ROOT / "requirements" / "runtime.txt"
 # what the stages import, beside what an image with PyTorch, timm and Lightning holds
