@@ -1,4 +1,4 @@
-# make repro | test [SLOW=1] | lint | lock [UPGRADE=1] | image-cpu | image-cuda | docker-repro | clean
+# make repro | test [SLOW=1] | lint | lock [UPGRADE=1] | image-cpu | image-cuda | docker-repro | gpu-wheels | clean
 # Another torch than the lock's CUDA 13.0 wheels, from PyTorch's own index:
 #   make repro CUDA=12.6                                              an NVIDIA driver older than 580
 #   make repro TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu   the small CPU build
@@ -22,7 +22,7 @@ TORCH_INDEX := $(or $(TORCH_INDEX_URL),$(CUDA_INDEX_URL))
 TORCH_HERE := $(shell cat .venv/torch-index 2>/dev/null)
 TORCH_WANTED := $(or $(TORCH_INDEX),$(if $(CUDA),lock),$(TORCH_HERE),lock)
 
-.PHONY: repro test lint lock venv clean image-cpu image-cuda docker-repro FORCE
+.PHONY: repro test lint lock venv clean image-cpu image-cuda docker-repro gpu-wheels FORCE
 
 repro: .venv/runtime.done
 	dvc repro
@@ -36,6 +36,10 @@ lint: .venv/dev.done
 	ruff check .
 	ruff format --check .
 	mypy
+
+# wheels for `python benchmarks/gpu_check.py` on a machine without a network (Python 3.12, x86-64)
+gpu-wheels: .venv/tools.done
+	.venv/bin/python -m benchmarks.gpu.wheels .gpu-wheels
 
 # pip installs uv, uv installs the rest; .venv is made anew for another uv or another build of torch
 .venv/tools.done: requirements/tools.txt $(if $(filter $(TORCH_WANTED),$(TORCH_HERE)),,FORCE)
