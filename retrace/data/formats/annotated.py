@@ -6,7 +6,7 @@ class a name means, and what cannot be used, is the same for all tools.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from retrace.config.data import Shapes
@@ -71,7 +71,12 @@ class Labels:
                 problems.add(fault[0], name, f"{shape.where} ({shape.name!r}): {fault[1]}")
         if len(problems.serious) > before:
             return None
-        labeled = tuple(Labeled(self.table[s.name], s.outline, s.where) for s in used if s.outline is not None)
+        dropped = getattr(self.source, "crowd", "keep") == "drop"  # crowd regions are not scored then
+        labeled = tuple(
+            Labeled(IGNORE if dropped and shape.crowd else self.table[shape.name], shape.outline, shape.where)
+            for shape in used
+            if shape.outline is not None
+        )
         drawing = Drawing(labeled, self.background, self.source.overlap == "smaller_on_top")
         return Item(path, name, split, drawing=drawing)
 
@@ -193,8 +198,3 @@ def polygon(points: Sequence[tuple[float, float]]) -> Polygon:
     if len(points) < 3:
         raise BadShape("bad_shape", f"a polygon of {len(points)} points; at least 3 are needed")
     return Polygon((tuple(points),))
-
-
-def grouped(item: Item | None, group: str | None) -> Item | None:
-    """The item with a group of its own, e.g. that of its video."""
-    return item if item is None or group is None else replace(item, group=group)
