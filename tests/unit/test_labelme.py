@@ -59,7 +59,9 @@ def test_boxes_are_those_of_the_xml_that_labelme_made(real_data):
     items, problems = read(root, detection(source, classes))
     assert problems.rows == []
     for name, item in items.items():
-        found = [(classes[b.label], b.xywh[0], b.xywh[1], b.xywh[0] + b.xywh[2], b.xywh[1] + b.xywh[3]) for b in item.boxes]
+        found = [
+            (classes[b.label], b.xywh[0], b.xywh[1], b.xywh[0] + b.xywh[2], b.xywh[1] + b.xywh[3]) for b in item.boxes
+        ]
         wanted = truth[Path(name).stem]
         assert [row[0] for row in found] == [row[0] for row in wanted]
         assert np.allclose([row[1:] for row in found], [row[1:] for row in wanted], atol=1)

@@ -43,10 +43,15 @@ def test_cityscapes_as_downloaded(tmp_path):
         {"mask_name": "{stem%_leftImg8bit}_gtFine_labelIds.png"},
         {"mask_name": "{stem/_leftImg8bit/_gtFine_labelIds}.png"},
         {"mask_name": "{1}_gtFine_labelIds.png", "image_name": "(.+)_leftImg8bit"},
-        {"mask_name": "{place}_{1}_{frame}_gtFine_labelIds.png", "image_name": "(?P<place>[a-z]+)_(?P<n>.+)_(?P<frame>[0-9]+)_.*"},
+        {
+            "mask_name": "{place}_{1}_{frame}_gtFine_labelIds.png",
+            "image_name": "(?P<place>[a-z]+)_(?P<n>.+)_(?P<frame>[0-9]+)_.*",
+        },
     )
     for rule in rules:
-        text = rule["mask_name"].replace("{1}_{frame}", "{2}_{3}") if "place" in rule["mask_name"] else rule["mask_name"]
+        text = (
+            rule["mask_name"].replace("{1}_{frame}", "{2}_{3}") if "place" in rule["mask_name"] else rule["mask_name"]
+        )
         items, problems = read(tmp_path, study({**source, **rule, "mask_name": text}))
         assert problems.rows == []
         assert Counter(item.split for item in items.values()) == {"train": 4, "val": 2}
@@ -75,7 +80,8 @@ def test_an_image_from_whose_name_no_mask_follows(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["{stem[:-12]}.png", "{stm}.png", "{1}.png", "{stem%}.png", "{stem/a}.png", "{stem/a/b/c}.png", "{stem", "}"]
+    "name",
+    ["{stem[:-12]}.png", "{stm}.png", "{1}.png", "{stem%}.png", "{stem/a}.png", "{stem/a/b/c}.png", "{stem", "}"],
 )
 def test_an_unknown_placeholder_is_refused_with_those_that_there_are(name):
     with pytest.raises(UserError, match="stem%END"):

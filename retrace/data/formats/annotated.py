@@ -92,7 +92,7 @@ class Labels:
                 self.without_area[shape.kind] += 1
             else:
                 detail = (
-                    f"{shape.where} ({shape.name!r}): a {shape.kind} has no area; draw it as a polygon, or set "
+                    f"{shape.where} ({shape.name!r}): a {shape.kind} gives no area; draw it as a polygon, or set "
                     "data.source.without_area: leave_out"
                 )
                 problems.add("shape_without_area", image, detail)
@@ -111,7 +111,9 @@ class Labels:
                 )
                 problems.stop("unknown_label", self.where, detail)
         for kind, count in sorted(self.without_area.items()):
-            detail = f"{count} {kind}{'s' * (count != 1)} without an area left out (data.source.without_area: leave_out)"
+            detail = (
+                f"{count} {kind}{'s' * (count != 1)} without an area left out (data.source.without_area: leave_out)"
+            )
             problems.note("shape_left_out", self.where, detail)
 
 

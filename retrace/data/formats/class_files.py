@@ -79,7 +79,9 @@ def _of_lines(text: str) -> list[tuple[int, str]]:
 def _of_names(names: object, shown: str) -> list[tuple[int, str]]:
     if isinstance(names, list):
         names = dict(enumerate(names))
-    if not isinstance(names, dict) or not all(type(key) is int and isinstance(name, str) for key, name in names.items()):
+    if not isinstance(names, dict) or not all(
+        type(key) is int and isinstance(name, str) for key, name in names.items()
+    ):
         raise UserError(f"{shown}: names: must be a list of class names or a map of value to name, not {names!r:.80}")
     return sorted(names.items())
 

@@ -91,5 +91,3 @@ def unpacked(text: str) -> list[int]:
     if shift:
         raise BadShape("bad_shape", "counts: packed run lengths end in the middle of a number")
     return lengths
-
-

@@ -27,7 +27,9 @@ class Rule:
         if self.image_name is not None:
             match = self.image_name.fullmatch(image.stem)
             if match is None:
-                raise NoMask(f"its stem {image.stem!r} does not match data.source.image_name {self.image_name.pattern!r}")
+                raise NoMask(
+                    f"its stem {image.stem!r} does not match data.source.image_name {self.image_name.pattern!r}"
+                )
         name = PLACEHOLDER.sub(lambda found: _value(found.group(1), image, match), self.text)
         return Path(image.parent, name)
 
@@ -63,7 +65,9 @@ def rule_of(mask_name: str, image_name: str | None) -> Rule:
                 f"allowed: {FORMS}{named}"
             )
     if "{" in PLACEHOLDER.sub("", mask_name) or "}" in PLACEHOLDER.sub("", mask_name):
-        raise UserError(f"params.yaml: data.source.mask_name = {mask_name!r}: a brace without its other; allowed: {FORMS}")
+        raise UserError(
+            f"params.yaml: data.source.mask_name = {mask_name!r}: a brace without its other; allowed: {FORMS}"
+        )
     return Rule(mask_name, pattern)
 
 

@@ -112,9 +112,7 @@ def _places(root: Path, source: ToolSource) -> list[Place]:
     return places
 
 
-def _paired(
-    place: Place, content: Parsed, source: ToolSource, problems: Problems
-) -> list[tuple[Path, Annotation]]:
+def _paired(place: Place, content: Parsed, source: ToolSource, problems: Problems) -> list[tuple[Path, Annotation]]:
     """Each image file of the folder with its annotation, sorted by path."""
     files = [path for path in walk(place.images, place.root, problems) if path.suffix.lower() in IMAGE_SUFFIXES]
     known = {path.relative_to(place.images).as_posix(): path for path in files}
@@ -122,7 +120,9 @@ def _paired(
     for entry in content.annotations:
         path = next((match for name in entry.names if (match := _match(name, known)) is not None), None)
         if path is None:
-            detail = f"no image {entry.names[0]!r:.150} in {shown(place.images, place.root)}; add it or delete the entry"
+            detail = (
+                f"no image {entry.names[0]!r:.150} in {shown(place.images, place.root)}; add it or delete the entry"
+            )
             problems.add("label_without_image", entry.where, detail)
         elif path in taken:
             detail = f"annotated by {taken[path].where} and again by {entry.where}; keep one"
