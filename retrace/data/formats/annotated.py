@@ -1,7 +1,7 @@
 """What the readers of polygons, rectangles and masks share: from named shapes to boxes or to a drawing.
 
-A reader only parses its tool's file into `Shape`s. Whether they become boxes (detection) or a mask (segmentation), which
-class a name means, and what cannot be used, is the same for all tools.
+A reader only parses its tool's file into `Shape`s. Whether they become boxes (detection) or a mask (segmentation),
+which class a name means, and what cannot be used, is the same for all tools.
 """
 
 from collections import Counter

@@ -1,8 +1,8 @@
 """Files that say which raw mask value means which class, so that nobody types the table.
 
-`_classes.csv` of Roboflow ("Pixel Value, Class"), a `labels.txt` or `class_names.txt` with a name a line (LabelMe; from
-0, or from -1, which is not scored, where the first name is `__ignore__`), `names` of a data.yaml, `categories` (COCO) or
-`labels` (Mapillary) of a JSON file.
+`_classes.csv` of Roboflow ("Pixel Value, Class"), a `labels.txt` or `class_names.txt` with a name a line (LabelMe;
+from 0, or from -1, which is not scored, where the first name is `__ignore__`), `names` of a data.yaml, `categories`
+(COCO) or `labels` (Mapillary) of a JSON file.
 """
 
 import csv

@@ -4,7 +4,6 @@ Polygons are several parts of one object and are joined; COCO has no holes in th
 of the image, zeros first, and may hold anything, holes too. Later annotations lie over earlier ones.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np

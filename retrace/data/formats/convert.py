@@ -91,7 +91,8 @@ def convert(job: Job) -> Converted | Refused:
         if item.size is not None and item.size != (found.width, found.height):
             detail = f"the image is {found.width} x {found.height}, its annotation says {item.size[0]} x {item.size[1]}"
             raise BadImage("size_mismatch", detail)
-        mask, mask_sha256, counts, lost = None, None, _objects(item, job.classes), []
+        mask, mask_sha256, counts = None, None, _objects(item, job.classes)
+        lost: list[str] = []
         if item.mask is not None or item.drawing is not None:
             shown = f"{item.name} (mask)"
             indices, lost = _mask(item, (found.width, found.height))

@@ -71,8 +71,8 @@ def _meanings(
             meanings.append((raw, name, classes.index(name)))
         elif raw not in source.ignore:
             raise UserError(
-                f"params.yaml: classes: the table of the masks has {name!r} (value {raw}), which is no class: add it to "
-                f"classes, or {raw} to data.source.ignore; the table: {listed}"
+                f"params.yaml: classes: the table of the masks has {name!r} (value {raw}), which is no class: add it "
+                f"to classes, or {raw} to data.source.ignore; the table: {listed}"
             )
     return meanings + ignored
 

@@ -1,7 +1,7 @@
 """Source `supervisely`: a Supervisely project: meta.json, and in each data set folders `img` and `ann`.
 
 `ann/a.jpg.json` belongs to `img/a.jpg`. Objects lie over each other in their order. Points are pixel numbers, and a
-polygon is painted with its outline, as the tool's own export does (cv2.fillPoly; holes are painted out in the same way).
+polygon is painted with its outline, as the tool's own export does (cv2.fillPoly; holes are painted out likewise).
 """
 
 import base64
