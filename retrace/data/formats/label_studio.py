@@ -97,11 +97,11 @@ def _annotation(task: dict[str, object], where: str) -> tuple[tuple[int, int] | 
     results = chosen[0].get("result")
     if not isinstance(results, list) or not all(isinstance(one, dict) for one in results):
         raise BadShape("bad_task", "result must be a list of objects")
-    labeled = {one.get("id") for one in results if one.get("type") in LABELED}
+    labeled = {str(one.get("id")) for one in results if one.get("type") in LABELED}
     shapes, sizes = [], set()
     for number, row in enumerate(results, start=1):
         kind = row.get("type")
-        if kind in BARE and row.get("id") not in labeled:
+        if kind in BARE and str(row.get("id")) not in labeled:
             raise BadShape("no_label", f"shape {number}: a {kind} without a label")
         if kind not in LABELED:
             continue  # a choice, a text or a rating of the whole image

@@ -1,8 +1,9 @@
 """Source `yolo`: data.yaml, image folders or list files, and one label file per image.
 
 A row is `class x y width height`: box center and size as shares of the image; or, for segmentation, a polygon
-(`yolo_shapes`). The label file of `a/images/b.jpg` is `a/labels/b.txt` (without a folder `images`: beside the image). An empty one says that the image shows no object; a
-missing one is a problem, unless `missing_labels: background` asks for Ultralytics' rule: no file, no object.
+(`yolo_shapes`). The label file of `a/images/b.jpg` is `a/labels/b.txt` (without a folder `images`: beside the image).
+An empty one says that the image shows no object; a missing one is a problem, unless `missing_labels: background` asks
+for Ultralytics' rule: no file, no object.
 """
 
 from collections import Counter
