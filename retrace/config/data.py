@@ -65,6 +65,8 @@ class MasksSource(Block):
     # _classes.csv, labels.txt, a data.yaml or JSON with the names by value; may hold {split}
     # (null: _classes.csv in the folder of the masks)
     class_file: str | None = None
+    # class -> names in class_file; null: the same names
+    classes: dict[str, Items[str]] | None = None
     ignore: Items[RawValue] = ()  # raw values that become 255, "not scored"
     split: SplitRule
 

@@ -11,9 +11,12 @@ from retrace.config.load import parse
 from retrace.config.schema import Params
 from retrace.data.formats import Item
 from retrace.data.formats.problems import Problems
+from retrace.data.manifest import Manifest, read_manifest
 from retrace.data.shapes import draw
+from stages import collect as stage
 from tests.support.detection_sets import params as detection
 from tests.support.detection_sets import read
+from tests.support.projects import demo, write_params
 
 RATIO = {"by": "ratio", "val": 0.2, "test": 0.2}
 CLASSES = ("background", "a", "b")
@@ -55,4 +58,15 @@ def mask_of(item: Item, size: tuple[int, int]) -> NDArray[np.uint8]:
     return draw(item.drawing, size)[0]
 
 
-__all__ = ["CLASSES", "RATIO", "detection", "mask_of", "masks", "read", "segmentation"]
+def collected(
+    folder: Path, study: str, source: Mapping[str, Any], classes: Sequence[str], root: str = "input", **data: Any
+) -> Manifest:
+    """What `python -m stages.collect` wrote in the current folder, with a demo's parameters and this source."""
+    values = {**demo(study), "classes": list(classes), "report": {"title": "a test"}, "ablation": None}
+    values |= {"rebalance": {"min_units": 1}, "data": {"root": root, "source": dict(source), **data}, "expected": []}
+    write_params(folder, values)
+    stage.main()
+    return read_manifest(folder / "data" / study / "raw")
+
+
+__all__ = ["CLASSES", "RATIO", "collected", "detection", "mask_of", "masks", "read", "segmentation"]

@@ -201,9 +201,11 @@ def test_a_table_and_classes_that_do_not_fit(tmp_path):
     source = {"images": "i", "masks": "m", "values": None, "split": RATIO}
     with pytest.raises(UserError, match="'sky' \\(value 2\\)"):
         read(tmp_path, study(source))
-    with pytest.raises(UserError, match="'tree' is not in the table"):
+    with pytest.raises(UserError, match="'tree', which is not among the names"):
         read(tmp_path, study(source, ("road", "tree")))
     with pytest.raises(UserError, match="set one to null"):
         read(tmp_path, study({**source, "values": VALUES, "class_file": "m/_classes.csv"}))
     items, problems = read(tmp_path, study({**source, "ignore": [2]}))
     assert problems.rows == [] and set(items["i/a.png"].codes.classes) == {(0, 0), (1, 1), (2, 255)}
+    items, problems = read(tmp_path, study({**source, "classes": {"road": ["road", "sky"], "car": ["car"]}}))
+    assert problems.rows == [] and set(items["i/a.png"].codes.classes) == {(0, 0), (1, 1), (2, 0)}

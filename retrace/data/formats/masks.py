@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 from retrace.config.data import MasksSource, RawValue, SplitByFolder, SplitByList
 from retrace.config.schema import Params
 from retrace.data.formats import LARGEST, Codes, Item
+from retrace.data.formats.boxes import class_table
 from retrace.data.formats.class_files import DEFAULT, IGNORED, read_class_file
 from retrace.data.formats.listing import below, images_in, read_lists, shown, walk
 from retrace.data.formats.pairing import NoMask, Rule, rule_of
@@ -37,8 +38,10 @@ def read(root: Path, params: Params, problems: Problems) -> list[Item]:
 def _class_file(root: Path, source: MasksSource, folder: str) -> dict[int, str] | None:
     """Names by raw value where `values` are not given: of `class_file`, or of _classes.csv among the masks."""
     if source.values is not None:
-        if source.class_file is not None:
-            raise UserError("params.yaml: data.source: values and class_file say the same thing; set one to null")
+        if source.class_file is not None or source.classes is not None:
+            raise UserError(
+                "params.yaml: data.source: values and class_file (with classes) say the same thing; set one to null"
+            )
         return None
     given = (source.class_file or f"{source.masks}/{DEFAULT}").replace("{split}", folder)
     path = below(root, given, "data.source.class_file")
@@ -59,20 +62,18 @@ def _meanings(
                 "occurs"
             )
         return [(raw, name, classes.index(name)) for name in classes for raw in source.values[name]] + ignored
-    listed = ", ".join(f"{value} {name}" for value, name in sorted(names.items()))
-    missing = [name for name in classes if name not in names.values()]
-    if missing:
-        raise UserError(f"params.yaml: classes: {missing[0]!r} is not in the table of the masks, which has: {listed}")
-    meanings = []
+    table = class_table(source.classes, classes, names.values(), "the class file of the masks")
+    meanings: list[tuple[RawValue, str, int]] = []
     for raw, name in sorted(names.items()):
-        if name == IGNORED and name not in classes:
+        if name in table:
+            meanings.append((raw, classes[table[name]], table[name]))
+        elif name == IGNORED:
             meanings.append((raw, "ignore", IGNORE))
-        elif name in classes:
-            meanings.append((raw, name, classes.index(name)))
         elif raw not in source.ignore:
+            listed = ", ".join(f"{value} {other}" for value, other in sorted(names.items()))
             raise UserError(
-                f"params.yaml: classes: the table of the masks has {name!r} (value {raw}), which is no class: add it "
-                f"to classes, or {raw} to data.source.ignore; the table: {listed}"
+                f"params.yaml: classes: the class file of the masks has {name!r} (value {raw}), which is no class: add "
+                f"it to classes or to data.source.classes, or {raw} to data.source.ignore; it has: {listed}"
             )
     return meanings + ignored
 
