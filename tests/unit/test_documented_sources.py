@@ -116,7 +116,8 @@ def test_the_page_has_an_example_of_every_kind():
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: f"{source['kind']}-{source.get('images', '')}")
-def test_every_example_is_collected(tmp_path, source):
+def test_every_example_is_collected(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
     root = tmp_path / "input"
     root.mkdir()
     if source["kind"] == "voc":

@@ -41,13 +41,14 @@ def test_labelme_boxes_and_masks(tmp_path, monkeypatch, real_data):
         assert all(abs(found[key] - wanted[key]) <= 1 for key in wanted)  # a pixel of an older Pillow
 
 
+@pytest.mark.slow
 def test_potholes_as_boxes_and_masks(tmp_path, monkeypatch, real_data):
     monkeypatch.chdir(tmp_path)
     root = real_data("pothole_yoloseg")
     rows = {path.stem: path.read_text().split("\n") for path in root.glob("*/labels/*.txt")}
     source = {"kind": "yolo", "missing_labels": "background"}
     boxes = collected(tmp_path, "plates", {**source, "polygons": "to_boxes"}, ["pothole"], str(root), on_error="skip")
-    assert len(boxes.records) == 86
+    assert len(boxes.records) == 85
     for record in boxes.records.values():
         lines = rows.get(record.source.split("/")[-1].removesuffix(".jpg"), [])
         assert record.counts.get("pothole", 0) == len([line for line in lines if line.strip()])
