@@ -21,7 +21,7 @@ from tabulate import tabulate
 
 from retrace.data.duplicates import hash_array, near_duplicate_sets
 from retrace.data.formats import Item
-from retrace.data.formats.convert import Job, Refused, convert_all
+from retrace.data.formats.convert import Converted, Job, Refused, convert_all
 from retrace.documents.manifest import Record
 from retrace.progress import track
 
@@ -47,8 +47,8 @@ def hashed(paths: list[Path], folder: Path, processes: int) -> list[Record]:
     """What `collect` does with images: check, decode, hash and copy each."""
     (folder / "images").mkdir(parents=True)
     jobs = [Job(Item(path, path.name, "train"), path.stem, path.stem, "train", folder, ()) for path in paths]
-    found: Iterable[Record | Refused] = track(convert_all(jobs, processes), "hashing", total=len(jobs))
-    return [record for record in found if isinstance(record, Record)]
+    found: Iterable[Converted | Refused] = track(convert_all(jobs, processes), "hashing", total=len(jobs))
+    return [result.record for result in found if isinstance(result, Converted)]
 
 
 def cpu_seconds() -> float:

@@ -137,8 +137,10 @@ def _convert(jobs: Sequence[Job], problems: Problems) -> list[Record]:
     for result in track(convert_all(jobs, processes), "images", total=len(jobs)):
         if isinstance(result, Refused):
             problems.add(result.kind, result.path, result.detail)
-        else:
-            records.append(result)
+            continue
+        records.append(result.record)
+        for kind, detail in result.notes:
+            problems.note(kind, result.record.source, detail)
     return records
 
 

@@ -48,16 +48,25 @@ RawValue = int | Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 
 
 class MasksSource(Block):
-    """A folder of images and a folder of masks (8-bit index, 16-bit id or RGB colour)."""
+    """A folder of images and a folder of masks (8-bit index, 16-bit id or RGB color)."""
 
     kind: Literal["masks"]
     images: str  # folder below the root; may hold {split}
     masks: str
     image_pattern: str = "*"  # glob below `images`, searched recursively
-    # of image sub/a.jpg: {stem} = a, {name} = a.jpg; looked up in masks/sub/
+    # regular expression that the whole stem of every image matches; its groups are placeholders of
+    # mask_name: {1}, {2}, ..., or {name} of (?P<name>...)
+    image_name: str | None = None
+    # of image sub/a.jpg: {stem} = a, {name} = a.jpg; looked up in masks/sub/. {stem%END} and
+    # {stem#START} cut off an ending or a start, {stem/OLD/NEW} replaces the first OLD
     mask_name: str = "{stem}.png"
-    # class -> raw mask values, e.g. {Sky: [10000]} or {Road: ["#804080"]}
-    values: dict[str, Items[RawValue]]
+    # class -> raw mask values, e.g. {Sky: [10000]} or {Road: ["#804080"]}; null: from class_file
+    values: dict[str, Items[RawValue]] | None = None
+    # _classes.csv, labels.txt, a data.yaml or JSON with the names by value; may hold {split}
+    # (null: _classes.csv in the folder of the masks)
+    class_file: str | None = None
+    # class -> names in class_file; null: the same names
+    classes: dict[str, Items[str]] | None = None
     ignore: Items[RawValue] = ()  # raw values that become 255, "not scored"
     split: SplitRule
 
@@ -70,27 +79,46 @@ class Bdd100kSource(Block):
     masks: str = "bdd100k/labels/sem_seg/masks"
 
 
-class YoloSource(Block):
+class Shapes(Block):
+    """What all kinds of sources share that hold polygons, rectangles or masks of objects."""
+
+    # class -> names in the annotations; null: the same names
+    classes: dict[str, Items[str]] | None = None
+    # segmentation: the class of pixels that no shape covers, or `ignore` (not scored)
+    background: str | None = None
+    # names whose pixels are not scored (segmentation), or whose objects are left out (detection)
+    ignore: Items[str] = ()
+    # segmentation: each shape lies over those before it, or over all that are larger
+    overlap: Literal["order", "smaller_on_top"] = "order"
+
+
+class Outlines(Shapes):
+    """Shapes of label tools, which also draw points and lines, and leave images out."""
+
+    without_area: Literal["refuse", "leave_out"] = "refuse"  # points and lines
+    missing_labels: Literal["refuse", "background"] = "refuse"  # an image without annotation
+
+
+class YoloSource(Shapes):
     """A YOLO data set: data.yaml, image folders or list files, label files beside them."""
 
     kind: Literal["yolo"]
     data_yaml: str = "data.yaml"
-    polygons: Literal["refuse", "to_boxes"] = "refuse"
+    polygons: Literal["refuse", "to_boxes"] = "refuse"  # detection
     # an image without label file; an empty one is background
     missing_labels: Literal["refuse", "background"] = "refuse"
-    # class -> names in data.yaml; null: the same names
-    classes: dict[str, Items[str]] | None = None
 
 
-class CocoSource(Block):
+class CocoSource(Shapes):
     """COCO JSON, plain or from Roboflow: an annotation file and an image folder per split."""
 
     kind: Literal["coco"]
     annotations: dict[Split, str]  # e.g. {train: train/_annotations.coco.json}
     images: dict[Split, str]  # e.g. {train: train}
-    classes: dict[str, Items[str]] | None = None  # class -> category names; others are left out
     empty_images: Literal["keep", "drop"] = "keep"
-    crowd: Literal["keep", "drop"] = "keep"  # kept crowd boxes are ignored in training and scoring
+    # detection: kept crowd boxes are ignored in training and scoring; segmentation: kept crowd
+    # regions are pixels of their class, dropped ones are not scored
+    crowd: Literal["keep", "drop"] = "keep"
 
 
 class VocSource(Block):
@@ -105,18 +133,85 @@ class VocSource(Block):
     split: SplitRule
 
 
+class LabelmeSource(Outlines):
+    """LabelMe: one JSON file per image."""
+
+    kind: Literal["labelme"]
+    annotations: str = "."  # folder of the JSON files; may hold {split}
+    images: str = "."
+    labels: str | None = None  # labels.txt: the names that the tool offered
+    split: SplitRule
+
+
+class CvatSource(Outlines):
+    """CVAT 1.1 XML, of images or of videos whose frames are files (the last number is the frame)."""
+
+    kind: Literal["cvat"]
+    annotations: str = "annotations.xml"  # may hold {split}
+    images: str = "images"
+    split: SplitRule
+
+
+class ViaSource(Outlines):
+    """VGG Image Annotator 1 and 2: a JSON or CSV file for many images."""
+
+    kind: Literal["via"]
+    annotations: str  # may hold {split}
+    images: str = "."
+    attribute: str | None = None  # that holds the class; null: the only one there is
+    split: SplitRule
+
+
+class LabelStudioSource(Outlines):
+    """Label Studio's JSON export of tasks."""
+
+    kind: Literal["label_studio"]
+    annotations: str  # may hold {split}
+    images: str = "."
+    split: SplitRule
+
+
+class SuperviselySource(Outlines):
+    """Supervisely: meta.json, and folders with `ann` and `img` in each."""
+
+    kind: Literal["supervisely"]
+    meta: str = "meta.json"
+    annotations: str = "ds0/ann"  # may hold {split}
+    images: str = "ds0/img"
+    split: SplitRule
+
+
+SOURCES = (
+    *(MasksSource, Bdd100kSource, YoloSource, CocoSource, VocSource),
+    *(LabelmeSource, CvatSource, ViaSource, LabelStudioSource, SuperviselySource),
+)
+BOTH = ("segmentation", "detection")
 # what the kinds of sources hold labels for
-TASKS = {
-    "masks": "segmentation",
-    "bdd100k": "segmentation",
-    "yolo": "detection",
-    "coco": "detection",
-    "voc": "detection",
+TASKS: dict[str, tuple[str, ...]] = {
+    "masks": ("segmentation",),
+    "bdd100k": ("segmentation",),
+    "yolo": BOTH,
+    "coco": BOTH,
+    "voc": ("detection",),
+    "labelme": BOTH,
+    "cvat": BOTH,
+    "via": BOTH,
+    "label_studio": BOTH,
+    "supervisely": BOTH,
 }
 Source = Annotated[
-    MasksSource | Bdd100kSource | YoloSource | CocoSource | VocSource,
+    MasksSource
+    | Bdd100kSource
+    | YoloSource
+    | CocoSource
+    | VocSource
+    | LabelmeSource
+    | CvatSource
+    | ViaSource
+    | LabelStudioSource
+    | SuperviselySource,
     Field(discriminator="kind"),
-    chosen_by("kind", (MasksSource, Bdd100kSource, YoloSource, CocoSource, VocSource)),
+    chosen_by("kind", SOURCES),
 ]
 
 

@@ -122,16 +122,16 @@ class Params(TrainingParams):
         self.check_classes("rebalance.classes", self.rebalance.classes or ())
         for group, names in report.class_groups.items():
             self.check_classes(f"report.class_groups.{group}", names)
-        if isinstance(source, MasksSource):
+        if isinstance(source, MasksSource) and source.values is not None:
             self.check_classes("data.source.values", tuple(source.values))
         return self
 
     @model_validator(mode="after")
     def _source_fits(self) -> "Params":
         kind = self.data.source.kind
-        if TASKS[kind] != self.task:
-            allowed = [other for other, task in TASKS.items() if task == self.task]
-            why = f"is for {TASKS[kind]}, but task = {self.task!r}"
+        if self.task not in TASKS[kind]:
+            allowed = [other for other, tasks in TASKS.items() if self.task in tasks]
+            why = f"is for {' and '.join(TASKS[kind])}, but task = {self.task!r}"
             raise refused("data.source.kind", why, kind, allowed)
         return self
 

@@ -361,8 +361,8 @@ def test_a_full_disk_is_said_and_leaves_nothing(good, capsys, monkeypatch):
 
 
 def test_a_source_for_the_other_task_is_refused(good, capsys):
-    message, _ = refused(good, capsys, source={"kind": "yolo"})
-    assert "data.source.kind = 'yolo'" in message and "allowed: masks, bdd100k" in message
+    message, _ = refused(good, capsys, source={"kind": "voc", "split": {"by": "ratio", "val": 0.2, "test": 0.2}})
+    assert "data.source.kind = 'voc'" in message and "allowed: masks, bdd100k, yolo" in message
 
 
 @pytest.mark.slow

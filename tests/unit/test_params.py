@@ -17,6 +17,7 @@ from retrace.config.training import load_training
 from retrace.errors import UserError
 from tests.support.projects import ROOT
 
+RATIO = {"by": "ratio", "val": 0.1, "test": 0.1}
 STUDY = Path(__file__).parents[2] / "studies" / "lanes.yaml"
 CLAIM = {"label": "x", "value": 0.5}
 RESNET = {"encoder": "resnet18"}
@@ -74,7 +75,7 @@ SEGMENTATION = ("mIoU", "focus_mIoU", "IoU/<class>")
         ("classes", [], None, [], ()),
         ("data.source.kind", "folders", None, "folders", ("masks", "voc")),
         ("data.source.kind", "bdd100k", "data.source.ignore", [255], ("images", "masks")),
-        ("data.source", {"kind": "yolo"}, "data.source.kind", "yolo", ("masks", "bdd100k")),
+        ("data.source", {"kind": "voc", "split": RATIO}, "data.source.kind", "voc", ("masks", "bdd100k", "yolo")),
         ("data.source.split.by", "folder", "data.source.split.folders", None, ()),
         ("data.source.values", {"Sky": [3]}, None, "Sky", ("White Solid",)),
         ("data.url", "http://example.org/a.zip", None, "http://example.org/a.zip", ()),

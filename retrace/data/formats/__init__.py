@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from retrace.config.schema import Params
 from retrace.data.formats.problems import Problems
+from retrace.data.shapes import Drawing
 from retrace.documents.manifest import Box
 
 # kind -> the module whose `read` reads it; imported when used, so that `collect` starts fast
@@ -19,6 +20,11 @@ READERS = {
     "yolo": "retrace.data.formats.yolo",
     "coco": "retrace.data.formats.coco",
     "voc": "retrace.data.formats.voc",
+    "labelme": "retrace.data.formats.labelme",
+    "cvat": "retrace.data.formats.cvat",
+    "via": "retrace.data.formats.via",
+    "label_studio": "retrace.data.formats.label_studio",
+    "supervisely": "retrace.data.formats.supervisely",
 }
 
 LARGEST = 2**24 - 1  # raw mask value: the color #ffffff
@@ -46,6 +52,7 @@ class Item:
     split: str | None  # as given: train | val | test | unlabeled; None: `collect` deals it out (`split: {by: ratio}`)
     mask: Path | None = None
     codes: Codes | None = None  # with a mask
+    drawing: Drawing | None = None  # segmentation: the shapes that the mask is drawn from, instead of a mask
     boxes: tuple[Box, ...] = ()
     labelled: bool = True  # False: a detection image that nobody annotated, taken as background
     size: tuple[int, int] | None = None  # (width, height) that the annotations state

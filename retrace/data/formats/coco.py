@@ -6,14 +6,16 @@ supercategory: categories that no class asks for are left out, and said if they 
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from retrace.config.data import CocoSource, Split
 from retrace.config.schema import Params
 from retrace.data.formats import Item
-from retrace.data.formats.boxes import RawBox, check, class_table, note_left_out, read_annotations, stored_size
+from retrace.data.formats.annotated import BadShape, Labels, labels_of
+from retrace.data.formats.boxes import RawBox, check, note_left_out, read_annotations, stored_size
+from retrace.data.formats.coco_shapes import shape_of
 from retrace.data.formats.listing import below, holds, shown, there, usable, walk
 from retrace.data.formats.problems import Problems
 from retrace.data.hashing import IMAGE_SUFFIXES
@@ -54,13 +56,14 @@ def read(root: Path, params: Params, problems: Problems) -> list[Item]:
     for file in files:
         file.names = _categories(file, problems)
     where = ", ".join(file.shown for file in files)
-    table = class_table(source.classes, params.classes, (name for f in files for name in f.names.values()), where)
+    labels = labels_of(params, (name for f in files for name in f.names.values()), where)
     items: list[Item] = []
     found = _Found()
     for file in files:
-        items += _items(file, root, source, table, found, problems)
+        items += _items(file, root, source, labels, found, problems)
         note_left_out(found.left_out, file.shown, problems)
         found.left_out.clear()
+    labels.finish(problems)
     if found.crowds:
         problems.note("crowd_left_out", where, f"{found.crowds} crowd regions left out; data.source.crowd is drop")
     for folder in sorted({file.folder for file in files}):
@@ -111,9 +114,9 @@ def _categories(file: _File, problems: Problems) -> dict[int | str, str]:
 
 
 def _items(
-    file: _File, root: Path, source: CocoSource, table: dict[str, int], found: _Found, problems: Problems
+    file: _File, root: Path, source: CocoSource, labels: Labels, found: _Found, problems: Problems
 ) -> list[Item]:
-    """The images of one file with their boxes."""
+    """The images of one file with their boxes or shapes."""
     paths = _image_paths(file, root, found, problems)
     annotations, damaged = _by_image(file, paths, root, problems)
     items = []
@@ -122,10 +125,14 @@ def _items(
         size, stated = _size(row, path, name, file, problems)
         if size is None or image_id in damaged:
             continue
+        if labels.params.task == "segmentation":
+            item = _drawn(annotations.get(image_id, []), path, name, file, size, labels, problems)
+            items += [] if item is None else [replace(item, size=stated)]
+            continue
         before = len(problems.serious)
         raw = []
         for number, annotation in annotations.get(image_id, []):
-            box = _raw_box(annotation, f"{file.shown} annotations[{number}]", name, file, table, found, problems)
+            box = _raw_box(annotation, f"{file.shown} annotations[{number}]", name, file, labels.table, found, problems)
             if box is not None and box.crowd and source.crowd == "drop":
                 found.crowds += 1
             elif box is not None:
@@ -138,6 +145,36 @@ def _items(
             continue
         items.append(Item(path, name, file.split, boxes=boxes, size=stated))
     return items
+
+
+def _drawn(
+    rows: list[tuple[int, dict[str, Any]]],
+    path: Path,
+    name: str,
+    file: _File,
+    size: tuple[int, int],
+    labels: Labels,
+    problems: Problems,
+) -> Item | None:
+    """An image with the drawing of its segmentations; None if one cannot be used, or if there is none to be kept."""
+    shapes, before = [], len(problems.serious)
+    for number, row in rows:
+        where, category = f"{file.shown} annotations[{number}]", row.get("category_id")
+        if not _is_id(category) or category not in file.names:
+            detail = f"{where}: category_id {category!r:.80}; the ids are {', '.join(map(repr, file.names))}"
+            problems.add("class_out_of_range", name, detail)
+            continue
+        try:
+            shapes.append(shape_of(row, file.names[category], where, size))
+        except BadShape as bad:
+            problems.add(bad.kind, name, f"{where} ({file.names[category]!r}): {bad.detail}")
+    item = labels.item(path, name, file.split, size, shapes, problems)
+    if item is None or len(problems.serious) > before:
+        return None
+    if not shapes and getattr(labels.source, "empty_images", "keep") == "drop":
+        problems.note("empty_image", name, "no object; left out (data.source.empty_images: drop)")
+        return None
+    return item
 
 
 def _image_paths(

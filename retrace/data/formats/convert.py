@@ -9,11 +9,17 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from retrace.data.formats import Item
 from retrace.data.formats.rawmask import class_pixels, encode_mask, read_raw_mask, to_classes
 from retrace.data.hashing import BadImage, inspect, read_bytes
+from retrace.data.shapes import draw
 from retrace.documents.manifest import Record
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 LONGEST = 120  # characters of an id: file systems stop at 255 bytes with suffixes and temporary names
 WORTH_A_POOL = 64  # images: below this, starting processes takes longer than it saves
@@ -29,6 +35,14 @@ class Job:
     split: str
     folder: Path  # the raw/ folder being filled
     classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The row of an image, and what must be said of it: pairs of a kind for the problems table and a sentence."""
+
+    record: Record
+    notes: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,7 @@ def _digest(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
-def convert(job: Job) -> Record | Refused:
+def convert(job: Job) -> Converted | Refused:
     """Check, hash and write one image (and its mask) into the canonical layout; an unusable one is `Refused`."""
     item, shown = job.item, job.item.name
     try:
@@ -78,9 +92,12 @@ def convert(job: Job) -> Record | Refused:
             detail = f"the image is {found.width} x {found.height}, its annotation says {item.size[0]} x {item.size[1]}"
             raise BadImage("size_mismatch", detail)
         mask, mask_sha256, counts = None, None, _objects(item, job.classes)
-        if item.mask is not None:
+        lost: list[str] = []
+        if item.mask is not None or item.drawing is not None:
             shown = f"{item.name} (mask)"
-            classes, counts = _mask(job, found.width, found.height)
+            indices, lost = _mask(item, (found.width, found.height))
+            classes, pixels = encode_mask(indices), class_pixels(indices)
+            counts = {name: pixels[index] for index, name in enumerate(job.classes) if pixels[index]}
             mask, mask_sha256 = f"masks/{job.id}.png", hashlib.sha256(classes).hexdigest()
     except BadImage as bad:
         return Refused(bad.kind, shown, bad.detail)
@@ -88,11 +105,12 @@ def convert(job: Job) -> Record | Refused:
     (job.folder / path).write_bytes(content)
     if mask is not None:
         (job.folder / mask).write_bytes(classes)
-    return Record(
+    record = Record(
         id=job.id, path=path, mask=mask, sha256=found.sha256, phash=found.phash, width=found.width, height=found.height,
         group=job.group, split=job.split, source=item.name, counts=counts, boxes=item.boxes,
         mask_sha256=mask_sha256,
     )  # fmt: skip
+    return Converted(record, tuple(("shape_without_pixel", text) for text in lost))
 
 
 def _objects(item: Item, classes: tuple[str, ...]) -> dict[str, int]:
@@ -101,19 +119,19 @@ def _objects(item: Item, classes: tuple[str, ...]) -> dict[str, int]:
     return {name: counts[index] for index, name in enumerate(classes) if counts[index]}
 
 
-def _mask(job: Job, width: int, height: int) -> tuple[bytes, dict[str, int]]:
-    """The encoded index mask and its pixels by class (classes that occur)."""
-    assert job.item.mask is not None and job.item.codes is not None
-    raw, colored = read_raw_mask(job.item.mask, job.item.codes.colors)
-    if raw.shape != (height, width):
-        detail = f"the image is {width} x {height}, its mask {raw.shape[1]} x {raw.shape[0]}"
+def _mask(item: Item, size: tuple[int, int]) -> tuple["NDArray[np.uint8]", list[str]]:
+    """Class indices [H, W] of the mask file, or drawn from the shapes; and the shapes that are not to be seen in it."""
+    if item.drawing is not None:
+        return draw(item.drawing, size)
+    assert item.mask is not None and item.codes is not None
+    raw, colored = read_raw_mask(item.mask, item.codes.colors)
+    if raw.shape != (size[1], size[0]):
+        detail = f"the image is {size[0]} x {size[1]}, its mask {raw.shape[1]} x {raw.shape[0]}"
         raise BadImage("size_mismatch", detail)
-    classes = to_classes(raw, colored, job.item.codes)
-    counts = class_pixels(classes)
-    return encode_mask(classes), {name: counts[index] for index, name in enumerate(job.classes) if counts[index]}
+    return to_classes(raw, colored, item.codes), []
 
 
-def convert_all(jobs: Sequence[Job], processes: int) -> Iterator[Record | Refused]:
+def convert_all(jobs: Sequence[Job], processes: int) -> Iterator[Converted | Refused]:
     """`convert` of every job, in their order whatever the number of processes."""
     if processes < 2 or len(jobs) < WORTH_A_POOL:
         yield from map(convert, jobs)

@@ -17,17 +17,11 @@ from retrace.data.formats import Item
 from retrace.data.formats.boxes import RawBox, check, class_table, note_left_out, read_annotations, stored_size
 from retrace.data.formats.listing import below, read_lists, shown, walk
 from retrace.data.formats.problems import Problems
+from retrace.data.formats.xml_files import RefuseDoctype
 from retrace.data.hashing import IMAGE_SUFFIXES
 from retrace.errors import UserError
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
-
-
-class _RefuseDoctype(ElementTree.TreeBuilder):
-    """A document type declaration is where entities come from: local files, and gigabytes out of a few lines."""
-
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise ValueError("has a DOCTYPE, which annotations do not need; delete that line")
 
 
 @dataclass
@@ -136,7 +130,7 @@ def _parse(xml: Path, image: str, root: Path, problems: Problems) -> _Labels | N
         return None
     where = shown(xml, root)
     try:
-        tree = ElementTree.fromstring(content, ElementTree.XMLParser(target=_RefuseDoctype()))
+        tree = ElementTree.fromstring(content, ElementTree.XMLParser(target=RefuseDoctype()))
         size = tree.find("size")
         stated = None if size is None else (_whole(size, "width"), _whole(size, "height"))
         objects = [

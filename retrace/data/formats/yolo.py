@@ -1,13 +1,14 @@
 """Source `yolo`: data.yaml, image folders or list files, and one label file per image.
 
-A row is `class x y width height`: box center and size as shares of the image. The label file of `a/images/b.jpg` is
-`a/labels/b.txt` (without a folder `images`: beside the image). An empty one says that the image shows no object; a
-missing one is a problem, unless `missing_labels: background` asks for Ultralytics' rule: no file, no object.
+A row is `class x y width height`: box center and size as shares of the image; or, for segmentation, a polygon
+(`yolo_shapes`). The label file of `a/images/b.jpg` is `a/labels/b.txt` (without a folder `images`: beside the image).
+An empty one says that the image shows no object; a missing one is a problem, unless `missing_labels: background` asks
+for Ultralytics' rule: no file, no object.
 """
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from retrace.config import read_yaml
 from retrace.config.data import Split, YoloSource
 from retrace.config.schema import Params
 from retrace.data.formats import Item
-from retrace.data.formats.boxes import RawBox, check, class_table, note_left_out, read_annotations, stored_size
+from retrace.data.formats.annotated import Labels, labels_of
+from retrace.data.formats.boxes import RawBox, check, note_left_out, read_annotations, stored_size
 from retrace.data.formats.listing import below, holds, shown, there, usable, walk
 from retrace.data.formats.problems import Problems
+from retrace.data.formats.yolo_shapes import shapes_of
 from retrace.data.hashing import IMAGE_SUFFIXES
 from retrace.errors import UserError
 
@@ -37,6 +40,7 @@ class _Rows:
     table: dict[str, int]  # name -> class index
     polygons: str
     missing: str  # refuse | background: an image without label file
+    labels: Labels
     left_out: Counter[str] = field(default_factory=Counter)
 
 
@@ -51,8 +55,8 @@ def read(root: Path, params: Params, problems: Problems) -> list[Item]:
         return []
     content = read_yaml(yaml, source.data_yaml)
     names = _names(content, source.data_yaml)
-    table = class_table(source.classes, params.classes, names.values(), source.data_yaml)
-    rows = _Rows(names, table, source.polygons, source.missing_labels)
+    labels = labels_of(params, names.values(), source.data_yaml)
+    rows = _Rows(names, labels.table, source.polygons, source.missing_labels, labels)
     images: dict[Path, str] = {}  # in the order of the splits
     for split, paths in _splits(root, yaml, content, problems):
         for path in paths:
@@ -65,6 +69,7 @@ def read(root: Path, params: Params, problems: Problems) -> list[Item]:
     items = [item for path, split in labelled if (item := _item(path, split, root, rows, problems)) is not None]
     _orphans(images, root, problems)
     note_left_out(rows.left_out, source.data_yaml, problems)
+    labels.finish(problems)
     return items
 
 
@@ -188,13 +193,18 @@ def _item(path: Path, split: str, root: Path, rows: _Rows, problems: Problems) -
         missing = f"no label file {shown(label_file, root)}"
         if rows.missing == "background":
             problems.note("background", name, f"{missing}: an image without objects")
-            return Item(path, name, split, labelled=False)
+            item = rows.labels.item(path, name, split, size, (), problems)
+            return None if item is None else replace(item, labelled=False)
         way_out = "add it (an empty file: no objects), or set data.source.missing_labels: background"
         problems.add("image_without_label", name, f"{missing}; {way_out}")
         return None
     if not usable(label_file, root, problems):
         return None
     before = len(problems.serious)
+    if rows.labels.params.task == "segmentation":
+        shapes = shapes_of(label_file, name, root, size, rows.names, problems)
+        item = rows.labels.item(path, name, split, size, shapes, problems)
+        return item if len(problems.serious) == before else None
     raw = list(_raw_boxes(label_file, name, root, size, rows, problems))
     damaged = len(problems.serious) > before
     boxes = check(raw, size, name, problems)
