@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from retrace.config.data import Split, SplitByRatio
 from retrace.data.formats.problems import Problems
+from retrace.data.formats.text_files import NotUtf8, decoded
 from retrace.data.hashing import IMAGE_SUFFIXES
 from retrace.errors import UserError
 
@@ -82,6 +83,26 @@ def _files(base: Path, root: Path, problems: Problems) -> Iterable[Path]:
                 yield path
 
 
+class AnyCase:
+    """Finds files whatever the case of their names: exports of Windows and cameras write .PNG and .TXT.
+
+    Of several files that differ in case only, the one whose name fits exactly is found, or none.
+    """
+
+    def __init__(self, paths: Iterable[Path]):
+        self._exact = set(paths)
+        self._folded: dict[str, list[Path]] = {}
+        for path in sorted(self._exact):
+            self._folded.setdefault(str(path).casefold(), []).append(path)
+
+    def find(self, wanted: Path) -> Path:
+        """The file of this path, or the only one whose path differs in case alone; `wanted` itself if there is none."""
+        if wanted in self._exact:
+            return wanted
+        alike = self._folded.get(str(wanted).casefold(), [])
+        return alike[0] if len(alike) == 1 else wanted
+
+
 def there(path: Path) -> bool:
     """Whether anything has this path; a name longer than the file system allows is the name of nothing."""
     try:
@@ -138,7 +159,7 @@ def read_lists(
 
 def _lines(path: Path, root: Path, problems: Problems) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = decoded(path.read_bytes()).splitlines()
     except FileNotFoundError:
         problems.stop(
             "missing_list",
@@ -146,8 +167,11 @@ def _lines(path: Path, root: Path, problems: Problems) -> list[str]:
             f"no such list file; {shown(path.parent, root)} holds: {holds(path.parent)}",
         )
         return []
-    except (OSError, UnicodeDecodeError) as error:
-        problems.stop("unreadable", shown(path, root), f"not a text file in UTF-8 ({error})")
+    except OSError as error:
+        problems.stop("unreadable", shown(path, root), f"could not be read ({error.strerror})")
+        return []
+    except NotUtf8 as error:
+        problems.stop("encoding", shown(path, root), str(error))
         return []
     return [line.strip() for line in lines if line.strip()]
 
