@@ -97,7 +97,9 @@ def check(boxes: Sequence[RawBox], size: tuple[int, int], image: str, problems: 
         seen[key] = raw.where
         clipped, cut = _clip(raw.xywh, size)
         if min(clipped[2:]) < 1 - ROUNDING * max(size):
-            detail = f"{raw.where}: {clipped[2]:.6g} x {clipped[3]:.6g} pixels; a box is at least one pixel wide and high"
+            detail = (
+                f"{raw.where}: {clipped[2]:.6g} x {clipped[3]:.6g} pixels; a box is at least one pixel wide and high"
+            )
             problems.add("tiny_box", image, detail)
             bad = True
             continue

@@ -91,9 +91,7 @@ def _folder_pairs(
     pictures = [path for path in walk(image_folder, root, problems) if path.suffix.lower() in IMAGE_SUFFIXES]
     there = {path for path in walk(xml_folder, root, problems) if path.suffix.lower() == ".xml"}
     any_case = AnyCase(there)
-    xml_of = {
-        path: any_case.find(xml_folder / path.relative_to(image_folder).with_suffix(".xml")) for path in pictures
-    }
+    xml_of = {path: any_case.find(xml_folder / path.relative_to(image_folder).with_suffix(".xml")) for path in pictures}
     sharing = Counter(xml_of.values())
     splits: dict[str, str | None] = {shown(path, root): split for path in pictures}
     if isinstance(source.split, SplitByList):
