@@ -28,7 +28,7 @@ BAD_ROWS = {
     "confidence": ("bad_row", "0 0.5 0.5 0.5 0.5 0.9"),
     "words": ("bad_row", "fish 0.5 0.5 0.5 0.5"),
     "half_class": ("bad_row", "0.5 0.5 0.5 0.5 0.5"),
-    "binary": ("bad_row", "\x00\x01\x02"),
+    "binary": ("encoding", "\x00\x01\x02"),
     "polygon": ("polygon_row", "0 0.1 0.1 0.5 0.1 0.5 0.5"),
 }
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from retrace.data.formats import Item
+from retrace.data.formats.damage import reason_of
 from retrace.data.formats.rawmask import class_pixels, encode_mask, read_raw_mask, to_classes
 from retrace.data.hashing import BadImage, inspect, read_bytes
 from retrace.documents.manifest import Record
@@ -70,7 +71,7 @@ def _digest(name: str) -> str:
 
 def convert(job: Job) -> Record | Refused:
     """Check, hash and write one image (and its mask) into the canonical layout; an unusable one is `Refused`."""
-    item, shown = job.item, job.item.name
+    item, shown, read = job.item, job.item.name, job.item.path
     try:
         content = read_bytes(item.path)
         found = inspect(content)
@@ -79,11 +80,11 @@ def convert(job: Job) -> Record | Refused:
             raise BadImage("size_mismatch", detail)
         mask, mask_sha256, counts = None, None, _objects(item, job.classes)
         if item.mask is not None:
-            shown = f"{item.name} (mask)"
+            shown, read = _mask_shown(item.mask, item), item.mask
             classes, counts = _mask(job, found.width, found.height)
             mask, mask_sha256 = f"masks/{job.id}.png", hashlib.sha256(classes).hexdigest()
     except BadImage as bad:
-        return Refused(bad.kind, shown, bad.detail)
+        return Refused(bad.kind, shown, bad.detail + reason_of(read))
     path = f"images/{job.id}{item.path.suffix.lower()}"
     (job.folder / path).write_bytes(content)
     if mask is not None:
@@ -93,6 +94,14 @@ def convert(job: Job) -> Record | Refused:
         group=job.group, split=job.split, source=item.name, counts=counts, boxes=item.boxes,
         mask_sha256=mask_sha256,
     )  # fmt: skip
+
+
+def _mask_shown(mask: Path, item: Item) -> str:
+    """The mask's own path below the root, and whose mask it is."""
+    depth = len(PurePosixPath(item.name).parts)
+    root = Path(*item.path.parts[:-depth])
+    path = mask.relative_to(root).as_posix() if mask.is_relative_to(root) else mask.name
+    return f"{path.encode('utf-8', 'backslashreplace').decode()} (mask of {item.name})"
 
 
 def _objects(item: Item, classes: tuple[str, ...]) -> dict[str, int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from retrace.config.data import MasksSource, SplitByFolder, SplitByList
 from retrace.config.schema import Params
 from retrace.data.formats import LARGEST, Codes, Item
-from retrace.data.formats.listing import below, images_in, read_lists, shown, walk
+from retrace.data.formats.listing import AnyCase, below, images_in, read_lists, shown, walk
 from retrace.data.formats.problems import Problems
 from retrace.data.manifest import IGNORE
 from retrace.errors import UserError
@@ -72,8 +72,10 @@ def _pairs(
     image_folder, mask_folder = below(root, images, "data.source.images"), below(root, masks, "data.source.masks")
     found = {shown(path, root): path for path in images_in(image_folder, root, problems, source.image_pattern)}
     there = set(walk(mask_folder, root, problems))
+    any_case = AnyCase(there)
     mask_of = {
-        name: mask_folder / _mask_name(path.relative_to(image_folder), source.mask_name) for name, path in found.items()
+        name: any_case.find(mask_folder / _mask_name(path.relative_to(image_folder), source.mask_name))
+        for name, path in found.items()
     }
     splits: dict[str, str | None] = dict.fromkeys(found, split)
     if isinstance(source.split, SplitByList):
