@@ -128,6 +128,9 @@ class VocSource(Block):
     images: str = "JPEGImages"
     annotations: str = "Annotations"
     classes: dict[str, Items[str]] | None = None
+    # what a whole image's box is: 1: 1, 1, width, height; 0: 0, 0, width, height; null: 1, and a
+    # fraction or a corner below 1 stops the stage
+    origin: Literal[0, 1] | None = None
     difficult: Literal["keep", "drop", "crowd"] = "keep"
     empty_images: Literal["keep", "drop"] = "keep"
     split: SplitRule

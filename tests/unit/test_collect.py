@@ -225,8 +225,8 @@ def _bad_inputs(dataset):
     return expected | {
         "images/alone.jpg": "missing_mask",
         "masks/widow.png": "mask_without_image",
-        "images/wide.jpg (mask)": "size_mismatch",
-        "images/odd.jpg (mask)": "unknown_value",
+        "masks/wide.png (mask of images/wide.jpg)": "size_mismatch",
+        "masks/odd.png (mask of images/odd.jpg)": "unknown_value",
         "images/twin.jpg": "same_name",
         "images/twin.png": "same_name",
         "images/readme.txt": "not_an_image",
@@ -306,7 +306,10 @@ def test_all_images_bad_is_not_an_empty_data_set(dataset, capsys):
 def test_a_mask_of_colors_where_ids_are_expected_is_named(good, capsys):
     good.save("masks/a_3.png", Image.fromarray(np.full((16, 20, 3), (128, 64, 128), np.uint8)))
     message, _ = refused(good, capsys)
-    assert "images/a_3.jpg (mask): the mask holds RGB colors, but data.source.values lists numbers" in message
+    assert (
+        "masks/a_3.png (mask of images/a_3.jpg): the mask holds RGB colors, but data.source.values lists numbers"
+        in message
+    )
 
 
 def test_names_of_every_alphabet_get_their_own_plain_id(dataset):

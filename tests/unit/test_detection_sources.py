@@ -39,7 +39,7 @@ def boxes_inside(draw):
     made = []
     for _ in range(draw(st.integers(1, 4))):
         x, y = draw(st.floats(0, W - 1)), draw(st.floats(0, H - 1))
-        made.append((x, y, draw(st.floats(0.01, W - x)), draw(st.floats(0.01, H - y))))
+        made.append((x, y, draw(st.floats(1, W - x)), draw(st.floats(1, H - y))))
     return list({tuple(round(v, 3) for v in box): box for box in made}.values())
 
 

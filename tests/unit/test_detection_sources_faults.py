@@ -23,12 +23,12 @@ BAD_ROWS = {
     "inf": ("not_a_number", "0 0.5 inf 0.5 0.5"),
     "class": ("class_out_of_range", "2 0.5 0.5 0.5 0.5"),
     "negative_class": ("class_out_of_range", "-1 0.5 0.5 0.5 0.5"),
-    "twice": ("duplicate_box", "0 0.5 0.5 0.5 0.5\n0 0.5 0.5 0.5 0.5"),
+    "tiny": ("tiny_box", "0 0.5 0.5 0.5 0.001"),
     "columns": ("bad_row", "0 0.5 0.5 0.5"),
     "confidence": ("bad_row", "0 0.5 0.5 0.5 0.5 0.9"),
     "words": ("bad_row", "fish 0.5 0.5 0.5 0.5"),
     "half_class": ("bad_row", "0.5 0.5 0.5 0.5 0.5"),
-    "binary": ("bad_row", "\x00\x01\x02"),
+    "binary": ("encoding", "\x00\x01\x02"),
     "polygon": ("polygon_row", "0 0.1 0.1 0.5 0.1 0.5 0.5"),
 }
 
@@ -138,10 +138,14 @@ def test_coco_annotations_all_in_one_pass(tmp_path):
     items, problems = read(tmp_path, params(ONE))
     file = ONE["annotations"]["train"]
     expected = {(kind, f"train/{name}") for name, (kind, _) in BAD_ANNOTATIONS.items()}
-    expected |= {("duplicate_box", "train/twice.png"), ("label_without_image", file)}
+    expected |= {("label_without_image", file)}
+    assert [(row.kind, row.path) for row in problems.rows if row.action == "kept"] == [
+        ("duplicate_box", "train/twice.png")
+    ]
     expected |= {("image_without_label", "train/unlisted.png")}
     assert kinds(problems) == expected
-    assert sorted(items) == ["train/good.png"]
+    assert sorted(items) == ["train/good.png", "train/twice.png"]
+    assert len(items["train/twice.png"].boxes) == 1
 
 
 def test_coco_images_all_in_one_pass(tmp_path):
@@ -222,7 +226,7 @@ BAD_XML = {
     "outside": ("box_outside", voc_xml([("a", (1, 1, 66, 9))])),
     "turned": ("empty_box", voc_xml([("a", (9, 1, 3, 9))])),
     "nan": ("not_a_number", voc_xml([("a", ("nan", 1, 3, 9))])),
-    "twice": ("duplicate_box", voc_xml([("a", (1, 1, 9, 9)), ("a", (1, 1, 9, 9))])),
+    "several_names": ("bad_xml", GOOD.replace("<name>a</name>", "<name>a</name><name>b</name>")),
     "alone": ("image_without_label", None),
 }
 

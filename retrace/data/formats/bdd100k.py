@@ -90,7 +90,7 @@ def _split(
             "no_test_masks", origin, f"{len(images)} images without published masks, used as unlabelled images"
         )
         return [Item(path, shown(path, root), "unlabeled", origin=origin) for path in images]
-    masks = {path.name: path for path in walk(mask_folder, mask_root, problems)}
+    masks = {f"{path.stem}{path.suffix.lower()}": path for path in walk(mask_folder, mask_root, problems)}
     _check_kind(list(masks.values()), mask_root)
     items = []
     for path in images:
@@ -106,7 +106,7 @@ def _split(
 
 def _check_kind(masks: list[Path], root: Path) -> None:
     """One clear line when the folder holds the other kinds of labels that BDD100K comes with."""
-    if masks and not any(path.suffix == ".png" for path in masks):
+    if masks and not any(path.suffix.lower() == ".png" for path in masks):
         raise UserError(f"{shown(masks[0].parent, root)}: no .png among {holds(masks[0].parent)}; {WRONG_KIND}")
     chosen = masks[:: max(1, len(masks) // LOOKED_AT)][:LOOKED_AT]
     transparent = []

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from retrace.data.formats.damage import reason_of
 from retrace.data.formats.problems import Problems
 from retrace.data.hashing import BadImage, image_size
 from retrace.documents.manifest import Box
@@ -76,8 +77,9 @@ def check(boxes: Sequence[RawBox], size: tuple[int, int], image: str, problems: 
     """The boxes of one image of (width, height) pixels, clipped to it; None if any of them cannot be used.
 
     Every unusable box becomes a row of `problems` (the image is left out whole: without one of its objects it would
-    teach and score the wrong thing): NaN or infinite numbers, no or negative size, more than a pixel outside, the same
-    box twice.
+    teach and score the wrong thing): NaN or infinite numbers, no or negative size, less than a pixel wide or high, more
+    than a pixel outside. The same box with the same class twice is one object that a tool saved twice: the second is
+    dropped, with a note.
     """
     good: list[Box] = []
     seen: dict[tuple[int, ...], str] = {}
@@ -88,13 +90,19 @@ def check(boxes: Sequence[RawBox], size: tuple[int, int], image: str, problems: 
             problems.add(fault[0], image, f"{raw.where}: {fault[1]}")
             bad = True
             continue
-        key = (raw.label, *(round(value * 1e4) for value in raw.xywh))
+        key = (raw.label, raw.crowd, *(round(value * 1e4) for value in raw.xywh))
         if key in seen:
-            problems.add("duplicate_box", image, f"{raw.where}: the same box and class as {seen[key]}; delete one")
-            bad = True
+            problems.note("duplicate_box", image, f"{raw.where}: the same box and class as {seen[key]}; dropped")
             continue
         seen[key] = raw.where
         clipped, cut = _clip(raw.xywh, size)
+        if min(clipped[2:]) < 1 - ROUNDING * max(size):
+            detail = (
+                f"{raw.where}: {clipped[2]:.6g} x {clipped[3]:.6g} pixels; a box is at least one pixel wide and high"
+            )
+            problems.add("tiny_box", image, detail)
+            bad = True
+            continue
         if cut:
             problems.note(
                 "box_clipped", image, f"{raw.where}: reached {cut:.2g} pixels over the edge; clipped to the image"
@@ -108,7 +116,7 @@ def stored_size(path: Path, image: str, problems: Problems) -> tuple[int, int] |
     try:
         return image_size(path)
     except BadImage as error:
-        problems.add(error.kind, image, error.detail)
+        problems.add(error.kind, image, error.detail + reason_of(path))
         return None
 
 

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 from retrace.config import read_yaml
+from retrace.data.formats.text_files import NotUtf8, decoded
 from retrace.data.manifest import IGNORE
 from retrace.errors import UserError
 
@@ -52,9 +53,9 @@ def read_class_file(path: Path, shown: str) -> dict[int, str]:
 
 def _text(path: Path, shown: str) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{shown}: not a text file in UTF-8 ({error}); save it as UTF-8") from None
+        return decoded(path.read_bytes())
+    except NotUtf8 as error:
+        raise UserError(f"{shown}: {error}") from None
 
 
 def _of_table(text: str, shown: str) -> list[tuple[int, str]]:

@@ -5,6 +5,7 @@ supercategory: categories that no class asks for are left out, and said if they 
 """
 
 import json
+import os
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,9 +16,11 @@ from retrace.config.schema import Params
 from retrace.data.formats import Item
 from retrace.data.formats.annotated import BadShape, Labels, labels_of
 from retrace.data.formats.boxes import RawBox, check, note_left_out, read_annotations, stored_size
+from retrace.data.formats.coco_ids import alike
 from retrace.data.formats.coco_shapes import shape_of
-from retrace.data.formats.listing import below, holds, shown, there, usable, walk
+from retrace.data.formats.listing import AnyCase, below, holds, shown, there, usable, walk
 from retrace.data.formats.problems import Problems
+from retrace.data.formats.text_files import encoding_of
 from retrace.data.hashing import IMAGE_SUFFIXES
 from retrace.errors import UserError
 
@@ -83,7 +86,12 @@ def _open(root: Path, source: CocoSource, split: Split, problems: Problems) -> _
         return None
     raw = read_annotations(path, where, problems)
     try:
-        content = json.loads(raw or b"")
+        content = json.loads(raw or b"")  # UTF-8, 16 or 32, as the standard allows
+    except UnicodeDecodeError:
+        found = encoding_of(raw or b"") or "an unknown encoding"
+        remedy = f"save it as UTF-8, e.g. iconv -f {found} -t UTF-8 old.json > new.json"
+        problems.stop("encoding", where, f"the text is in {found}, not in UTF-8; {remedy}")
+        return None
     except (ValueError, RecursionError) as error:
         problems.stop("bad_json", where, f"not valid JSON ({error})")
         return None
@@ -183,6 +191,7 @@ def _image_paths(
     """Row and path of each image by id; rows without id, file or a name that stays in the folder are problems."""
     counts = Counter(row["id"] for row in file.content["images"] if _is_id(row.get("id")))
     paths: dict[int | str, tuple[dict[str, Any], Path]] = {}
+    any_case = AnyCase(Path(folder, name) for folder, _, names in os.walk(file.folder) for name in names)
     for number, row in enumerate(file.content["images"]):
         image_id, file_name, where = row.get("id"), row.get("file_name"), f"{file.shown} images[{number}]"
         path = _inside(file.folder, file_name)
@@ -190,6 +199,7 @@ def _image_paths(
             detail = f"file_name {file_name!r:.120} must be a path that stays in {shown(file.folder, root)}"
             problems.add("file_name_leaves_folder", file.shown, f"images[{number}]: {detail}")
             continue
+        path = any_case.find(path)
         name = shown(path, root)
         first = found.listed.setdefault(path, where)
         if not there(path):
@@ -215,14 +225,18 @@ def _by_image(
     """Annotations with their numbers by image id, and the ids of images with one that has no id of its own."""
     rows = file.content["annotations"]
     counts = Counter(row["id"] for row in rows if _is_id(row.get("id")))
-    known = {row["id"] for row in file.content["images"] if _is_id(row.get("id"))}
+    images = {row["id"]: str(row.get("file_name")) for row in file.content["images"] if _is_id(row.get("id"))}
     by_image: dict[int | str, list[tuple[int, dict[str, Any]]]] = {}
     damaged: set[int | str] = set()
+    orphans = 0
     for number, row in enumerate(rows):
         annotation_id, image = row.get("id"), row.get("image_id")
-        if not _is_id(image) or image not in known:
-            detail = f"annotations[{number}]: image_id {image!r:.80} is no image of this file"
-            problems.add("label_without_image", file.shown, detail)
+        if not _is_id(image) or image not in images:
+            meant = alike(image, images)
+            said = "is no image of this file" if meant is None else meant.said
+            problems.add("label_without_image", file.shown, f"annotations[{number}]: image_id {image!r:.80} {said}")
+            damaged |= set() if meant is None else {meant.id}
+            orphans += 1
             continue
         name = shown(paths[image][1], root) if image in paths else file.shown
         if not _is_id(annotation_id):
@@ -238,6 +252,11 @@ def _by_image(
             problems.add("repeated_id", name, detail)
             damaged.add(image)
         by_image.setdefault(image, []).append((number, row))
+    if rows and orphans == len(rows) and images:
+        detail = (
+            f"not one of its {orphans} annotations belongs to one of its {len(images)} images, see label_without_image"
+        )
+        problems.stop("no_annotation_fits", file.shown, detail)
     return by_image, damaged
 
 
@@ -252,8 +271,9 @@ def _raw_box(
 ) -> RawBox | None:
     category, bbox, crowd = row.get("category_id"), row.get("bbox"), row.get("iscrowd", 0)
     if not _is_id(category) or category not in file.names:
-        detail = f"{where}: category_id {category!r:.80}; the ids are {', '.join(map(repr, file.names))}"
-        problems.add("class_out_of_range", image, detail)
+        meant = alike(category, file.names)
+        said = f"; the ids are {', '.join(map(repr, file.names))}" if meant is None else f" {meant.said}"
+        problems.add("class_out_of_range", image, f"{where}: category_id {category!r:.80}{said}")
     elif file.names[category] not in table:
         found.left_out[file.names[category]] += 1
     elif not isinstance(bbox, list) or len(bbox) != 4 or not all(type(value) in (int, float) for value in bbox):

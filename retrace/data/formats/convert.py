@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from retrace.data.formats import Item
+from retrace.data.formats.damage import reason_of
 from retrace.data.formats.rawmask import class_pixels, encode_mask, read_raw_mask, to_classes
 from retrace.data.hashing import BadImage, inspect, read_bytes
 from retrace.data.shapes import draw
@@ -84,7 +85,7 @@ def _digest(name: str) -> str:
 
 def convert(job: Job) -> Converted | Refused:
     """Check, hash and write one image (and its mask) into the canonical layout; an unusable one is `Refused`."""
-    item, shown = job.item, job.item.name
+    item, shown, read = job.item, job.item.name, job.item.path
     try:
         content = read_bytes(item.path)
         found = inspect(content)
@@ -93,14 +94,15 @@ def convert(job: Job) -> Converted | Refused:
             raise BadImage("size_mismatch", detail)
         mask, mask_sha256, counts = None, None, _objects(item, job.classes)
         lost: list[str] = []
+        if item.mask is not None:
+            shown, read = _mask_shown(item.mask, item), item.mask
         if item.mask is not None or item.drawing is not None:
-            shown = f"{item.name} (mask)"
             indices, lost = _mask(item, (found.width, found.height))
             classes, pixels = encode_mask(indices), class_pixels(indices)
             counts = {name: pixels[index] for index, name in enumerate(job.classes) if pixels[index]}
             mask, mask_sha256 = f"masks/{job.id}.png", hashlib.sha256(classes).hexdigest()
     except BadImage as bad:
-        return Refused(bad.kind, shown, bad.detail)
+        return Refused(bad.kind, shown, bad.detail + reason_of(read))
     path = f"images/{job.id}{item.path.suffix.lower()}"
     (job.folder / path).write_bytes(content)
     if mask is not None:
@@ -111,6 +113,14 @@ def convert(job: Job) -> Converted | Refused:
         mask_sha256=mask_sha256,
     )  # fmt: skip
     return Converted(record, tuple(("shape_without_pixel", text) for text in lost))
+
+
+def _mask_shown(mask: Path, item: Item) -> str:
+    """The mask's own path below the root, and whose mask it is."""
+    depth = len(PurePosixPath(item.name).parts)
+    root = Path(*item.path.parts[:-depth])
+    path = mask.relative_to(root).as_posix() if mask.is_relative_to(root) else mask.name
+    return f"{path.encode('utf-8', 'backslashreplace').decode()} (mask of {item.name})"
 
 
 def _objects(item: Item, classes: tuple[str, ...]) -> dict[str, int]:

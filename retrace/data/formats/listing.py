@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from retrace.config.data import Split, SplitByRatio
 from retrace.data.formats.problems import Problems
+from retrace.data.formats.text_files import NotUtf8, decoded
 from retrace.data.hashing import IMAGE_SUFFIXES
 from retrace.errors import UserError
 
@@ -16,9 +17,26 @@ DROPPINGS = ("thumbs.db", "desktop.ini")  # of operating systems, like every nam
 def below(root: Path, given: str, key: str) -> Path:
     """`root / given`; a setting that leads out of the root is a `UserError`."""
     path = (root / given).resolve()
+    link = _link_on_the_way(root, given)
+    if link is not None and not path.is_relative_to(root.resolve()):
+        raise UserError(
+            f"params.yaml: {key} = {given!r}: {link} is a link that leads out of data.root, where DVC would not notice "
+            "a change; put the folder itself there, or let data.root be the folder that holds both"
+        )
     if Path(given).is_absolute() or not path.is_relative_to(root.resolve()):
         raise UserError(f"params.yaml: {key} = {given!r}: leads out of data.root; give a path below it")
     return path
+
+
+def _link_on_the_way(root: Path, given: str) -> str | None:
+    """The first link on a relative path without `..`, below the root."""
+    parts = PurePosixPath(given).parts
+    if PurePosixPath(given).is_absolute() or ".." in parts:
+        return None
+    for end in range(1, len(parts) + 1):
+        if root.joinpath(*parts[:end]).is_symlink():
+            return "/".join(parts[:end])
+    return None
 
 
 def shown(path: Path, root: Path) -> str:
@@ -68,18 +86,58 @@ def images_in(base: Path, root: Path, problems: Problems, pattern: str = "*") ->
 
 
 def _files(base: Path, root: Path, problems: Problems) -> Iterable[Path]:
-    for folder, folders, names in os.walk(base, followlinks=False):
+    """Files below `base`; links to folders of the root are followed."""
+    for folder, folders, names in os.walk(base, followlinks=True):
+        kept = []
         for name in sorted(folders):
             path = Path(folder, name)
-            if path.is_symlink() and not name.startswith("."):
-                problems.add("linked_folder", shown(path, root), "a link to a folder; put the folder itself here")
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+            if name.startswith("."):
+                continue
+            why = _no_way(path, root) if path.is_symlink() else None
+            if why is None:
+                kept.append(name)
+            else:
+                problems.add("linked_folder", shown(path, root), why)
+        folders[:] = kept
         for name in sorted(names):
             path = Path(folder, name)
             if name.startswith(".") or name.lower() in DROPPINGS:
                 continue
             if usable(path, root, problems):
                 yield path
+
+
+class AnyCase:
+    """Finds files whatever the case of their names: exports of Windows and cameras write .PNG and .TXT.
+
+    Of several files that differ in case only, the one whose name fits exactly is found, or none.
+    """
+
+    def __init__(self, paths: Iterable[Path]):
+        self._exact = set(paths)
+        self._folded: dict[str, list[Path]] = {}
+        for path in sorted(self._exact):
+            self._folded.setdefault(str(path).casefold(), []).append(path)
+
+    def find(self, wanted: Path) -> Path:
+        """The file of this path, or the only one whose path differs in case alone; `wanted` itself if there is none."""
+        if wanted in self._exact:
+            return wanted
+        alike = self._folded.get(str(wanted).casefold(), [])
+        return alike[0] if len(alike) == 1 else wanted
+
+
+def _no_way(link: Path, root: Path) -> str | None:
+    """Why a link to a folder is not followed; None if it is."""
+    target = link.resolve()
+    if not target.is_relative_to(root.resolve()):
+        return (
+            "a link to a folder outside data.root, where DVC would not notice a change: put the folder itself here, or "
+            "let data.root be the folder that holds both"
+        )
+    if link.parent.resolve().is_relative_to(target):
+        return "a link to a folder around it, which would never end; remove it"
+    return None
 
 
 def there(path: Path) -> bool:
@@ -138,7 +196,7 @@ def read_lists(
 
 def _lines(path: Path, root: Path, problems: Problems) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = decoded(path.read_bytes()).splitlines()
     except FileNotFoundError:
         problems.stop(
             "missing_list",
@@ -146,8 +204,11 @@ def _lines(path: Path, root: Path, problems: Problems) -> list[str]:
             f"no such list file; {shown(path.parent, root)} holds: {holds(path.parent)}",
         )
         return []
-    except (OSError, UnicodeDecodeError) as error:
-        problems.stop("unreadable", shown(path, root), f"not a text file in UTF-8 ({error})")
+    except OSError as error:
+        problems.stop("unreadable", shown(path, root), f"could not be read ({error.strerror})")
+        return []
+    except NotUtf8 as error:
+        problems.stop("encoding", shown(path, root), str(error))
         return []
     return [line.strip() for line in lines if line.strip()]
 

@@ -7,7 +7,7 @@ from retrace.config.schema import Params
 from retrace.data.formats import LARGEST, Codes, Item
 from retrace.data.formats.boxes import class_table
 from retrace.data.formats.class_files import DEFAULT, IGNORED, read_class_file
-from retrace.data.formats.listing import below, images_in, read_lists, shown, walk
+from retrace.data.formats.listing import AnyCase, below, images_in, read_lists, shown, walk
 from retrace.data.formats.pairing import NoMask, Rule, rule_of
 from retrace.data.formats.problems import Problems
 from retrace.data.manifest import IGNORE
@@ -117,7 +117,10 @@ def _pairs(
     image_folder, mask_folder = below(root, images, "data.source.images"), below(root, masks, "data.source.masks")
     found = {shown(path, root): path for path in images_in(image_folder, root, problems, source.image_pattern)}
     there = set(walk(mask_folder, root, problems))
-    mask_of = _masks_of(found, image_folder, mask_folder, rule, problems)
+    any_case = AnyCase(there)
+    mask_of = {}
+    for name, path in _masks_of(found, image_folder, mask_folder, rule, problems).items():
+        mask_of[name] = any_case.find(path)
     splits: dict[str, str | None] = dict.fromkeys(found, split)
     if isinstance(source.split, SplitByList):
         splits = {**read_lists(root, source.split.lists, found, shown(image_folder, root), problems)}

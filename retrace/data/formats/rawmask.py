@@ -25,8 +25,11 @@ def read_raw_mask(path: Path, colors: bool = False) -> tuple["NDArray[np.integer
     Indices of palette pictures count as values unless `colors` asks for the palette's colors. An RGB file whose three
     channels are equal everywhere counts as one channel unless `colors`. `BadImage` for what cannot hold exact values.
     """
-    image = open_image(read_bytes(path))
+    content = read_bytes(path)
+    image = open_image(content)
     stored = raw_mode(image)
+    if stored.endswith("LA;16B"):  # Pillow keeps 8 of its 16 bits
+        return _grey16(content), False
     if image.format in ("JPEG", "MPO"):
         raise BadImage("lossy_mask", "a JPEG mask: lossy compression changes the values; export it as PNG")
     if "RGB" in stored and ";16" in stored:
@@ -45,6 +48,18 @@ def read_raw_mask(path: Path, colors: bool = False) -> tuple["NDArray[np.integer
     values = np.asarray(image)
     scale = next((factor for name, factor in SCALED.items() if name in stored.split()), 1)
     return (values.astype(np.uint8) if values.dtype == bool else values // scale), False
+
+
+def _grey16(content: bytes) -> "NDArray[np.uint16]":
+    """Grey values [H, W] of a PNG with 16 bits of grey and of alpha, which must be opaque."""
+    import cv2
+
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3 or pixels.shape[2] != 4:
+        raise BadImage("truncated", "the pixels of a grey picture with alpha of 16 bits cannot be decoded to the end")
+    if pixels[..., 3].min() != 2**16 - 1:
+        raise BadImage("transparent", "the mask has transparent pixels; which class they are is not defined")
+    return pixels[..., 0]
 
 
 def _packed(rgb: "NDArray[np.uint8]", colors: bool) -> tuple["NDArray[np.integer]", bool]:

@@ -98,11 +98,18 @@ def _frames(path: Path, name: str, every: int, folder: Path, problems: Problems)
         )
         return []
     items = []
-    for number, content in _decode(path, every):
+    film = _Film(path, every)
+    for number, content in film.frames():
         frame = folder / name / f"{number:06d}.jpg"
         frame.parent.mkdir(parents=True, exist_ok=True)
         frame.write_bytes(content)
         items.append(Item(frame, f"{name}/{frame.name}", "unlabeled", origin=name, group=name))
+    if items and film.missing():
+        detail = (
+            f"{film.missing()} of the {film.stated} frames that its header announces are missing: the file is cut off "
+            f"or damaged; the {film.there} that are there are used"
+        )
+        problems.note("cut_video", name, detail)
     if not items:
         problems.add(
             "unreadable_video", name, "no frame could be decoded; check that it plays to the end, or remove it"
@@ -125,19 +132,39 @@ def _is_video(path: Path) -> bool:
     return head[4:8] in ATOMS or (head[:4] == b"RIFF" and head[8:] == b"AVI ") or head[:4] == b"\x1aE\xdf\xa3"
 
 
-def _decode(path: Path, every: int) -> Iterator[tuple[int, bytes]]:
-    """(frame number, JPEG bytes) of every k-th frame; one frame in memory at a time."""
-    quiet_videos()
-    import cv2
+class _Film:
+    """A video while it is decoded.
 
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    try:
-        number = 0
-        while capture.isOpened() and capture.grab():
-            if number % every == 0:
-                decoded, frame = capture.retrieve()
-                if decoded:
-                    yield number, cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
-            number += 1
-    finally:
-        capture.release()
+    stated: how many frames its header announces, 0 if it does not say; there: how many there were.
+    """
+
+    def __init__(self, path: Path, every: int):
+        self.path, self.every = path, every
+        self.stated = self.there = 0
+
+    def frames(self) -> Iterator[tuple[int, bytes]]:
+        """(frame number, JPEG bytes) of every k-th frame; one frame in memory at a time."""
+        quiet_videos()
+        import cv2
+
+        capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
+        try:
+            self.stated = max(0, round(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+            while capture.isOpened() and capture.grab():
+                if self.there % self.every == 0:
+                    decoded, frame = capture.retrieve()
+                    if decoded:
+                        content = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+                        yield self.there, content
+                self.there += 1
+        finally:
+            capture.release()
+
+    def missing(self) -> int:
+        """Frames that the header announces and the file does not have.
+
+        Matroska and WebM state a duration only, from which OpenCV computes the number: up to a hundredth, and one
+        frame, is rounding.
+        """
+        missing = self.stated - self.there
+        return missing if missing > max(1, self.stated // 100) else 0

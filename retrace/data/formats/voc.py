@@ -1,35 +1,29 @@
 """Source `voc`: Pascal VOC, one XML file per image.
 
-`bndbox` holds xmin, ymin, xmax, ymax as pixel numbers that count from 1 and belong to the object: a box around a whole
-image of W x H pixels is 1, 1, W, H. So x = xmin - 1, y = ymin - 1, width = xmax - xmin + 1, height = ymax - ymin + 1.
+`bndbox` holds xmin, ymin, xmax, ymax. In Pascal VOC itself (`origin: 1`) they are pixel numbers that count from 1 and
+belong to the object: a box around a whole image of W x H pixels is 1, 1, W, H. So x = xmin - 1, y = ymin - 1,
+width = xmax - xmin + 1, height = ymax - ymin + 1. Many tools write distances from the upper left corner instead
+(`origin: 0`): the whole image is 0, 0, W, H, and x = xmin, y = ymin, width = xmax - xmin, height = ymax - ymin. Without
+`origin` the files are Pascal VOC, unless a corner shows that they are not: then the choice is the user's.
 """
 
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
 
 from retrace.config.data import SplitByFolder, SplitByList, VocSource
 from retrace.config.schema import Params
 from retrace.data.formats import Item
 from retrace.data.formats.boxes import RawBox, check, class_table, note_left_out, read_annotations, stored_size
-from retrace.data.formats.listing import below, read_lists, shown, walk
+from retrace.data.formats.listing import AnyCase, below, read_lists, shown, walk
 from retrace.data.formats.problems import Problems
-from retrace.data.formats.xml_files import RefuseDoctype
+from retrace.data.formats.voc_xml import CORNERS, VocFile, parse_voc
 from retrace.data.hashing import IMAGE_SUFFIXES
 from retrace.errors import UserError
 
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
-
-
-@dataclass
-class _Labels:
-    """One parsed XML file."""
-
-    size: tuple[int, int] | None
-    objects: list[tuple[str, tuple[float, float, float, float], bool, str]]  # name, xywh, difficult, where
+WHOLE = 1e-3  # pixels: corners this close to a whole number are one, written through 32-bit floats
 
 
 @dataclass
@@ -44,8 +38,9 @@ def read(root: Path, params: Params, problems: Problems) -> list[Item]:
     assert isinstance(source, VocSource)
     pairs = _pairs(root, source, problems)
     parsed = {name: _parse(xml, name, root, problems) for name, (_, _, xml) in pairs.items()}
-    names = {entry[0] for labels in parsed.values() if labels is not None for entry in labels.objects}
-    if not any(parsed.values()):
+    files = [labels for labels in parsed.values() if labels is not None]
+    names = {entry.name for labels in files for entry in labels.objects}
+    if not files or not _origin_is_clear(files, source, problems):
         return []
     table = class_table(source.classes, params.classes, names, f"the XML files of {source.annotations}")
     found, items = _Found(), []
@@ -54,6 +49,8 @@ def read(root: Path, params: Params, problems: Problems) -> list[Item]:
         size = (labels.size or stored_size(path, name, problems)) if labels is not None else None
         if labels is None or size is None:
             continue
+        if labels.zero_size:
+            problems.note("size_not_stated", name, f"{shown(pairs[name][2], root)}: size 0 x 0; read from the image")
         boxes = check(list(_raw_boxes(labels, source, table, found)), size, name, problems)
         if boxes is None:
             continue
@@ -93,7 +90,8 @@ def _folder_pairs(
     image_folder, xml_folder = below(root, images, "data.source.images"), below(root, xmls, "data.source.annotations")
     pictures = [path for path in walk(image_folder, root, problems) if path.suffix.lower() in IMAGE_SUFFIXES]
     there = {path for path in walk(xml_folder, root, problems) if path.suffix.lower() == ".xml"}
-    xml_of = {path: xml_folder / path.relative_to(image_folder).with_suffix(".xml") for path in pictures}
+    any_case = AnyCase(there)
+    xml_of = {path: any_case.find(xml_folder / path.relative_to(image_folder).with_suffix(".xml")) for path in pictures}
     sharing = Counter(xml_of.values())
     splits: dict[str, str | None] = {shown(path, root): split for path in pictures}
     if isinstance(source.split, SplitByList):
@@ -123,55 +121,55 @@ def _folder_pairs(
     return pairs
 
 
-def _parse(xml: Path, image: str, root: Path, problems: Problems) -> _Labels | None:
+def _parse(xml: Path, image: str, root: Path, problems: Problems) -> VocFile | None:
     """The objects of one XML file; a damaged one is a problem of its image and None."""
     content = read_annotations(xml, image, problems)
     if content is None:
         return None
     where = shown(xml, root)
     try:
-        tree = ElementTree.fromstring(content, ElementTree.XMLParser(target=RefuseDoctype()))
-        size = tree.find("size")
-        stated = None if size is None else (_whole(size, "width"), _whole(size, "height"))
-        objects = [
-            _object(node, f"{where} object {number}") for number, node in enumerate(tree.findall("object"), start=1)
-        ]
-    except (ElementTree.ParseError, ValueError, RecursionError, LookupError) as error:
+        return parse_voc(content, where)
+    except ValueError as error:
         problems.add("bad_xml", image, f"{where}: {error}")
         return None
-    return _Labels(stated, objects)
 
 
-def _object(node: Any, where: str) -> tuple[str, tuple[float, float, float, float], bool, str]:
-    name, box = (node.findtext("name") or "").strip(), node.find("bndbox")
-    if not name or box is None:
-        raise ValueError(f"{where.split(' ', 1)[1]} needs a name and a bndbox")
-    xmin, ymin, xmax, ymax = (float(_text(box, corner)) for corner in CORNERS)
-    difficult = (node.findtext("difficult") or "0").strip()
-    if difficult not in ("0", "1"):
-        raise ValueError(f"difficult is {difficult[:40]!r}; must be 0 or 1")
-    return name, (xmin - 1, ymin - 1, xmax - xmin + 1, ymax - ymin + 1), difficult == "1", where
+def _origin_is_clear(files: Sequence[VocFile], source: VocSource, problems: Problems) -> bool:
+    """False after `stop`, where `origin` is not given and corners are no pixel numbers that count from 1."""
+    if source.origin is not None:
+        return True
+    odd = [found for file in files for found in file.objects if not _are_pixel_numbers(found.corners)]
+    if not odd:
+        return True
+    text = ", ".join(f"{key} {value:.6g}" for key, value in zip(CORNERS, odd[0].corners, strict=True))
+    detail = (
+        f"{odd[0].where} has {text}: Pascal VOC has pixel numbers that count from 1, but {len(odd)} "
+        f"box{'es have' if len(odd) > 1 else ' has'} a fraction or begin{'s' * (len(odd) == 1)} below 1; set "
+        "data.source.origin: 0 (a whole image is 0, 0, width, height, as most label tools write it) or "
+        "1 (it is 1, 1, width, height)"
+    )
+    problems.stop("voc_origin", source.annotations, detail)
+    return False
 
 
-def _whole(node: Any, key: str) -> int:
-    text = _text(node, key)
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"size: {key} is {text[:40]!r}; must be a whole number above 0")
-    return int(text)
+def _are_pixel_numbers(corners: tuple[float, ...]) -> bool:
+    finite = [value for value in corners if math.isfinite(value)]  # others are named box by box
+    below_one = min(corners[0], corners[1]) < 1 - WHOLE
+    return not below_one and all(abs(value - round(value)) <= WHOLE for value in finite)
 
 
-def _text(node: Any, key: str) -> str:
-    text = node.findtext(key)
-    if text is None:
-        raise ValueError(f"{node.tag} has no {key}")
-    return text.strip()
+def _xywh(corners: tuple[float, ...], origin: int) -> tuple[float, float, float, float]:
+    xmin, ymin, xmax, ymax = corners
+    return xmin - origin, ymin - origin, xmax - xmin + origin, ymax - ymin + origin
 
 
-def _raw_boxes(labels: _Labels, source: VocSource, table: dict[str, int], found: _Found) -> Iterator[RawBox]:
-    for name, xywh, difficult, where in labels.objects:
-        if name not in table:
-            found.left_out[name] += 1
-        elif difficult and source.difficult == "drop":
+def _raw_boxes(labels: VocFile, source: VocSource, table: dict[str, int], found: _Found) -> Iterator[RawBox]:
+    origin = 1 if source.origin is None else source.origin
+    for one in labels.objects:
+        if one.name not in table:
+            found.left_out[one.name] += 1
+        elif one.difficult and source.difficult == "drop":
             found.difficult += 1
         else:
-            yield RawBox(table[name], xywh, where, difficult and source.difficult == "crowd")
+            crowd = one.difficult and source.difficult == "crowd"
+            yield RawBox(table[one.name], _xywh(one.corners, origin), one.where, crowd)

@@ -7,20 +7,22 @@ for Ultralytics' rule: no file, no object.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from retrace.config import read_yaml
 from retrace.config.data import Split, YoloSource
 from retrace.config.schema import Params
 from retrace.data.formats import Item
 from retrace.data.formats.annotated import Labels, labels_of
 from retrace.data.formats.boxes import RawBox, check, note_left_out, read_annotations, stored_size
-from retrace.data.formats.listing import below, holds, shown, there, usable, walk
+from retrace.data.formats.listing import AnyCase, below, holds, shown, there, usable, walk
 from retrace.data.formats.problems import Problems
+from retrace.data.formats.text_files import NotUtf8, decoded
+from retrace.data.formats.yolo_rows import Columns, Seen
 from retrace.data.formats.yolo_shapes import shapes_of
+from retrace.data.formats.yolo_yaml import keypoints_of, names_of, read_data_yaml
 from retrace.data.hashing import IMAGE_SUFFIXES
 from retrace.errors import UserError
 
@@ -41,6 +43,8 @@ class _Rows:
     polygons: str
     missing: str  # refuse | background: an image without label file
     labels: Labels
+    columns: Columns
+    seen: Seen = field(default_factory=Seen)
     left_out: Counter[str] = field(default_factory=Counter)
 
 
@@ -53,10 +57,11 @@ def read(root: Path, params: Params, problems: Problems) -> list[Item]:
         detail = f"no such file; {shown(yaml.parent, root)} holds: {holds(yaml.parent)}"
         problems.stop("missing_file", shown(yaml, root), detail)
         return []
-    content = read_yaml(yaml, source.data_yaml)
-    names = _names(content, source.data_yaml)
+    content = read_data_yaml(yaml, source.data_yaml)
+    names = names_of(content, source.data_yaml)
     labels = labels_of(params, names.values(), source.data_yaml)
-    rows = _Rows(names, labels.table, source.polygons, source.missing_labels, labels)
+    columns = Columns(keypoints_of(content, source.data_yaml))
+    rows = _Rows(names, labels.table, source.polygons, source.missing_labels, labels, columns)
     images: dict[Path, str] = {}  # in the order of the splits
     for split, paths in _splits(root, yaml, content, problems):
         for path in paths:
@@ -64,10 +69,17 @@ def read(root: Path, params: Params, problems: Problems) -> list[Item]:
                 problems.add("listed_twice", shown(path, root), f"an image of {images[path]} and again of {split}")
             else:
                 images[path] = split
-    bare = _unlabeled_splits(images, root, problems)
-    labelled = [(path, split) for path, split in images.items() if split not in bare]
-    items = [item for path, split in labelled if (item := _item(path, split, root, rows, problems)) is not None]
-    _orphans(images, root, problems)
+    files = _label_files(images, root)
+    bare = _unlabeled_splits(images, files, root, problems)
+    shared = _sharing(files, root, problems)
+    labelled = [(path, split) for path, split in images.items() if split not in bare and path not in shared]
+    items = []
+    for path, split in labelled:
+        item = _item(path, files[path], split, root, rows, problems)
+        items += [] if item is None else [item]
+    for kind, detail in rows.seen.doubts(names):
+        problems.stop(kind, source.data_yaml, detail)
+    _orphans(files, root, problems)
     note_left_out(rows.left_out, source.data_yaml, problems)
     labels.finish(problems)
     return items
@@ -77,23 +89,49 @@ def label_path(image: Path, root: Path) -> Path:
     """Where the labels of an image are looked for: the last folder `images` below the root becomes `labels`."""
     parts = list(image.relative_to(root).parts)
     for place in range(len(parts) - 2, -1, -1):
-        if parts[place] == "images":
+        if parts[place].casefold() == "images":
             parts[place] = "labels"
             break
     return root.joinpath(*parts).with_suffix(".txt")
 
 
-def _names(content: dict[str, Any], where: str) -> dict[int, str]:
-    names, count = content.get("names"), content.get("nc")
-    if isinstance(names, list):
-        names = dict(enumerate(names))
-    if not isinstance(names, dict) or not names or not all(type(key) is int and key >= 0 for key in names):
-        raise UserError(
-            f"{where}: names: must be a list of class names or a map of class id to name, not {names!r:.80}"
-        )
-    if count is not None and count != len(names):
-        raise UserError(f"{where}: nc = {count!r:.80}, but names has {len(names)} entries; make them agree")
-    return {key: str(name) for key, name in names.items()}
+def _label_files(images: Iterable[Path], root: Path) -> dict[Path, Path]:
+    """The label file of each image: as found, whatever the case of its name; where it belongs if there is none."""
+    wanted = {path: label_path(path, root) for path in images}
+    listed: set[Path] = set()
+    for folder in sorted({path.parent for path in wanted.values()}):
+        listed |= _text_files(_as_found(folder, root))
+    any_case = AnyCase(listed)
+    return {path: any_case.find(label) for path, label in wanted.items()}
+
+
+def _as_found(folder: Path, root: Path) -> Path:
+    """The folder of this path, whatever the case of the names on the way; `folder` itself if there is none."""
+    if folder.is_dir():
+        return folder
+    path = root
+    for part in folder.relative_to(root).parts:
+        there = sorted(path.iterdir()) if path.is_dir() else []
+        path = AnyCase(there).find(path / part)
+    return path
+
+
+def _text_files(folder: Path) -> set[Path]:
+    return {path for path in folder.iterdir() if path.suffix.lower() == ".txt"} if folder.is_dir() else set()
+
+
+def _sharing(labels: Mapping[Path, Path], root: Path, problems: Problems) -> set[Path]:
+    """The images that share a label file with another one, e.g. a.jpg and a.png: each is a problem."""
+    owners: dict[Path, list[Path]] = {}
+    for image, label in labels.items():
+        owners.setdefault(label, []).append(image)
+    shared: set[Path] = set()
+    for label, images in owners.items():
+        for image in images if len(images) > 1 else ():
+            others = ", ".join(shown(other, root) for other in images if other != image)
+            problems.add("same_name", shown(image, root), f"shares {shown(label, root)} with {others}; rename one")
+            shared.add(image)
+    return shared
 
 
 def _splits(root: Path, yaml: Path, content: dict[str, Any], problems: Problems) -> Iterator[tuple[Split, list[Path]]]:
@@ -171,7 +209,12 @@ def _listed(file: Path, root: Path, problems: Problems) -> list[Path]:
     where = shown(file, root)
     content = read_annotations(file, where, problems)
     found = []
-    for number, line in enumerate((content or b"").decode("utf-8", "replace").lstrip("\ufeff").splitlines(), start=1):
+    try:
+        lines = decoded(content or b"").splitlines()
+    except NotUtf8 as error:
+        problems.stop("encoding", where, str(error))
+        return []
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         path = _rooted(line.strip(), "", file.parent, root)
@@ -184,8 +227,8 @@ def _listed(file: Path, root: Path, problems: Problems) -> list[Path]:
     return found
 
 
-def _item(path: Path, split: str, root: Path, rows: _Rows, problems: Problems) -> Item | None:
-    name, label_file = shown(path, root), label_path(path, root)
+def _item(path: Path, label_file: Path, split: str, root: Path, rows: _Rows, problems: Problems) -> Item | None:
+    name = shown(path, root)
     size = stored_size(path, name, problems)
     if size is None:
         return None
@@ -215,9 +258,13 @@ def _raw_boxes(
     file: Path, image: str, root: Path, size: tuple[int, int], rows: _Rows, problems: Problems
 ) -> Iterator[RawBox]:
     """The rows of a label file in pixels; what is wrong with a row becomes a problem of the image."""
-    content = read_annotations(file, image, problems) or b""
     polygons = 0
-    for number, line in enumerate(content.decode("utf-8", "replace").lstrip("\ufeff").splitlines(), start=1):
+    try:
+        lines = decoded(read_annotations(file, image, problems) or b"").splitlines()
+    except NotUtf8 as error:
+        problems.add("encoding", image, f"{shown(file, root)}: {error}")
+        return
+    for number, line in enumerate(lines, start=1):
         where, fields = f"{shown(file, root)} line {number}", line.split()
         if not fields:
             continue
@@ -226,13 +273,14 @@ def _raw_boxes(
         except ValueError:
             problems.add("bad_row", image, f"{where}: {line.strip()[:80]!r} is not `class x y width height`")
             continue
-        polygon = len(values) >= 6 and len(values) % 2 == 0
+        rows.seen.add(label, values if rows.columns.keypoints is None else values[:4])
+        fault = rows.columns.fault(values)
+        polygon = rows.columns.is_polygon(values)
         if label not in rows.names:
             detail = f"{where}: class id {label}; data.yaml has the ids {', '.join(map(str, sorted(rows.names)))}"
             problems.add("class_out_of_range", image, detail)
-        elif len(values) != 4 and not polygon:
-            detail = f"{where}: {len(fields)} columns; a box has 5 (class x y width height), a polygon 7, 9, 11, ..."
-            problems.add("bad_row", image, detail)
+        elif fault is not None:
+            problems.add("bad_row", image, f"{where}: {fault}")
         elif polygon and rows.polygons == "refuse":
             detail = (
                 f"{where}: a polygon of {len(values) // 2} corners; set data.source.polygons: to_boxes to read its box"
@@ -242,7 +290,7 @@ def _raw_boxes(
             rows.left_out[rows.names[label]] += 1
         else:
             polygons += polygon
-            shares = _around(values) if polygon else values
+            shares = _around(values) if polygon else values[:4]
             yield RawBox(rows.table[rows.names[label]], _pixels(shares, size), where)
     if polygons:
         detail = (
@@ -272,23 +320,25 @@ def _pixels(shares: list[float], size: tuple[int, int]) -> tuple[float, float, f
     return (x - w / 2) * size[0], (y - h / 2) * size[1], w * size[0], h * size[1]
 
 
-def _unlabeled_splits(images: dict[Path, str], root: Path, problems: Problems) -> set[str]:
+def _unlabeled_splits(
+    images: Mapping[Path, str], labels: Mapping[Path, Path], root: Path, problems: Problems
+) -> set[str]:
     """The splits without a single label file: a misplaced folder, said once, not a thousand problems or backgrounds."""
     bare = set()
     for split in sorted(set(images.values())):
         paths = [path for path, other in images.items() if other == split]
-        if not any(label_path(path, root).exists() for path in paths):
-            where = shown(label_path(paths[0], root).parent, root)
+        if not any(labels[path].exists() for path in paths):
+            where = shown(labels[paths[0]].parent, root)
             detail = f"none of the {len(paths)} images of {split} has a label file; the labels belong in this folder"
             problems.stop("missing_labels", where, detail)
             bare.add(split)
     return bare
 
 
-def _orphans(images: dict[Path, str], root: Path, problems: Problems) -> None:
+def _orphans(labels: Mapping[Path, Path], root: Path, problems: Problems) -> None:
     """Label files whose image is not there."""
-    wanted = {label_path(path, root) for path in images}
-    for folder in sorted({path.parent for path in wanted if path.parent.is_dir()}):
-        for path in sorted(folder.glob("*.txt")):
+    wanted = set(labels.values())
+    for folder in sorted({path.parent for path in wanted}):
+        for path in sorted(_text_files(folder)):
             if path not in wanted and path.name not in NOT_LABELS and usable(path, root, problems):
                 problems.add("label_without_image", shown(path, root), "no image of this name is in data.yaml's splits")

@@ -11,6 +11,7 @@ from retrace.data.formats.annotated import Shape
 from retrace.data.formats.boxes import read_annotations
 from retrace.data.formats.listing import shown
 from retrace.data.formats.problems import Problems
+from retrace.data.formats.text_files import NotUtf8, decoded
 from retrace.data.shapes import Polygon
 
 
@@ -18,9 +19,13 @@ def shapes_of(
     file: Path, image: str, root: Path, size: tuple[int, int], names: Mapping[int, str], problems: Problems
 ) -> list[Shape]:
     """The polygons of a label file in pixels; what is wrong with a row becomes a problem of the image."""
-    content = read_annotations(file, image, problems) or b""
-    shapes = []
-    for number, line in enumerate(content.decode("utf-8", "replace").lstrip("\ufeff").splitlines(), start=1):
+    shapes: list[Shape] = []
+    try:
+        lines = decoded(read_annotations(file, image, problems) or b"").splitlines()
+    except NotUtf8 as error:
+        problems.add("encoding", image, f"{shown(file, root)}: {error}")
+        return shapes
+    for number, line in enumerate(lines, start=1):
         where, fields = f"{shown(file, root)} line {number}", line.split()
         if not fields:
             continue
