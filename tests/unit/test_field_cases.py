@@ -85,11 +85,13 @@ def test_namespaces_do_not_matter(tmp_path):
 
 
 DIALECTS = {
-    "cvat": '<annotations><image id="0" name="p.png"><box label="a" xtl="1" ytl="1" xbr="9" ybr="9"/></image></annotations>',
+    "cvat": "<annotations>"
+    '<image id="0" name="p.png"><box label="a" xtl="1" ytl="1" xbr="9" ybr="9"/></image></annotations>',
     "nested": f"{HEAD}<objects>{A}</objects></annotation>",
     "capital": f"{HEAD}{A.replace('object>', 'Object>')}</annotation>",
     "items": f"<doc><outputs><object><item><name>a</name>{BOX.format(1, 1, 9, 9)}</item></object></outputs></doc>",
-    "outputs": f"{HEAD}<outputs><object><item><name>a</name>{BOX.format(1, 1, 9, 9)}</item></object></outputs></annotation>",
+    "outputs": f"{HEAD}<outputs>"
+    f"<object><item><name>a</name>{BOX.format(1, 1, 9, 9)}</item></object></outputs></annotation>",
     "several_images": f"<annotations>{GOOD}{GOOD}</annotations>",
     "own_word": f"{HEAD}<plate><name>a</name><left>1</left></plate></annotation>",
     "polygon": f"{HEAD}<object><name>a</name><polygon><pt><x>1</x><y>1</y></pt></polygon></object></annotation>",

@@ -59,7 +59,7 @@ def _grey16(content: bytes) -> "NDArray[np.uint16]":
         raise BadImage("truncated", "the pixels of a grey picture with alpha of 16 bits cannot be decoded to the end")
     if pixels[..., 3].min() != 2**16 - 1:
         raise BadImage("transparent", "the mask has transparent pixels; which class they are is not defined")
-    return pixels[..., 0]
+    return np.asarray(pixels[..., 0], np.uint16)
 
 
 def _packed(rgb: "NDArray[np.uint8]", colors: bool) -> tuple["NDArray[np.integer]", bool]:

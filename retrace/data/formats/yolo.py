@@ -74,8 +74,8 @@ def read(root: Path, params: Params, problems: Problems) -> list[Item]:
     shared = _sharing(files, root, problems)
     labelled = [(path, split) for path, split in images.items() if split not in bare and path not in shared]
     items = []
-    for path, split in labelled:
-        item = _item(path, files[path], split, root, rows, problems)
+    for path, given in labelled:
+        item = _item(path, files[path], given, root, rows, problems)
         items += [] if item is None else [item]
     for kind, detail in rows.seen.doubts(names):
         problems.stop(kind, source.data_yaml, detail)
