@@ -13,9 +13,9 @@ from tabulate import tabulate
 from retrace.config.load import load
 from retrace.config.schema import Params
 from retrace.data.audit import SPLITS, find_leaks, instances, split_counts, unlabeled_twins
-from retrace.data.duplicates import Indices, by_first_appearance, hash_array, join, near_duplicate_sets
 from retrace.data.manifest import Manifest, read_manifest
 from retrace.data.moves import explain, shortfall_text
+from retrace.data.partitions import minimum, order_of, partitions, units_of
 from retrace.data.rebalancing import Infeasible, Problem, assign
 from retrace.data.splits import write_list
 from retrace.data.units import unit_names
@@ -25,7 +25,6 @@ from retrace.environment import unpinned_mark
 from retrace.errors import UserError, stage
 from retrace.files import whole_folder
 from retrace.provenance.run_log import journal
-from retrace.seeds import derive
 from retrace.statistics.bootstrap import FEWEST_UNITS
 
 
@@ -41,16 +40,16 @@ def rebalance(params: Params, raw: Path, splits: Path) -> SplitSummary:
     given = {split: [r.id for r in records if r.split == split] for split in SPLITS}
     before = split_counts(manifest.records, given, params.classes, min_pixels)
 
-    parts = _partitions(records, options.duplicate_distance)
-    units = join(parts["exact"], parts["near"], *([parts["groups"]] if options.keep_groups else []))
+    parts = partitions(records, options.duplicate_distance)
+    units = units_of(parts, options.keep_groups)
     problem = Problem(
         given=np.array([SPLITS.index(r.split) for r in records]),
         unit=units,
         instances=np.array([instances(r, params.classes, min_pixels) for r in records], dtype=np.int64),
-        minimum=_minimum(params),
+        minimum=minimum(params),
     )
     try:
-        target = assign(problem, _order(records, units, params.seed))
+        target = assign(problem, order_of(records, units, params.seed))
     except Infeasible as error:
         tied = options.keep_groups and int(np.bincount(parts["groups"]).max()) > 1
         raise UserError(_infeasible(error, params, before, tied)) from None
@@ -113,34 +112,6 @@ def _check_scored(params: Params, manifest: Manifest, final: dict[str, list[str]
                 f"neither an interval nor a verdict. Move whole sequences to {split}, or set rebalance.min_units: "
                 f"{count} to train anyway"
             )
-
-
-def _partitions(records: list[Record], distance: int) -> dict[str, Indices]:
-    """Which images belong together: labels int64 [n] of byte-identical copies, of near-duplicates and of groups."""
-    groups = [f"group {r.group}" if r.group else f"image {r.id}" for r in records]
-    return {
-        "exact": _labels([r.sha256 for r in records]),
-        "near": near_duplicate_sets(hash_array([r.phash for r in records]), distance),
-        "groups": _labels(groups),
-    }
-
-
-def _labels(keys: list[str]) -> Indices:
-    return by_first_appearance(np.unique(keys, return_inverse=True)[1])
-
-
-def _minimum(params: Params) -> Indices:
-    """Instances that val and test need: int64 [2, C]."""
-    options = params.rebalance
-    asked = np.array([options.classes is None or name in options.classes for name in params.classes])
-    return np.outer([options.min_val_instances, options.min_test_instances], asked).astype(np.int64)
-
-
-def _order(records: list[Record], units: Indices, seed: int) -> Indices:
-    """Rank of each unit where any of several alike ones may move: shuffled, so that not one end of a drive is taken."""
-    first = np.unique(units, return_index=True)[1]
-    keys = np.array([derive(seed, "rebalance", records[index].id) for index in first])
-    return np.argsort(np.argsort(keys, kind="stable"))
 
 
 def _left_out(twin: str, bits: int) -> str:
