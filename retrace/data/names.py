@@ -5,6 +5,7 @@ the pictures too (`retrace.data.sequences`).
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -22,12 +23,9 @@ SPLIT_WORDS: dict[str, Split] = {
 }
 HOLDERS = ("images", "image", "img", "imgs", "rgb", "jpegimages")  # folders that say nothing about the picture
 ROBOFLOW = re.compile(r"(?:[_-](?:jpe?g|png|bmp|webp|tiff?))?\.rf\.[0-9a-f]{8,}$", re.IGNORECASE)
-COPY = re.compile(
-    r"(?:[ _-]*\(\d+\)|[ _-]+copy(?:[ _-]?\d+)?"
-    r"|[_-](?:aug(?:mented)?|flip(?:ped)?|hflip|vflip|mirror(?:ed)?|rot(?:ated)?|noise|blur(?:red)?|crop(?:ped)?)"
-    r"[_-]?\d*)$",
-    re.IGNORECASE,
-)
+AUGMENTED = re.compile(r"[_-](?:aug(?:mented)?|[hv]?flip(?:ped)?|mirror(?:ed)?|rot(?:ated)?)[_-]?\d*$", re.IGNORECASE)
+# these also end names of other pictures (`corn_crop_7`, `car (7)`): copies only beside their original
+COPY = re.compile(r"[ _-]*\(\d+\)$|[ _-]+(?:copy|noise|blur(?:red)?|crop(?:ped)?)[ _-]?\d*$", re.IGNORECASE)
 VIDEO = re.compile(r"[_-](?:mov|mp4|avi|mkv|m4v|webm)[_-]?$|(?:^|[_-])(?:frame|video|clip|seq)s?[_-]?$", re.IGNORECASE)
 NUMBER = re.compile(r"^(.*?)(\d+)$")
 # Roboflow's names of photographs and of frames of a video, for `data.group`: copies and frames get one group
@@ -46,21 +44,30 @@ class Numbered:
     video: bool  # the name itself says that it is a frame of a video
 
 
-def photograph(name: str) -> str:
-    """The photograph that an image was exported from: its path without split folders and marks of copies.
+def photographs(names: Sequence[str]) -> list[str]:
+    """The photograph that every image was exported from: its path without split folders and marks of copies.
 
-    `train/images/a_jpg.rf.0123456789abcdef.jpg`, `a (1).jpg` and `a_aug2.jpg` are all copies of `a`.
+    `train/images/a_jpg.rf.0123456789abcdef.jpg` and `a_aug2.jpg` are copies of `a`; so is `a (1).jpg` where `a` is
+    among the names.
     """
+    found = [_photograph(name) for name in names]
+    known = set(found)
+    for index, name in enumerate(found):
+        original = COPY.sub("", name)
+        if original in known:
+            found[index] = original
+    return found
+
+
+def _photograph(name: str) -> str:
     path = PurePosixPath(name)
-    stem = ROBOFLOW.sub("", path.stem)
-    while (shorter := COPY.sub("", stem)) != stem and shorter:
-        stem = shorter
+    stem = AUGMENTED.sub("", ROBOFLOW.sub("", path.stem)) or path.stem
     return "/".join([*_telling(path), stem])
 
 
 def numbered(name: str) -> Numbered | None:
     """The running number of a photograph's name, None where it has none."""
-    path = PurePosixPath(photograph(name))
+    path = PurePosixPath(_photograph(name))
     match = NUMBER.match(path.name)
     if match is None or len(match[2]) > 12:
         return None

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from retrace.data.duplicates import Hashes, Indices, hash_array, nearest
-from retrace.data.names import numbered, photograph
+from retrace.data.names import numbered, photographs
 from retrace.documents.manifest import Record
 
 SHORTEST = 8  # numbered images from which the pictures can tell whether they are a sequence
 CLEARER = 4.0  # bits that neighbors in number must be closer than images far apart, in the median
-SURE = 3.0  # standard errors of that difference, in the mean
+SURE = 2.0  # standard errors of that difference, in the mean
 MIRROR_BITS = 6  # between a picture and the mirrored hash of another; 0 to 4 between true mirror images, rarely more
 # rows of a perceptual hash are vertical frequencies 0 to 7; mirroring changes the sign of the odd horizontal ones
 ODD_COLUMNS = np.uint64(0x5555555555555555)
@@ -83,8 +83,8 @@ def cut(found: Sequence[Suspicion], split: Mapping[str, str]) -> list[Suspicion]
 
 def _copies(records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
     by_name: dict[str, list[str]] = defaultdict(list)
-    for record in records:
-        by_name[photograph(record.source)].append(record.id)
+    for record, name in zip(records, photographs([record.source for record in records]), strict=True):
+        by_name[name].append(record.id)
     return {name: tuple(sorted(ids)) for name, ids in sorted(by_name.items()) if len(ids) > 1}
 
 

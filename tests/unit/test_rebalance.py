@@ -270,7 +270,8 @@ def test_the_entry_prints_a_table_or_one_error(tmp_path):
     write_params(tmp_path, tiny_params("lanes", {"rebalance": {**options, "min_val_instances": 9}}))
     failed = stage_command(tmp_path)
     assert failed.returncode == 1
-    assert failed.stderr.startswith("error: rebalance: the minimums cannot be met\n  class 'White Solid': val needs 9")
+    assert failed.stderr.startswith("error: rebalance: the minimums cannot be met\n  collect more images")
+    assert "class 'White Solid': val needs 9" in failed.stderr
     assert "Traceback" not in failed.stderr
     assert sorted(path.read_bytes() for path in (tmp_path / "data/lanes/splits").iterdir()) == before
 

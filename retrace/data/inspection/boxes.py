@@ -35,7 +35,7 @@ def coco(folder: Folder) -> list[Candidate]:
         known = {str(row.get("id")): str(row.get("name")) for row in rows_of(content["categories"])}
         for row in rows_of(content["annotations"]):
             names[known.get(str(row.get("category_id")), "")] += 1
-            drawn += bool(row.get("segmentation"))
+            drawn += _outlined(row.get("segmentation"))
     classes = tuple(sorted(name for name in names if name))
     if not files or not classes:
         return []
@@ -46,10 +46,10 @@ def coco(folder: Folder) -> list[Candidate]:
     }
     images = sum(found for _, _, found in files.values())
     notes = ["categories without any annotation are left out of classes"]
-    found_as = [Candidate("COCO JSON", "detection", classes, source, images, tuple(notes))]
+    detection = Candidate("COCO JSON", "detection", classes, source, images, tuple(notes))
     if drawn and "segmentation" in TASKS["coco"]:
-        found_as.append(as_masks("COCO JSON", classes, source, images))
-    return found_as
+        return [as_masks("COCO JSON", classes, source, images), detection]
+    return [detection]
 
 
 def yolo(folder: Folder) -> list[Candidate]:
@@ -109,6 +109,14 @@ def as_masks(name: str, classes: tuple[str, ...], source: dict[str, Value], imag
     rest = tuple(one for one in classes if one != background)
     task: Task = "segmentation"
     return Candidate(name, task, (background, *rest), {**source, "background": background}, images)
+
+
+def _outlined(segmentation: object) -> bool:
+    """Whether an outline says more than its box: RLE, or a polygon of more than four corners."""
+    if isinstance(segmentation, dict):
+        return True
+    parts = segmentation if isinstance(segmentation, list) else []
+    return any(isinstance(part, list) and len(part) > 8 for part in parts)
 
 
 def _image_folder(folder: Folder, path: PurePosixPath, names: list[str]) -> tuple[str | None, int]:

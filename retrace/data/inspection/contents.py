@@ -9,16 +9,14 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from retrace.config.schema import Params
 from retrace.data import formats as sources
 from retrace.data.audit import SPLITS, split_counts
 from retrace.data.formats.convert import WORTH_A_POOL, Job, Refused, convert
 from retrace.data.formats.jobs import jobs_of
 from retrace.data.formats.problems import Problems
-from retrace.data.partitions import minimum, order_of, partitions, units_of
-from retrace.data.rebalancing import Infeasible, Problem, assign
+from retrace.data.partitions import order_of, partitions, problem_of, units_of
+from retrace.data.rebalancing import Infeasible, assign
 from retrace.documents.manifest import Record
 from retrace.documents.splits import SplitCount
 from retrace.progress import track
@@ -73,22 +71,12 @@ def units_after(contents: Contents, params: Params) -> dict[str, int] | None:
     records = contents.records
     if not any(record.split == "train" for record in records):
         return None
-    options, least = params.rebalance, params.rebalance.min_pixels
-    present = [[record.counts.get(name, 0) for name in params.classes] for record in records]
-    amounts = np.array(present, dtype=np.int64).reshape(len(records), len(params.classes))
-    parts = partitions(records, options.duplicate_distance)
-    units = units_of(parts, options.keep_groups)
-    problem = Problem(
-        given=np.array([SPLITS.index(str(record.split)) for record in records]),
-        unit=units,
-        instances=(amounts >= least).astype(np.int64) if params.task == "segmentation" else amounts,
-        minimum=minimum(params),
-    )
+    problem = problem_of(records, params)
     try:
-        target = assign(problem, order_of(records, units, params.seed))
+        target = assign(problem, order_of(records, problem.unit, params.seed))
     except Infeasible:
         return None
-    apart = units_of(parts, keep_groups=True)
+    apart = units_of(partitions(records, params.rebalance.duplicate_distance), keep_groups=True)
     return {split: len(set(apart[target == index].tolist())) for index, split in enumerate(SPLITS)}
 
 

@@ -47,6 +47,7 @@ def chosen(folder: Folder, kind: str | None, task: Task | None) -> tuple[Candida
     images = sum(len(names) for names in folder.images.values())
     kinds = ", ".join(kind for kind in RECOGNIZERS if kind in TASKS)
     raise UserError(
-        f"{folder.root}: no known format recognized among {len(folder.files)} files ({images} images); formats: {kinds}. "
-        "Name the folder that holds the images and their labels, or write the study file by hand: docs/your-own-data.md"
+        f"{folder.root}: no known format recognized among {len(folder.files)} files ({images} images); "
+        f"formats: {kinds}. Name the folder with the images and their labels, "
+        "or write the study file by hand: docs/your-own-data.md"
     )

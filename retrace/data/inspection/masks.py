@@ -12,7 +12,7 @@ from retrace.data.hashing import BadImage, image_size
 from retrace.data.inspection.classes import IGNORED, Raw, class_names
 from retrace.data.inspection.folder import Candidate, Folder, Value
 from retrace.data.inspection.pairing import Pairing, pairings
-from retrace.data.inspection.splits import by_folder, by_list, by_ratio, is_split
+from retrace.data.inspection.splits import by_folder, by_list, by_ratio
 
 LOOKED_AT = 5  # files of a folder that tell whether it holds masks
 MOST_VALUES = 64  # more of them in a data set are numbers of objects, not classes
@@ -140,6 +140,6 @@ def _unlabeled(folder: Folder, used: set[str]) -> tuple[str, ...]:
     for holder, names in sorted(folder.images.items()):
         inside = any(holder == one or one == "." or holder.startswith(f"{one}/") for one in used)
         photographs = all(PurePosixPath(name).suffix.lower() in (".jpg", ".jpeg") for name in names)
-        if not inside and photographs and holder != "." and not is_split(holder):
+        if not inside and photographs and holder != ".":
             found.append(holder)
     return tuple(found)

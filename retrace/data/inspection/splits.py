@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 from retrace.config.data import Split
 from retrace.data.inspection.folder import Folder, Value
-from retrace.data.names import SPLIT_WORDS, split_word
+from retrace.data.names import SPLIT_WORDS
 
 SHARE = 0.2  # of the images, for val and for test, where the folder states no split
 LIST_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -49,11 +49,6 @@ def by_list(folder: Folder, stems: set[str]) -> dict[str, Value] | None:
 def by_ratio() -> dict[str, Value]:
     """The rule `by: ratio`."""
     return {"by": "ratio", "val": SHARE, "test": SHARE}
-
-
-def is_split(folder: str) -> bool:
-    """Whether a folder is named after a split."""
-    return split_word(folder) is not None
 
 
 def _replaced(path: str, word: str) -> str:

@@ -39,7 +39,7 @@ class Plan:
     train_images: int = 16
     comments: Mapping[str, str] = field(default_factory=dict)  # of keys: what was found about them
 
-    def changed(self, comment: Mapping[str, str] = {}, **values: object) -> "Plan":  # noqa: B006 - never written to
+    def changed(self, comment: Mapping[str, str] = {}, **values: object) -> "Plan":
         """A copy with other values and more comments."""
         return replace(self, comments={**self.comments, **comment}, **values)  # type: ignore[arg-type]
 
