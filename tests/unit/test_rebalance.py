@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -336,3 +337,75 @@ def test_too_few_independent_images_are_refused_unless_asked_for(tmp_path, split
     params, raw, splits = setup(tmp_path, records, min_units=2)
     rebalance(params, raw, splits)
     assert splits.exists()
+
+
+def stairs(count, copies, split="train"):
+    """`copies` exports of each of `count` photographs, as Roboflow names them."""
+    solid = {"Background": 500, "White Solid": 500}
+    found = []
+    for number in range(count):
+        for copy in range(copies):
+            record = image(f"{split}_s{number}_{copy}", split, solid)
+            found.append(replace(record, source=f"{split}/s{number}_jpg.rf.{sha256_of_text(record.id)[:32]}.jpg"))
+    return found
+
+
+def test_copies_made_by_augmentation_stay_in_train_and_a_minimum_counts_photographs(tmp_path):
+    records = [*plain(5, "train"), *plain(3, "val"), *stairs(4, 3), *stairs(4, 1, "train")]
+    records = [replace(r, id=f"{i:02}-{r.id}") for i, r in enumerate(records)]
+    records[-4:] = [replace(r, source=f"train/single{i}.png") for i, r in enumerate(records[-4:])]
+    options = {"min_val_instances": 3, "classes": ["White Solid"]}
+    summary = rebalance(*setup(tmp_path / "a", records, spare_train=True, **options))
+    source = {record.id: record.source for record in records}
+    assert sorted(source[move.id] for move in summary.moves) == [f"train/single{i}.png" for i in
+                                                                sorted(int(source[m.id][12]) for m in summary.moves)]  # fmt: skip
+    assert len(summary.moves) == 3
+    with pytest.raises(UserError, match="val needs 5 groups") as error:
+        rebalance(*setup(tmp_path / "b", records, spare_train=True, **{**options, "min_val_instances": 5}))
+    assert "spare_train: false" in str(error.value).splitlines()[1]
+    assert len(rebalance(*setup(tmp_path / "c", records, **{**options, "min_val_instances": 5})).moves) == 5
+
+
+def test_a_class_that_loses_more_than_a_third_of_its_groups_in_train_is_a_warning(tmp_path):
+    solid = {"Background": 500, "White Solid": 500}
+    records = [*plain(9, "train"), *plain(5, "val"), *(image(f"s{i}", "train", solid) for i in range(6))]
+    for need, lost in ((2, []), (3, [("White Solid", 6, 3)])):
+        summary = rebalance(*setup(tmp_path / str(need), records, min_val_instances=need, classes=["White Solid"]))
+        assert [(loss.name, loss.before, loss.after) for loss in summary.losses] == lost
+        assert ("losses" in read_json(tmp_path / str(need) / "splits" / "summary.json")) == bool(lost)
+
+
+def test_train_keeps_its_minimum_or_says_why_not(tmp_path):
+    solid = {"Background": 500, "White Solid": 500}
+    records = [*plain(9, "train"), *plain(5, "val"), *(image(f"s{i}", "train", solid) for i in range(6))]
+    options = {"classes": ["White Solid"], "min_val_instances": 3}
+    assert len(rebalance(*setup(tmp_path / "a", records, min_train_instances=3, **options)).moves) == 3
+    with pytest.raises(UserError, match="'White Solid'"):
+        rebalance(*setup(tmp_path / "b", records, min_train_instances=4, **options))
+
+
+def test_infeasible_minimums_say_the_remedy_first_and_at_most_ten_lines(tmp_path):
+    classes = [f"class{i:02}" for i in range(20)]
+    records = [image(f"{split}{i}", split, dict.fromkeys(classes, 100)) for split in ("train", "val") for i in range(3)]
+    params, raw, splits = setup(tmp_path, records, min_val_instances=9)
+    with pytest.raises(UserError) as error:
+        rebalance(params.model_copy(update={"classes": tuple(classes)}), raw, splits)
+    lines = str(error.value).splitlines()
+    assert "collect more images" in lines[1]
+    assert len(lines) == 2 + 10
+    assert "11 more" in lines[-1]
+
+
+def test_cut_clips_and_copies_are_suspected_though_no_group_rule_calls_them_leaks(tmp_path):
+    named = [replace(image(f"f{i}", split), source=f"{split}/CAM1_MOV-{i}_jpg.rf.{i:032x}.jpg")
+             for i, split in enumerate(["train", "train", "val"])]  # fmt: skip
+    pair = [replace(image(f"p{split}", split), source=f"{split}/pic_jpg.rf.{number:032x}.jpg")
+            for number, split in enumerate(["train", "val"])]  # fmt: skip
+    summary = rebalance(*setup(tmp_path / "a", [*plain(5, "train"), *plain(5, "val"), *named, *pair]))
+    assert summary.leaks == []
+    found = {(one.kind, one.name): (one.ids, one.splits) for one in summary.suspected}
+    assert found[("clip", "CAM1_MOV")] == (["f0", "f1", "f2"], ["train", "val"])
+    assert found[("copies", "pic")] == (["ptrain", "pval"], ["train", "val"])
+    together = [replace(record, group="g") for record in named]
+    kept = rebalance(*setup(tmp_path / "b", [*plain(5, "train"), *plain(5, "val"), *together]))
+    assert kept.suspected == []

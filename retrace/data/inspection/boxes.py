@@ -96,8 +96,8 @@ def voc(folder: Folder) -> list[Candidate]:
     rule, kept = by_folder(pairs)
     if rule is None:
         kept = pairs[0]
-        stems = {PurePosixPath(name).stem for name in folder.images[kept[0]]}
-        rule = by_list(folder, stems) or by_ratio()
+        there = {PurePosixPath(name).stem for name in folder.images[kept[0]]}
+        rule = by_list(folder, there) or by_ratio()
         images = len(by_parent[kept[1]])
     source: dict[str, Value] = {"kind": "voc", "images": kept[0], "annotations": kept[1], "split": rule}
     return [Candidate("Pascal VOC", "detection", tuple(sorted(names)), source, images)]

@@ -28,8 +28,8 @@ def class_names(folder: Folder, masks: Iterable[str]) -> tuple[dict[Raw, str], s
             found.append((len(path.parts), path.as_posix(), names))
     if not found:
         return {}, ""
-    _, path, names = max(found, key=lambda one: one[0])
-    return names, path
+    _, stated, names = max(found, key=lambda one: one[0])
+    return names, stated
 
 
 def _table(text: str) -> dict[Raw, str]:

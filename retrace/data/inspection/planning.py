@@ -1,5 +1,6 @@
 """From a candidate to a study that runs: groups, what to do with problems, and demands that the split can meet."""
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,13 +81,9 @@ def _grouped(plan: Plan, contents: Contents, folder: Path) -> tuple[Plan, Conten
         return plan, contents
     found = plan.changed({"group": "the sequence: the name without its number"}, group=NUMBERED_GROUP)
     try:
-        grouped = regrouped(contents, params_of(found), folder)
+        return found, regrouped(contents, params_of(found), folder)
     except UserError:  # too few groups to be dealt out
         return plan, contents
-    if units_after(grouped, params_of(_filled(found, grouped))) is None:
-        why = "true cannot be met: sequences are cut in two by the split as given, and the report names them"
-        found = found.changed({"keep_groups": why}, keep_groups=False)
-    return found, grouped
 
 
 def _filled(plan: Plan, contents: Contents) -> Plan:
@@ -106,14 +103,19 @@ def _filled(plan: Plan, contents: Contents) -> Plan:
 
 
 def _demands(plan: Plan, contents: Contents) -> Plan:
-    """As many independent units as val and test can have, and no more."""
-    plan = _filled(plan, contents)
-    units = units_after(contents, params_of(plan))
-    if units is None:
-        plan = plan.changed({"keep_groups": "true cannot be met with this split"}, keep_groups=False)
-        units = units_after(contents, params_of(plan))
+    """Rules that the split can keep, and as many independent units as val and test can have."""
+    for keep_groups, spare_train in itertools.product((True, False), (True, False)):
+        tried = _filled(plan.changed(keep_groups=keep_groups, spare_train=spare_train), contents)
+        units = units_after(contents, params_of(tried))
+        if units is not None:
+            break
+    if not tried.keep_groups:
+        why = "true cannot be met: the split as given cuts groups in two, and the report names them"
+        tried = tried.changed({"keep_groups": why})
+    if not tried.spare_train:
+        tried = tried.changed({"spare_train": "true cannot be met: copies must leave train"})
     fewest = min((count for split, count in (units or {}).items() if split != "train" and count), default=1)
     if fewest >= FEWEST:
-        return plan
-    why = f"val or test has {fewest} independent images or sequences: scores without interval and verdict"
-    return plan.changed({"min_units": why}, min_units=fewest)
+        return tried
+    why = f"val or test has only {fewest} independent images or sequences: no interval, no verdict"
+    return tried.changed({"min_units": why}, min_units=fewest)

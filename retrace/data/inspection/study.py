@@ -31,6 +31,7 @@ class Plan:
     candidate: Candidate
     group: str | None = None
     keep_groups: bool = True
+    spare_train: bool = True
     on_error: str = "fail"
     minimums: tuple[int, int] = (0, 0)  # of val and test, in instances
     min_units: int = 5
@@ -73,6 +74,7 @@ def study_text(plan: Plan) -> str:
         f"  min_val_instances: {plan.minimums[0]}{_comment(plan, 'minimums')}",
         f"  min_test_instances: {plan.minimums[1]}",
         f"  keep_groups: {flow(plan.keep_groups)}{_comment(plan, 'keep_groups')}",
+        f"  spare_train: {flow(plan.spare_train)}{_comment(plan, 'spare_train')}",
         f"  min_units: {plan.min_units}{_comment(plan, 'min_units')}",
         "  duplicate_distance: 3",
         "",
