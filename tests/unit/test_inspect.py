@@ -156,7 +156,7 @@ def test_real_exports_are_recognized(real_data, name):
              "labelme_examples", "kitti_road"]
 )  # fmt: skip
 def test_a_study_file_for_real_data_goes_unchanged_through_collect_and_rebalance(project, real_data, name):
-    lines = inspect(real_data(name), None, None, None, False)
+    lines = "\n".join(inspect(real_data(name), None, None, None, False)).splitlines()
     dataset, summary = through_the_stages(project, name)
     shown = next(re.findall(r"[\d,]+", line) for line in lines if line.lstrip().startswith("images "))
     given = [summary.counts.before[split].images for split in ("train", "val", "test")]

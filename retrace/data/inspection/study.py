@@ -113,7 +113,12 @@ def flow(value: object) -> str:
         return "[" + ", ".join(map(flow, value)) + "]"
     if isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in WORDS:
         return value
-    return json.dumps(value, ensure_ascii=False)
+    return "".join(map(_escaped, json.dumps(value, ensure_ascii=False)))
+
+
+def _escaped(letter: str) -> str:
+    """Characters that YAML does not take as they are, inside of double quotes."""
+    return letter if letter.isprintable() else f"\\U{ord(letter):08x}"
 
 
 def _block(source: Mapping[str, Value], indent: int) -> list[str]:
