@@ -45,7 +45,7 @@ NAMED = 5  # clips of each kind on the terminal
 SUSPECTED = {
     "clip": "frames that look like one clip are",
     "copies": "copies of one photograph are",
-    "mirrored": "mirror images of one photograph are",
+    "mirrored": "mirrored or rotated copies of one photograph are",
 }
 
 

@@ -21,7 +21,7 @@ CLIPS_SHOWN = 8
 WHAT = {
     "clip": "frames of one clip",
     "copies": "copies of one photograph",
-    "mirrored": "mirror images of one photograph",
+    "mirrored": "mirrored or rotated copies of one photograph",
 }
 
 
@@ -63,8 +63,8 @@ def _described(result: Inspected, others: list[Candidate]) -> list[str]:
     lines = [f"{one.format}, for {one.task}; images: {most}{more}"]
     lines += [f"note: {note}" for note in one.notes]
     if others:
-        listed = ", ".join(f"{other.source['kind']} ({other.task}, {other.images} images)" for other in others)
-        lines.append(f"also recognized: {listed}; choose with --format and --task")
+        listed = dict.fromkeys(f"{other.source['kind']} ({other.task}, {other.images} images)" for other in others)
+        lines.append(f"also recognized: {', '.join(listed)}; choose with --format and --task, or name a folder inside")
     return [*lines, "", _table(result), *_problems(result), *_sequences(result)]
 
 

@@ -16,9 +16,8 @@ from retrace.documents.manifest import Record
 SHORTEST = 8  # numbered images from which the pictures can tell whether they are a sequence
 CLEARER = 4.0  # bits that neighbors in number must be closer than images far apart, in the median
 SURE = 2.0  # standard errors of that difference, in the mean
-MIRROR_BITS = 6  # between a picture and the mirrored hash of another; 0 to 4 between true mirror images, rarely more
-# rows of a perceptual hash are vertical frequencies 0 to 7; mirroring changes the sign of the odd horizontal ones
-ODD_COLUMNS = np.uint64(0x5555555555555555)
+MIRROR_BITS = 6  # between a hash and the mirrored hash of another; true mirror images have 0 to 4, rarely more
+SIDE = 8  # a perceptual hash has 8 x 8 bits: vertical frequencies 0 to 7 by horizontal ones
 
 
 @dataclass(frozen=True)
@@ -59,21 +58,38 @@ def clips(records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
 
 
 def mirrored(records: Sequence[Record]) -> list[tuple[str, str]]:
-    """Pairs of images that are each other's mirror image (left and right exchanged), by their hashes; sorted.
-
-    A mirrored picture has the cosine coefficients of the original with the odd horizontal frequencies negated, so its
-    hash is that of the original with these bits turned, up to coefficients near the median (Zauner 2010,
-    "Implementation and benchmarking of perceptual image hash functions").
-    """
+    """Pairs of images that are mirrored or rotated copies (by 90, 180 or 270 degrees) of each other; sorted."""
     ordered = sorted(records, key=lambda record: record.id)
     hashes = hash_array([record.phash for record in ordered])
-    index, _ = nearest(hashes ^ ODD_COLUMNS, hashes, MIRROR_BITS)
     pairs = set()
-    for row, other in enumerate(index.tolist()):
-        if other >= 0 and other != row:
-            first, second = sorted((row, other))
-            pairs.add((ordered[first].id, ordered[second].id))
+    for turned in _symmetries(hashes):
+        index, _ = nearest(turned, hashes, MIRROR_BITS)
+        for row, other in enumerate(index.tolist()):
+            if other >= 0 and other != row:  # a symmetric picture is its own mirror image
+                first, second = sorted((row, other))
+                pairs.add((ordered[first].id, ordered[second].id))
     return sorted(pairs)
+
+
+def _symmetries(hashes: Hashes) -> list[Hashes]:
+    """The hashes of the seven mirrored and rotated copies of each picture: uint64 [n] each.
+
+    Mirroring a picture negates its cosine coefficients of odd frequency along that axis, and exchanging rows and
+    columns transposes them. A bit says whether a coefficient is above the median, which is close to zero (Zauner 2010,
+    "Implementation and benchmarking of perceptual image hash functions"), so the bits turn with the signs, except for
+    a few coefficients near the median.
+    """
+    bits = np.unpackbits(hashes.astype(">u8").view(np.uint8)).reshape(-1, SIDE, SIDE)
+    odd = (np.arange(SIDE) % 2).astype(np.uint8)
+    found = []
+    for turned in (bits, bits.transpose(0, 2, 1)):
+        for vertical in (0, 1):
+            for horizontal in (0, 1):
+                if turned is not bits or vertical or horizontal:
+                    changed = turned ^ (vertical * odd)[:, None] ^ (horizontal * odd)[None, :]
+                    packed = np.packbits(changed.reshape(-1, SIDE * SIDE), axis=1)
+                    found.append(packed.view(">u8").ravel().astype(np.uint64))
+    return found
 
 
 def cut(found: Sequence[Suspicion], split: Mapping[str, str]) -> list[Suspicion]:

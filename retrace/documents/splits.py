@@ -85,8 +85,8 @@ class ClassLoss(Part):
 class Suspected(Part):
     """Images of different splits after rebalancing that look as if they came from one scene.
 
-    clip: frames of one video; copies: of one photograph, by their names; mirrored: left and right
-    exchanged.
+    clip: frames of one video; copies: of one photograph, by their names; mirrored: mirrored or
+    rotated copies, by perceptual hash.
     """
 
     kind: str  # clip | copies | mirrored

@@ -23,11 +23,15 @@ def record(name, picture, split="train"):
     return Record(name, name, None, name, perceptual_hash(picture), *size, name, split, name)
 
 
-def test_mirror_images_are_found_and_nothing_else():
+TURNS = [ImageOps.mirror, ImageOps.flip, *(lambda picture, k=k: picture.transpose(k) for k in range(2, 7))]
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_mirrored_and_rotated_copies_are_found_and_nothing_else(turn):
     pictures = [scene(seed).crop((0, 0, 480, 480)).filter(ImageFilter.GaussianBlur(2)) for seed in range(40)]
     records = [record(f"a{i:02}", picture) for i, picture in enumerate(pictures)]
     assert mirrored(records) == []
-    flipped = [record(f"b{i:02}", ImageOps.mirror(pictures[i])) for i in range(10)]
+    flipped = [record(f"b{i:02}", turn(pictures[i])) for i in range(10)]
     pairs = mirrored([*records, *flipped])
     assert set(pairs) <= {(f"a{i:02}", f"b{i:02}") for i in range(10)}
     assert len(pairs) >= 8  # a coefficient near the median may turn more bits than are allowed

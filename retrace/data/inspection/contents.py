@@ -54,7 +54,7 @@ def contents_of(params: Params, root: Path) -> Contents:
         if isinstance(result, Refused):
             problems.add(result.kind, result.path, result.detail)
         else:
-            records.append(result)
+            records.append(getattr(result, "record", result))  # with notes, where shapes were drawn
     return Contents(sorted(records, key=lambda record: record.id), problems)
 
 

@@ -65,7 +65,7 @@ def _check(contents: Contents, folder: Path, candidate: Candidate) -> None:
 def _settled(plan: Plan, contents: Contents) -> Plan:
     """What follows from the images alone."""
     serious = len({row.path for row in contents.problems.serious})
-    skip = f"{serious} files have problems and are left out; the report lists them"
+    skip = f"files with problems: {serious}; they are left out, and the report lists them"
     plan = plan.changed({"on_error": skip} if serious else {}, on_error="skip" if serious else "fail")
     return plan.changed(size=contents.sizes()[0][0], train_images=len(contents.by_split["train"]))
 
