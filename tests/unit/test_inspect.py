@@ -122,6 +122,21 @@ def test_masks(project, layout, images):
     assert load().data.source.ignore == (7, 255)
 
 
+def test_folders_of_cities_below_images_and_masks_are_one_data_set(project):
+    for split, city, count in (("train", "aachen", 5), ("train", "bochum", 4), ("val", "lindau", 6)):
+        for part, suffix in (("photo", ".jpg"), ("truth", ".png")):
+            folder = project / "exported" / part / split / city
+            folder.mkdir(parents=True)
+            for index in range(count):
+                raw = np.resize(np.array([0, 1, 2], np.uint8), (48, 64))
+                path = folder / f"{city}{index}x{suffix}"
+                sets.picture(path, index, (64, 48)) if part == "photo" else Image.fromarray(raw).save(path)
+    inspect(project / "exported", None, None, None, False)
+    _, summary = through_the_stages(project, "exported")
+    assert load().data.source.images == "photo/{split}"
+    assert [summary.counts.before[s].images for s in ("train", "val", "test")] == [9, 6, 0]
+
+
 def test_what_is_no_data_set_is_one_message(project):
     with pytest.raises(UserError, match="no such folder"):
         inspect(project / "nowhere", None, None, None, False)

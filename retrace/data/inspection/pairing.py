@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 from retrace.config.data import MasksSource
 from retrace.data.inspection.folder import Folder
+from retrace.data.names import SPLIT_WORDS
 
 LOSSLESS = (".png", ".bmp", ".tif", ".tiff")
 TRIED = 12  # images whose masks are looked for by comparing every name
@@ -24,14 +25,30 @@ class Pairing:
 
 
 def pairings(folder: Folder) -> list[Pairing]:
-    """All pairs of folders whose names follow one rule, most images first."""
-    found = []
+    """All pairs of folders whose names follow one rule, most images first.
+
+    Folders below that images and masks have in common (cities, sequences) are one pair: readers look into them.
+    """
+    found: dict[tuple[str, str, str], list[Pairing]] = {}
     for images in sorted(folder.images):
         for masks in sorted(folder.images):
             pairing = _pairing(folder, images, masks)
             if pairing is not None:
-                found.append(pairing)
-    return sorted(found, key=lambda pairing: -len(pairing.pairs))
+                key = (*_without_common_end(images, masks), pairing.rule)
+                found.setdefault(key, []).append(pairing)
+    whole = []
+    for (images, masks, rule), parts in found.items():
+        pairs = tuple(pair for part in parts for pair in part.pairs)
+        whole.append(Pairing(images, masks, rule, pairs, parts[0].suffix))
+    return sorted(whole, key=lambda pairing: -len(pairing.pairs))
+
+
+def _without_common_end(images: str, masks: str) -> tuple[str, str]:
+    """Two paths without the folders that both end in, split folders kept."""
+    one, other = PurePosixPath(images), PurePosixPath(masks)
+    while one != other and one.name and one.name == other.name and one.name.lower() not in SPLIT_WORDS:
+        one, other = one.parent, other.parent
+    return (images, masks) if one == other else (one.as_posix(), other.as_posix())
 
 
 def _pairing(folder: Folder, images: str, masks: str) -> Pairing | None:
