@@ -85,6 +85,13 @@ def test_coco_of_three_splits_and_of_one_file(project):
     _, summary = through_the_stages(project, "exported")
     assert [summary.counts.before[s].images for s in ("train", "val", "test")] == [8, 6, 5]
     assert list(summary.counts.before["train"].classes) == ["a"]  # categories without annotations are no classes
+    twin = project / "twin"  # files of one name in both folders, and annotations beside the folders
+    for split, count in (("train", 8), ("val", 6)):
+        content = sets.coco(twin, {f"{i}q.png": [(1, 2, 10, 12)] for i in range(count)}, split)
+        (twin / f"{split}.json").write_text(json.dumps(content))
+    inspect(twin, None, None, None, False)
+    assert dict(through_the_stages(project, "twin")[0].problems) == {}
+    assert load().data.source.images == {"train": "train", "val": "valid"}
     single = project / "single"
     content = sets.coco(single, {f"{i}q.png": [(1, 2, 10, 12)] for i in range(20)})
     (single / "instances.json").write_text(json.dumps(content))

@@ -27,8 +27,8 @@ def coco(folder: Folder) -> list[Candidate]:
         if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= content.keys():
             continue
         rows = [row for row in rows_of(content["images"]) if isinstance(row.get("file_name"), str)]
-        holder, found = _image_folder(folder, path, [str(row["file_name"]) for row in rows])
         split = split_word(path.as_posix()) or "train"
+        holder, found = _image_folder(folder, path, split, [str(row["file_name"]) for row in rows])
         if holder is None or split in files:
             continue
         files[split] = (path, holder, found)
@@ -119,15 +119,16 @@ def _outlined(segmentation: object) -> bool:
     return any(isinstance(part, list) and len(part) > 8 for part in parts)
 
 
-def _image_folder(folder: Folder, path: PurePosixPath, names: list[str]) -> tuple[str | None, int]:
-    """The folder below which most of a COCO file's images lie, and how many."""
+def _image_folder(folder: Folder, path: PurePosixPath, split: Split, names: list[str]) -> tuple[str | None, int]:
+    """The folder below which most of a COCO file's images lie, and how many; of several that named after the split."""
     tails = [name.replace("\\", "/").removeprefix("./") for name in names[:SAMPLE]]
-    best, most = None, 0
+    best, most = None, (0, False)
     for holder in [path.parent.as_posix(), *sorted({up for key in folder.images for up in _and_above(key)})]:
-        found = sum(f"{holder}/{tail}".removeprefix("./") in folder.image_paths for tail in tails)
+        count = sum(f"{holder}/{tail}".removeprefix("./") in folder.image_paths for tail in tails)
+        found = (count, count > 0 and split_word(holder) == split)
         if found > most:
             best, most = holder, found
-    return best, most * len(names) // max(len(tails), 1)
+    return best, most[0] * len(names) // max(len(tails), 1)
 
 
 def _and_above(folder: str) -> list[str]:

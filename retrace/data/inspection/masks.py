@@ -11,13 +11,12 @@ from retrace.data.formats.rawmask import read_raw_mask
 from retrace.data.hashing import BadImage, image_size
 from retrace.data.inspection.classes import IGNORED, Raw, class_names
 from retrace.data.inspection.folder import Candidate, Folder, Value
-from retrace.data.inspection.pairing import Pairing, pairings
+from retrace.data.inspection.pairing import RATHER_NOT, Pairing, pairings
 from retrace.data.inspection.splits import by_folder, by_list, by_ratio
 
 LOOKED_AT = 5  # files of a folder that tell whether it holds masks
 MOST_VALUES = 64  # more of them in a data set are numbers of objects, not classes
 LAST = 255  # by convention, where there are several classes: not scored
-RATHER_NOT = ("instance", "object", "panoptic", "color", "colour", "visual", "overlay", "polygon")
 
 
 def bdd100k(folder: Folder) -> list[Candidate]:

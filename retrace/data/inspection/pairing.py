@@ -10,6 +10,8 @@ from retrace.data.names import SPLIT_WORDS
 
 LOSSLESS = (".png", ".bmp", ".tif", ".tiff")
 TRIED = 12  # images whose masks are looked for by comparing every name
+# in names of masks that hold numbers of objects, or colors for people
+RATHER_NOT = ("instance", "object", "panoptic", "color", "colour", "visual", "overlay", "polygon")
 MATCHED = 0.5  # of the images of a folder at least have a mask, or of the masks an image
 
 
@@ -56,7 +58,8 @@ def _pairing(folder: Folder, images: str, masks: str) -> Pairing | None:
     lossless = {name for name in folder.images[masks] if PurePosixPath(name).suffix.lower() in LOSSLESS}
     best: dict[str, str] = {}
     rule = ""
-    for candidate in _rules(sorted(names), sorted(lossless), images == masks):
+    rules = _rules(sorted(names), sorted(lossless), images == masks)
+    for candidate in sorted(rules, key=lambda one: any(word in one.lower() for word in RATHER_NOT)):
         pairs = {stem: named(candidate, stem) for stem in names if named(candidate, stem) in lossless}
         if images == masks:  # a mask has no mask of its own
             pairs = {stem: mask for stem, mask in pairs.items() if names[stem] not in pairs.values()}
@@ -101,7 +104,7 @@ def _edits(stems: list[str], masks: list[str]) -> list[str]:
     """Rules that exchange the end of a stem or put something into it, from one pair of neighbors in the lists."""
     rules = []
     for stem in (stems[0], stems[-1]):
-        for mask in (masks[0], masks[-1]):
+        for mask in (*masks[:TRIED], masks[-1]):
             left = _shared(stem, mask)
             right = _shared(stem[left:][::-1], PurePosixPath(mask).stem[left:][::-1])
             suffix, inner = PurePosixPath(mask).suffix, PurePosixPath(mask).stem

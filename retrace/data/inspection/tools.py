@@ -3,6 +3,8 @@
 Each looks for the keys that its tool alone writes.
 """
 
+import csv
+import json
 from pathlib import PurePosixPath
 from xml.etree import ElementTree
 
@@ -79,13 +81,9 @@ def cvat(folder: Folder) -> list[Candidate]:
 
 
 def via(folder: Folder) -> list[Candidate]:
-    """A JSON file whose entries have `filename` and `regions`."""
-    for path in folder.ending(".json"):
-        content = json_of(folder, path)
-        if isinstance(content, dict) and isinstance(content.get("_via_img_metadata"), dict):
-            content = content["_via_img_metadata"]
-        rows = [row for row in content.values() if isinstance(row, dict)] if isinstance(content, dict) else []
-        rows = [row for row in rows if "filename" in row and "regions" in row]
+    """A JSON file whose entries have `filename` and `regions`, or a CSV file with a row for each region."""
+    for path in folder.ending(".json", ".csv"):
+        rows = _via_table(folder.text(path)) if path.suffix.lower() == ".csv" else _via_entries(json_of(folder, path))
         regions = [region for row in rows for region in _regions(row["regions"])]
         keys = sorted({str(key) for region in regions for key in _map(region.get("region_attributes"))})
         names = {str(_map(region.get("region_attributes")).get(keys[0])) for region in regions} if keys else set()
@@ -102,6 +100,27 @@ def via(folder: Folder) -> list[Candidate]:
         areas = any(_map(region.get("shape_attributes")).get("name") != "rect" for region in regions)
         return _both("VGG Image Annotator", names - {"None", ""}, source, len(rows), areas)
     return []
+
+
+def _via_entries(content: object) -> list[dict[str, object]]:
+    entries = _map(_map(content).get("_via_img_metadata")) or _map(content)
+    rows = [row for row in entries.values() if isinstance(row, dict)]
+    return [row for row in rows if "filename" in row and "regions" in row]
+
+
+def _via_table(text: str) -> list[dict[str, object]]:
+    """The rows of a CSV file as the entries of a JSON file."""
+    entries: dict[str, list[object]] = {}
+    for row in csv.DictReader(text.splitlines()):
+        name, shape, attributes = (row.get(key) for key in ("filename", "region_shape_attributes", "region_attributes"))
+        if not name or not shape or not attributes:
+            return []
+        try:
+            region = {"shape_attributes": json.loads(shape), "region_attributes": json.loads(attributes)}
+        except (ValueError, RecursionError):
+            return []
+        entries.setdefault(name, []).append(region)
+    return [{"filename": name, "regions": regions} for name, regions in entries.items()]
 
 
 def label_studio(folder: Folder) -> list[Candidate]:
