@@ -5,28 +5,55 @@
 Reads `data/<study>/raw`, writes lists only (`data/<study>/splits`): no image is copied.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from tabulate import tabulate
 
 from retrace.config.load import load
 from retrace.config.schema import Params
-from retrace.data.audit import SPLITS, find_leaks, instances, split_counts, unlabeled_twins
-from retrace.data.duplicates import Indices, by_first_appearance, hash_array, join, near_duplicate_sets
+from retrace.data.audit import SPLITS, find_leaks, split_counts, unlabeled_twins
+from retrace.data.duplicates import Indices, join
 from retrace.data.manifest import Manifest, read_manifest
 from retrace.data.moves import explain, shortfall_text
+from retrace.data.partitions import copies_of, order_of, partitions, problem_of, train_losses, units_of
 from retrace.data.rebalancing import Infeasible, Problem, assign
+from retrace.data.sequences import cut, suspicions
 from retrace.data.splits import write_list
 from retrace.data.units import unit_names
 from retrace.documents.manifest import Record
-from retrace.documents.splits import Counts, Duplicates, LeftOut, Minimum, SplitCount, SplitSummary
+from retrace.documents.splits import (
+    ClassLoss,
+    Counts,
+    Duplicates,
+    LeftOut,
+    Minimum,
+    SplitCount,
+    SplitSummary,
+    Suspected,
+)
 from retrace.environment import unpinned_mark
 from retrace.errors import UserError, stage
 from retrace.files import whole_folder
 from retrace.provenance.run_log import journal
-from retrace.seeds import derive
 from retrace.statistics.bootstrap import FEWEST_UNITS
+
+SHOWN = 10  # lines of what cannot be met
+NAMED = 5  # clips of each kind on the terminal
+SUSPECTED = {
+    "clip": "frames that look like one clip are",
+    "copies": "copies of one photograph are",
+    "mirrored": "mirrored or rotated copies of one photograph are",
+}
+
+
+class Warnings(TypedDict, total=False):
+    """Optional fields of the summary."""
+
+    losses: list[ClassLoss]
+    suspected: list[Suspected]
 
 
 def rebalance(params: Params, raw: Path, splits: Path) -> SplitSummary:
@@ -41,16 +68,10 @@ def rebalance(params: Params, raw: Path, splits: Path) -> SplitSummary:
     given = {split: [r.id for r in records if r.split == split] for split in SPLITS}
     before = split_counts(manifest.records, given, params.classes, min_pixels)
 
-    parts = _partitions(records, options.duplicate_distance)
-    units = join(parts["exact"], parts["near"], *([parts["groups"]] if options.keep_groups else []))
-    problem = Problem(
-        given=np.array([SPLITS.index(r.split) for r in records]),
-        unit=units,
-        instances=np.array([instances(r, params.classes, min_pixels) for r in records], dtype=np.int64),
-        minimum=_minimum(params),
-    )
+    parts = partitions(records, options.duplicate_distance)
+    problem = problem_of(records, params)
     try:
-        target = assign(problem, _order(records, units, params.seed))
+        target = assign(problem, order_of(records, problem.unit, params.seed))
     except Infeasible as error:
         tied = options.keep_groups and int(np.bincount(parts["groups"]).max()) > 1
         raise UserError(_infeasible(error, params, before, tied)) from None
@@ -66,6 +87,7 @@ def rebalance(params: Params, raw: Path, splits: Path) -> SplitSummary:
         leaks=find_leaks(list(manifest.records.values()), options.duplicate_distance),
         duplicates=Duplicates(**{name: int((np.bincount(labels) > 1).sum()) for name, labels in parts.items()}),
         minimum=Minimum(val=options.min_val_instances, test=options.min_test_instances),
+        **_warnings(params, records, problem, target),
         **unpinned_mark(),
     )
     _check_scored(params, manifest, final)
@@ -77,6 +99,28 @@ def rebalance(params: Params, raw: Path, splits: Path) -> SplitSummary:
         write_list(folder, "unlabeled", unlabeled)
         summary.write(folder / "summary.json")
     return summary
+
+
+def _warnings(params: Params, records: list[Record], problem: Problem, target: Indices) -> Warnings:
+    """Fields of the summary for classes that train loses and for clips that are cut; only those that are not empty."""
+    parts = partitions(records, params.rebalance.duplicate_distance)
+    groups = join(units_of(parts, keep_groups=True), copies_of(records))
+    split = {record.id: SPLITS[index] for record, index in zip(records, target, strict=True)}
+    found = [
+        Suspected(kind=one.kind, name=one.name, ids=list(one.ids), splits=_splits_of(one.ids, split))
+        for one in cut(suspicions(records), split)
+    ]
+    warnings: Warnings = {}
+    if losses := train_losses(problem, target, groups, params.classes):
+        warnings["losses"] = losses
+    if found:
+        warnings["suspected"] = found
+    return warnings
+
+
+def _splits_of(ids: Sequence[str], split: Mapping[str, str]) -> list[str]:
+    there = {split[image_id] for image_id in ids}
+    return [name for name in SPLITS if name in there]
 
 
 def _check_splits(params: Params, records: list[Record]) -> None:
@@ -115,47 +159,24 @@ def _check_scored(params: Params, manifest: Manifest, final: dict[str, list[str]
             )
 
 
-def _partitions(records: list[Record], distance: int) -> dict[str, Indices]:
-    """Which images belong together: labels int64 [n] of byte-identical copies, of near-duplicates and of groups."""
-    groups = [f"group {r.group}" if r.group else f"image {r.id}" for r in records]
-    return {
-        "exact": _labels([r.sha256 for r in records]),
-        "near": near_duplicate_sets(hash_array([r.phash for r in records]), distance),
-        "groups": _labels(groups),
-    }
-
-
-def _labels(keys: list[str]) -> Indices:
-    return by_first_appearance(np.unique(keys, return_inverse=True)[1])
-
-
-def _minimum(params: Params) -> Indices:
-    """Instances that val and test need: int64 [2, C]."""
-    options = params.rebalance
-    asked = np.array([options.classes is None or name in options.classes for name in params.classes])
-    return np.outer([options.min_val_instances, options.min_test_instances], asked).astype(np.int64)
-
-
-def _order(records: list[Record], units: Indices, seed: int) -> Indices:
-    """Rank of each unit where any of several alike ones may move: shuffled, so that not one end of a drive is taken."""
-    first = np.unique(units, return_index=True)[1]
-    keys = np.array([derive(seed, "rebalance", records[index].id) for index in first])
-    return np.argsort(np.argsort(keys, kind="stable"))
-
-
 def _left_out(twin: str, bits: int) -> str:
     return f"near-duplicate ({bits} bits) of {twin}, which is held out: pre-training must not see it"
 
 
 def _infeasible(error: Infeasible, params: Params, before: dict[str, SplitCount], tied: bool) -> str:
-    lines = [shortfall_text(s, params.classes, before, tied) for s in error.shortfalls]
+    """What to do about it, then at most ten lines of what is missing."""
+    unit = "groups" if params.rebalance.spare_train else "instances"
+    lines = [shortfall_text(s, params.classes, before, tied, unit) for s in error.shortfalls]
     advice = (
-        "  collect more images, lower rebalance.min_val_instances or min_test_instances, or name only the classes that "
-        "must meet them in rebalance.classes"
+        "  collect more images, lower rebalance.min_val_instances, min_test_instances or min_train_instances, or name "
+        "only the classes that must meet them in rebalance.classes"
     )
     if tied:
         advice += "; keep_groups: false frees more images, at the price of leaks within a group"
-    return "\n".join(["rebalance: the minimums cannot be met", *lines, advice])
+    if params.rebalance.spare_train:
+        advice += "; spare_train: false counts copies as instances and moves them too"
+    more = [f"  ... and {len(lines) - SHOWN + 1} more"] if len(lines) > SHOWN else []
+    return "\n".join(["rebalance: the minimums cannot be met", advice, *lines[: SHOWN - len(more)], *more])
 
 
 def _table(params: Params, summary: SplitSummary) -> str:
@@ -172,6 +193,22 @@ def _table(params: Params, summary: SplitSummary) -> str:
     return tabulate(rows, headers=["instances", *SPLITS], stralign="right", disable_numparse=True)
 
 
+def _said(summary: SplitSummary) -> list[str]:
+    """Warnings for the terminal."""
+    lines = []
+    for loss in summary.losses:
+        lines.append(
+            f"warning: train keeps {loss.after} of {loss.before} groups with {loss.name!r}; lower its minimum, or set "
+            "rebalance.spare_train: true or rebalance.min_train_instances"
+        )
+    for kind, what in SUSPECTED.items():
+        found = [one for one in summary.suspected if one.kind == kind]
+        if found:
+            names = ", ".join(one.name for one in found[:NAMED]) + (", ..." if len(found) > NAMED else "")
+            lines.append(f"warning: {what} in several splits: {len(found)} ({names}); see data.group")
+    return lines
+
+
 @stage
 def main() -> None:
     """Entry of the DVC stage."""
@@ -182,9 +219,11 @@ def main() -> None:
         notes["moves"], notes["leaks"] = len(summary.moves), len(summary.leaks)
     print(_table(params, summary))
     print(
-        f"{len(summary.moves)} images moved, {len(summary.leaks)} leaks in the given split, "
+        f"{len(summary.moves)} images moved, {len(summary.leaks)} leaks in the given split by this group rule, "
         f"{len(summary.left_out)} unlabeled images left out: data/{params.study}/splits/summary.json"
     )
+    for line in _said(summary):
+        print(line)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,26 @@ def use(
 
 @app.command()
 @stage
+def inspect(
+    folder: Annotated[Path, typer.Argument(help="Folder with images and labels, as downloaded or exported.")],
+    name: Annotated[str | None, typer.Option("--name", help="Name of the study; default: of the folder.")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--format", help="Use this format (data.source.kind); default: what fits best.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", help="segmentation | detection; default: what fits best.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing study file.")] = False,
+) -> None:
+    """Recognize the format of a folder, show what is in it, and write a study file for it."""
+    from retrace.cli.inspect import inspect as look
+
+    for line in look(folder, name, kind, task, force):
+        typer.echo(line)
+
+
+@app.command()
+@stage
 def plan(
     detect: Annotated[
         float, typer.Option("--detect", help="The difference to find, in the unit of the metric, e.g. 0.01.")

@@ -282,6 +282,10 @@ class Rebalance(Block):
 
     min_val_instances: Index = 0
     min_test_instances: Index = 0
+    min_train_instances: Index = 0  # that train keeps of each of these classes
+    # a minimum counts groups and source photographs instead of instances, copies made by
+    # augmentation stay in train, and moves are chosen that cost train the least
+    spare_train: bool = False
     # segmentation: an image counts for a class that covers at least this many pixels
     min_pixels: Count = 1
     classes: Items[str] | None = None  # only these must meet the minimum; null: every class

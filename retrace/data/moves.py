@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from retrace.data.duplicates import Hashes, Indices, hash_array
 from retrace.data.rebalancing import SPLITS, TRAIN, Problem, Shortfall
@@ -50,7 +51,8 @@ def explain(
     for mates in members:
         joins[mates] = (problem.given[mates] == target[mates]).any()
     needed = np.vstack([np.zeros_like(problem.minimum[:1]), problem.minimum])  # [3, C]
-    had = np.array([problem.instances[joins & (target == split)].sum(axis=0) for split in range(len(SPLITS))])
+    had = np.array([_held(problem, joins & (target == split)) for split in range(len(SPLITS))])
+    unit = "groups" if problem.spare_train else "instances"
     moves = []
     for row in np.flatnonzero(problem.given != target).tolist():
         split, mates = int(target[row]), members[problem.unit[row]]
@@ -61,7 +63,7 @@ def explain(
             reason = f"{ties.between(row, anchors)}, which is in {SPLITS[split]}"
         elif row in useful:
             brought = np.flatnonzero(short & (problem.instances[row] > 0)).tolist()
-            wants = [f"{needed[split][c]} instances of {classes[c]!r} and had {had[split][c]}" for c in brought]
+            wants = [f"{needed[split][c]} {unit} of {classes[c]!r} and had {had[split][c]}" for c in brought]
             reason = f"{SPLITS[split]} needs {', '.join(wants)}"
         elif len(useful):
             reason = f"{ties.between(row, useful)}, which {SPLITS[split]} needs"
@@ -72,14 +74,27 @@ def explain(
     return sorted(moves, key=lambda move: move.id)
 
 
+def _held(problem: Problem, chosen: NDArray[np.bool_]) -> Indices:
+    """Instances of every class among the chosen images, or the units that hold one: int64 [C]."""
+    if not problem.spare_train:
+        return problem.instances[chosen].sum(axis=0)
+    held = [np.unique(problem.unit[chosen & (column > 0)]) for column in problem.instances.T]
+    return np.array([len(units) for units in held], dtype=np.int64)
+
+
 def _members(units: Indices) -> list[Indices]:
     """The images of each unit."""
     by_unit = np.argsort(units, kind="stable")
     return np.split(by_unit, np.cumsum(np.bincount(units))[:-1])
 
 
-def shortfall_text(shortfall: Shortfall, classes: Sequence[str], counts: Mapping[str, SplitCount], tied: bool) -> str:
-    """One line: which class cannot be met, by how much and what holds it back. counts: the table of the given split."""
+def shortfall_text(
+    shortfall: Shortfall, classes: Sequence[str], counts: Mapping[str, SplitCount], tied: bool, unit: str
+) -> str:
+    """One line: which class cannot be met, by how much and what holds it back.
+
+    counts: the table of the given split; unit: what a minimum counts, `instances` or `groups`.
+    """
     split = shortfall.split
     if shortfall.index is None:
         return f"  {split} would be left without an image: all that it has must stay with images of another split"
@@ -87,9 +102,11 @@ def shortfall_text(shortfall: Shortfall, classes: Sequence[str], counts: Mapping
     have = {s: counts[s].classes[name].instances for s in SPLITS}
     where = ", ".join(f"{have[s]} in {s}" for s in SPLITS)
     text = (
-        f"  class {name!r}: {split} needs {shortfall.needed} instances and can get {shortfall.reached}, "
+        f"  class {name!r}: {split} needs {shortfall.needed} {unit} and can get {shortfall.reached}, "
         f"{shortfall.needed - shortfall.reached} short (given: {where})"
     )
+    if split == SPLITS[TRAIN]:
+        return f"{text}; train gains images only where leaks are closed"
     if have[split] + have[SPLITS[TRAIN]] < shortfall.needed:
         return f"{text}; train and {split} together hold too few"
     if shortfall.alone >= shortfall.needed:

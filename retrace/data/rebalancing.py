@@ -2,8 +2,10 @@
 
 A *unit* is a set of images that must stay in one split (near-duplicates, groups). It may go to any split in which one
 of its images already lies, and from train to val or test; val and test give nothing away unless a unit straddles them.
-Minimised: the images that leave the split they were given; among equals, the images that leave val or test. Solved by
-HiGHS (`scipy.optimize.milp`).
+Minimised: the images that leave the split they were given; among equals, the images that leave val or test. With
+`spare_train`, a unit counts once however many of its images show a class, units of copies stay in train, and an image
+that leaves train costs more the larger the share of train's units is that it takes from a class. Solved by HiGHS
+(`scipy.optimize.milp`).
 """
 
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from scipy.sparse import coo_array, csr_array, hstack
 Indices = NDArray[np.int64]
 SPLITS = ("train", "val", "test")
 TRAIN, VAL, TEST = range(3)
+SCALE = 1000  # costs are whole numbers: thousandths of an image where train is spared
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,9 @@ class Problem:
     unit: Indices  # [n] unit of each image, labels 0..u-1
     instances: Indices  # [n, C] instances per class
     minimum: Indices  # [2, C] instances that val and test must have
+    least_in_train: Indices | None = None  # [C] instances that train must keep
+    spare_train: bool = False  # count units instead of instances, weigh what train loses
+    fixed: NDArray[np.bool_] | None = None  # [u] units that stay in train
 
 
 @dataclass(frozen=True)
@@ -56,16 +62,28 @@ class _Demand:
 
 @dataclass(frozen=True)
 class _Units:
-    """The problem per unit: images by given split [u, 3] and amounts [u, C + 1] (instances per class, then images)."""
+    """The problem per unit: images by given split [u, 3] and amounts [u, C + 1] (instances per class, then images).
+
+    extra: [u, 0] or [u, 2]: whether the unit stays in train, and what train loses with it in thousandths of an image.
+    """
 
     images: Indices
     amounts: Indices
+    extra: Indices
+
+    @property
+    def spared(self) -> bool:
+        """Whether what train loses is weighed."""
+        return self.extra.shape[1] > 0
 
     @property
     def allowed(self) -> NDArray[np.bool_]:
         """Splits a unit may end in: [u, 3]."""
         present = self.images > 0
-        return present | present[:, [TRAIN]]
+        free = present | present[:, [TRAIN]]
+        if self.spared:
+            free[self.extra[:, 0] > 0] = np.arange(len(SPLITS)) == TRAIN
+        return free
 
 
 def assign(problem: Problem, order: Indices) -> Indices:
@@ -78,7 +96,7 @@ def assign(problem: Problem, order: Indices) -> Indices:
     units = _units(problem)
     demands = _demands(problem, units)
     active: list[_Demand] = []
-    fewest = None  # moved images; known once an optimum meets every demand, then the images leaving val or test count
+    fewest = None  # cost; known once an optimum meets every demand, then the images leaving val or test count
     while True:
         target = _solve(units, active, order, fewest)
         if target is None:
@@ -92,7 +110,7 @@ def assign(problem: Problem, order: Indices) -> Indices:
             moved = splits != problem.given
             if fewest is not None or not (moved & (problem.given != TRAIN)).any():
                 return splits
-            fewest = int(moved.sum())
+            fewest = int(_costs(units)[0][np.arange(len(target)), target].sum())
 
 
 def _units(problem: Problem) -> _Units:
@@ -101,7 +119,23 @@ def _units(problem: Problem) -> _Units:
     np.add.at(images, (problem.unit, problem.given), 1)
     amounts = np.zeros((count, problem.instances.shape[1] + 1), dtype=np.int64)
     np.add.at(amounts, problem.unit, np.column_stack([problem.instances, np.ones_like(problem.given)]))
-    return _Units(images, amounts)
+    if not problem.spare_train:
+        return _Units(images, amounts, np.empty((count, 0), dtype=np.int64))
+    amounts[:, :-1] = amounts[:, :-1] > 0
+    fixed = np.zeros(count, dtype=np.int64) if problem.fixed is None else problem.fixed.astype(np.int64)
+    return _Units(images, amounts, np.column_stack([fixed, _loss(problem, images)]))
+
+
+def _loss(problem: Problem, images: Indices) -> Indices:
+    """What train loses with each unit, in thousandths of an image: int64 [u].
+
+    The mean over the classes of the share of train's units that hold the class, times the number of train's images.
+    """
+    held = np.zeros((len(images), problem.instances.shape[1]), dtype=np.int64)
+    in_train = problem.given == TRAIN
+    np.add.at(held, problem.unit[in_train], problem.instances[in_train])
+    share = (held > 0) / np.maximum((held > 0).sum(axis=0), 1)
+    return np.rint(SCALE * int(in_train.sum()) * share.mean(axis=1)).astype(np.int64)
 
 
 def _demands(problem: Problem, units: _Units) -> list[_Demand]:
@@ -109,6 +143,8 @@ def _demands(problem: Problem, units: _Units) -> list[_Demand]:
     classes = problem.instances.shape[1]
     in_train = problem.instances[problem.given == TRAIN].sum(axis=0)
     demands = [_Demand(TRAIN, c, 1) for c in range(classes) if in_train[c]]
+    if problem.least_in_train is not None:
+        demands += [_Demand(TRAIN, c, int(need)) for c, need in enumerate(problem.least_in_train) if need > 0]
     demands += [_Demand(s, classes, 1) for s in range(len(SPLITS)) if units.images[:, s].any()]
     for split, row in zip((VAL, TEST), problem.minimum, strict=True):
         demands += [_Demand(split, c, int(need)) for c, need in enumerate(row) if need > 0]
@@ -123,9 +159,11 @@ def _solve(units: _Units, demands: list[_Demand], order: Indices, fewest: int | 
     columns = sorted({d.column for d in demands})
     most = {c: max(d.need for d in demands if d.column == c) for c in columns}
     # more than a demand needs is as good as exactly what it needs, and makes more units alike
-    amounts = np.column_stack([units.images, *(np.minimum(units.amounts[:, c], most[c]) for c in columns)])
-    kinds, kind, count = np.unique(amounts, axis=0, return_inverse=True, return_counts=True)
-    inner = _Units(kinds[:, :3], kinds[:, 3:])
+    amounts = [np.minimum(units.amounts[:, c], most[c]) for c in columns]
+    rows = np.column_stack([units.images, *amounts, units.extra])
+    kinds, kind, count = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
+    last = 3 + len(columns)
+    inner = _Units(kinds[:, :3], kinds[:, 3:last], kinds[:, last:])
     inner_demands = [_Demand(d.split, columns.index(d.column), d.need) for d in demands]
     moved, leaving = _costs(inner)
     cost = moved if fewest is None else leaving
@@ -152,10 +190,15 @@ def _solve(units: _Units, demands: list[_Demand], order: Indices, fewest: int | 
 
 
 def _costs(units: _Units) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Images moved, and images moved out of val or test, if a unit goes to a split: [u, 3] each."""
+    """Cost of a move, and images moved out of val or test, if a unit goes to a split: [u, 3] each.
+
+    The cost is the number of images moved; where train is spared, thousandths of it and what train loses.
+    """
     moved = units.images.sum(axis=1, keepdims=True) - units.images
-    from_train = np.where(np.arange(len(SPLITS)) == TRAIN, 0, units.images[:, [TRAIN]])
-    return moved.astype(np.float64), (moved - from_train).astype(np.float64)
+    elsewhere = np.arange(len(SPLITS)) != TRAIN
+    leaving = moved - np.where(elsewhere, units.images[:, [TRAIN]], 0)
+    cost = SCALE * moved + np.where(elsewhere, units.extra[:, [1]], 0) if units.spared else moved
+    return cost.astype(np.float64), leaving.astype(np.float64)
 
 
 def _rows(units: _Units, demands: list[_Demand]) -> tuple[csr_array, Indices]:
@@ -196,8 +239,8 @@ def _deal(kind: Indices, share: Indices, kinds: _Units, order: Indices) -> Indic
 
 def _shortfalls(units: _Units, demands: list[_Demand]) -> list[Shortfall]:
     """The demands that the least violating assignment misses (elastic program: one slack per soft demand)."""
-    hard = [d for d in demands if d.split == TRAIN]
-    soft = [d for d in demands if d.split != TRAIN]
+    hard = [d for d in demands if d.split == TRAIN and d.need == 1]
+    soft = [d for d in demands if d not in hard]
     slack = _elastic(units, hard, soft)
     found = []
     for demand, missing in zip(soft, slack, strict=True):

@@ -71,6 +71,30 @@ class Minimum(Part):
     test: int
 
 
+class ClassLoss(Part):
+    """Groups of train that hold a class, as given and after rebalancing.
+
+    Only where more than a third are lost.
+    """
+
+    name: str
+    before: int
+    after: int
+
+
+class Suspected(Part):
+    """Images of different splits after rebalancing that look as if they came from one scene.
+
+    clip: frames of one video; copies: of one photograph, by their names; mirrored: mirrored or
+    rotated copies, by perceptual hash.
+    """
+
+    kind: str  # clip | copies | mirrored
+    name: str
+    ids: list[str]
+    splits: list[str]
+
+
 class SplitSummary(Document):
     """Moves, counts and leaks of the splits."""
 
@@ -82,4 +106,6 @@ class SplitSummary(Document):
     leaks: list[Leak]
     duplicates: Duplicates
     minimum: Minimum = Minimum(val=0, test=0)
+    losses: list[ClassLoss] = []  # written only where there are any
+    suspected: list[Suspected] = []  # written only where there are any
     unpinned: bool = False  # written only where true

@@ -198,11 +198,32 @@ def duplicates(inputs: Inputs, ledger: Ledger) -> Text:
             near,
             ". Groups: ",
             groups,
-            ". Leaks between the splits as given: ",
+            ". Leaks between the splits as given, by this group rule: ",
             total,
             ".",
         )
     )
+
+
+def lost(inputs: Inputs, ledger: Ledger) -> Text | None:
+    """A warning for classes that lose more than a third of the groups that hold them in train."""
+    parts: list[Any] = []
+    for index, loss in enumerate(inputs.splits.losses):
+        before, after = (
+            ledger.num(inputs.file_splits, f"losses.{index}.{key}", "count") for key in ("before", "after")
+        )
+        parts += [", " if parts else "", f"{loss.name} (", before, " → ", after, ")"]
+    return Text(run("Rebalancing takes groups of these classes from train: ", *parts, "."), "warn") if parts else None
+
+
+def suspected(inputs: Inputs, ledger: Ledger) -> Text | None:
+    """A warning for clips and copies that lie in several splits although no group says that they belong together."""
+    names = [f"{one.name} ({one.kind})" for one in inputs.splits.suspected]
+    if not names:
+        return None
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    text = f"These clips and photographs are probably cut by the splits: {', '.join(names[:SHOWN])}{more}. "
+    return Text(run(text, f"{inputs.file_splits} lists their images; data.group keeps images together."), "warn")
 
 
 def left_out(inputs: Inputs, ledger: Ledger) -> Text | None:

@@ -138,6 +138,8 @@ def _data(inputs: Inputs, ledger: Ledger, derived: Derived) -> Section | None:
         data_tables.moves(inputs, ledger, derived),
         data_tables.duplicates(inputs, ledger),
         data_tables.leaks(inputs, ledger),
+        data_tables.lost(inputs, ledger),
+        data_tables.suspected(inputs, ledger),
         data_tables.left_out(inputs, ledger),
         data_tables.polygons(inputs, ledger),
         data_tables.problems(inputs, ledger, derived),

@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -270,7 +271,8 @@ def test_the_entry_prints_a_table_or_one_error(tmp_path):
     write_params(tmp_path, tiny_params("lanes", {"rebalance": {**options, "min_val_instances": 9}}))
     failed = stage_command(tmp_path)
     assert failed.returncode == 1
-    assert failed.stderr.startswith("error: rebalance: the minimums cannot be met\n  class 'White Solid': val needs 9")
+    assert failed.stderr.startswith("error: rebalance: the minimums cannot be met\n  collect more images")
+    assert "class 'White Solid': val needs 9" in failed.stderr
     assert "Traceback" not in failed.stderr
     assert sorted(path.read_bytes() for path in (tmp_path / "data/lanes/splits").iterdir()) == before
 
@@ -335,3 +337,73 @@ def test_too_few_independent_images_are_refused_unless_asked_for(tmp_path, split
     params, raw, splits = setup(tmp_path, records, min_units=2)
     rebalance(params, raw, splits)
     assert splits.exists()
+
+
+def stairs(count, copies):
+    """`copies` exports of each of `count` photographs, as Roboflow names them."""
+    solid = {"Background": 500, "White Solid": 500}
+    found = []
+    for number in range(count):
+        for copy in range(copies):
+            record = image(f"s{number}_{copy}", "train", solid)
+            found.append(replace(record, source=f"train/s{number}_jpg.rf.{sha256_of_text(record.id)[:32]}.jpg"))
+    return found
+
+
+def test_copies_made_by_augmentation_stay_in_train_and_a_minimum_counts_photographs(tmp_path):
+    solid = {"Background": 500, "White Solid": 500}
+    single = [image(f"single{i}", "train", solid) for i in range(4)]
+    records = [*plain(5, "train"), *plain(5, "val"), *stairs(4, 3), *single]
+    options = {"min_val_instances": 3, "classes": ["White Solid"]}
+    summary = rebalance(*setup(tmp_path / "a", records, spare_train=True, **options))
+    moved = [move.id for move in summary.moves]
+    assert len(moved) == 3 and set(moved) <= {record.id for record in single}
+    with pytest.raises(UserError, match="val needs 5 groups") as error:
+        rebalance(*setup(tmp_path / "b", records, spare_train=True, **{**options, "min_val_instances": 5}))
+    assert "spare_train: false" in str(error.value).splitlines()[1]
+    assert len(rebalance(*setup(tmp_path / "c", records, **{**options, "min_val_instances": 5})).moves) == 5
+
+
+def test_a_class_that_loses_more_than_a_third_of_its_groups_in_train_is_a_warning(tmp_path):
+    solid = {"Background": 500, "White Solid": 500}
+    records = [*plain(9, "train"), *plain(5, "val"), *(image(f"s{i}", "train", solid) for i in range(6))]
+    for need, lost in ((2, []), (3, [("White Solid", 6, 3)])):
+        summary = rebalance(*setup(tmp_path / str(need), records, min_val_instances=need, classes=["White Solid"]))
+        assert [(loss.name, loss.before, loss.after) for loss in summary.losses] == lost
+        assert ("losses" in read_json(tmp_path / str(need) / "splits" / "summary.json")) == bool(lost)
+
+
+def test_train_keeps_its_minimum_or_says_why_not(tmp_path):
+    solid = {"Background": 500, "White Solid": 500}
+    records = [*plain(9, "train"), *plain(5, "val"), *(image(f"s{i}", "train", solid) for i in range(6))]
+    options = {"classes": ["White Solid"], "min_val_instances": 3}
+    assert len(rebalance(*setup(tmp_path / "a", records, min_train_instances=3, **options)).moves) == 3
+    with pytest.raises(UserError, match="'White Solid'"):
+        rebalance(*setup(tmp_path / "b", records, min_train_instances=4, **options))
+
+
+def test_infeasible_minimums_say_the_remedy_first_and_at_most_ten_lines(tmp_path):
+    classes = [f"class{i:02}" for i in range(20)]
+    records = [image(f"{split}{i}", split, dict.fromkeys(classes, 100)) for split in ("train", "val") for i in range(3)]
+    params, raw, splits = setup(tmp_path, records, min_val_instances=9)
+    with pytest.raises(UserError) as error:
+        rebalance(params.model_copy(update={"classes": tuple(classes)}), raw, splits)
+    lines = str(error.value).splitlines()
+    assert "collect more images" in lines[1]
+    assert len(lines) == 2 + 10
+    assert "11 more" in lines[-1]
+
+
+def test_cut_clips_and_copies_are_suspected_though_no_group_rule_calls_them_leaks(tmp_path):
+    named = [replace(image(f"f{i}", split), source=f"{split}/CAM1_MOV-{i}_jpg.rf.{i:032x}.jpg")
+             for i, split in enumerate(["train", "train", "val"])]  # fmt: skip
+    pair = [replace(image(f"p{split}", split), source=f"{split}/pic_jpg.rf.{number:032x}.jpg")
+            for number, split in enumerate(["train", "val"])]  # fmt: skip
+    summary = rebalance(*setup(tmp_path / "a", [*plain(5, "train"), *plain(5, "val"), *named, *pair]))
+    assert summary.leaks == []
+    found = {(one.kind, one.name): (one.ids, one.splits) for one in summary.suspected}
+    assert found[("clip", "CAM1_MOV")] == (["f0", "f1", "f2"], ["train", "val"])
+    assert found[("copies", "pic")] == (["ptrain", "pval"], ["train", "val"])
+    together = [replace(record, group="g") for record in named]
+    kept = rebalance(*setup(tmp_path / "b", [*plain(5, "train"), *plain(5, "val"), *together]))
+    assert kept.suspected == []

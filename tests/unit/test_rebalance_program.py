@@ -1,5 +1,6 @@
 """The integer program against every possible assignment of small cases."""
 
+import dataclasses
 import itertools
 import time
 
@@ -97,6 +98,67 @@ def test_shortfalls_add_up_to_the_least_that_any_assignment_misses(problem):
         reach = [(t == split).any() if s.index is None else totals(problem, t, split)[s.index] for t in options]
         assert s.alone == min(max(reach), s.needed)
         assert s.reached <= s.alone
+
+
+@st.composite
+def spared(draw):
+    problem = draw(problems())
+    units = int(problem.unit.max()) + 1
+    whole = [set(problem.given[problem.unit == unit].tolist()) == {TRAIN} for unit in range(units)]
+    fixed = np.array(whole) & np.array(draw(st.lists(st.booleans(), min_size=units, max_size=units)))
+    classes = problem.instances.shape[1]
+    least = draw(st.lists(st.integers(0, 3), min_size=classes, max_size=classes))
+    return dataclasses.replace(problem, spare_train=True, fixed=fixed, least_in_train=np.array(least))
+
+
+def held(problem, chosen):
+    """Units that hold each class among the chosen images, by a loop."""
+    counts = []
+    for column in range(problem.instances.shape[1]):
+        counts.append(len({u for u, a, c in zip(problem.unit, problem.instances[:, column], chosen, strict=True)
+                           if a and c}))  # fmt: skip
+    return np.array(counts)
+
+
+def whole_units(problem, target):
+    """Units that hold each class and end in train, val and test."""
+    return [held(problem, np.isin(problem.unit, problem.unit[target == split])) for split in (TRAIN, VAL, TEST)]
+
+
+def spared_feasible(problem, target):
+    train, val, test = whole_units(problem, target)
+    stays = all((target[problem.unit == unit] == TRAIN).all() for unit in np.flatnonzero(problem.fixed))
+    enough = (val >= problem.minimum[0]).all() and (test >= problem.minimum[1]).all()
+    return bool(
+        stays and enough and (train >= problem.least_in_train).all() and keeps_train_and_splits(problem, target)
+    )
+
+
+def spared_cost(problem, target):
+    """Thousandths of an image: those that move, and for units taken from train the share that each class loses."""
+    total = 1000 * int((target != problem.given).sum())
+    in_train = problem.given == TRAIN
+    before = np.maximum(held(problem, in_train), 1)
+    for unit in range(problem.unit.max() + 1):
+        mine = problem.unit == unit
+        if target[mine][0] != TRAIN:
+            share = (held(problem, mine & in_train) / before).mean()
+            total += round(1000 * int(in_train.sum()) * share)
+    return total
+
+
+@settings(max_examples=60, deadline=None)
+@given(spared())
+def test_spared_train_loses_as_little_as_in_the_best_of_all_assignments(problem):
+    costs = [spared_cost(problem, t) for t in allowed_targets(problem) if spared_feasible(problem, t)]
+    order = np.arange(problem.unit.max() + 1)
+    if not costs:
+        with pytest.raises(Infeasible):
+            assign(problem, order)
+        return
+    target = assign(problem, order)
+    assert spared_feasible(problem, target)
+    assert spared_cost(problem, target) == min(costs)
 
 
 def test_alike_images_move_in_the_order_given():
