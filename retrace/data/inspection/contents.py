@@ -12,7 +12,7 @@ from pathlib import Path
 from retrace.config.schema import Params
 from retrace.data import formats as sources
 from retrace.data.audit import SPLITS, split_counts
-from retrace.data.formats.convert import WORTH_A_POOL, Job, Refused, convert
+from retrace.data.formats.convert import WORTH_A_POOL, Converted, Job, Refused, convert
 from retrace.data.formats.jobs import jobs_of
 from retrace.data.formats.problems import Problems
 from retrace.data.partitions import order_of, partitions, problem_of, units_of
@@ -54,7 +54,7 @@ def contents_of(params: Params, root: Path) -> Contents:
         if isinstance(result, Refused):
             problems.add(result.kind, result.path, result.detail)
         else:
-            records.append(getattr(result, "record", result))  # with notes, where shapes were drawn
+            records.append(result.record)
     return Contents(sorted(records, key=lambda record: record.id), problems)
 
 
@@ -80,7 +80,7 @@ def units_after(contents: Contents, params: Params) -> dict[str, int] | None:
     return {split: len(set(apart[target == index].tolist())) for index, split in enumerate(SPLITS)}
 
 
-def _converted(jobs: Sequence[Job]) -> Iterator[Record | Refused]:
+def _converted(jobs: Sequence[Job]) -> Iterator[Converted | Refused]:
     processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if processes < 2 or len(jobs) < WORTH_A_POOL:
         yield from map(_looked_at, jobs)
@@ -92,7 +92,7 @@ def _converted(jobs: Sequence[Job]) -> Iterator[Record | Refused]:
             pool.shutdown(cancel_futures=True)
 
 
-def _looked_at(job: Job) -> Record | Refused:
+def _looked_at(job: Job) -> Converted | Refused:
     """What `collect` would make of an image; its copy is removed at once."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("images", "masks"):
