@@ -2,10 +2,11 @@
 
 import base64
 import csv
+import html
 import io
+import json
 import re
 import shutil
-from html.parser import HTMLParser
 
 import pytest
 import yaml
@@ -13,7 +14,9 @@ from PIL import Image
 
 from tests.support.projects import ROOT, run
 
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), "")
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+)
 CLASSES = ("Road", "Sky")
 SCORES = {  # by revision and split, of each class: every cell has a value of its own
     "HEAD~1": {"val": (0.61, 0.62), "test": (0.91, 0.92)},
@@ -83,37 +86,50 @@ def page(project):
     return project / "page"
 
 
-class Drawn(HTMLParser):
-    """The text and the described marks of every plot, in the order of the page."""
-
-    def __init__(self):
-        super().__init__()
-        self.marks, self.texts, self.plot = {}, {}, ""
-
-    def handle_starttag(self, tag, attributes):
-        named = dict(attributes)
-        if tag == "div" and named.get("id"):
-            self.plot = named["id"]
-        label = named.get("aria-label")
-        if label and named.get("role") == "graphics-symbol":
-            place = tuple(map(float, re.findall(r"-?[\d.]+", named.get("transform") or named.get("d") or "")[:2]))
-            self.marks.setdefault(self.plot, []).append((label, place))
-
-    def handle_data(self, data):
-        self.texts.setdefault(self.plot, []).append(data.strip())
+READ = """
+<pre id="read"></pre>
+<script>
+setTimeout(() => {
+  const middle = element => {
+    const box = element.getBoundingClientRect();
+    return [box.x + box.width / 2, box.y + box.height / 2];
+  };
+  const plots = {};
+  for (const plot of document.querySelectorAll("div[id]")) {
+    const texts = [...plot.querySelectorAll("svg text")].map(one => [one.textContent, middle(one)]);
+    const marks = [...plot.querySelectorAll("[role=graphics-symbol]")]
+      .map(one => [one.getAttribute("aria-label"), middle(one)]);
+    plots[plot.id] = {texts, marks};
+  }
+  document.getElementById("read").textContent = JSON.stringify(plots);
+}, 5000);
+</script>
+</body>"""
 
 
 @pytest.fixture(scope="module")
 def drawn(page):
+    """Texts and marks of every plot as a browser draws them, each with its place in pixels."""
     if not CHROMIUM:
         pytest.skip("no Chromium here to draw the page with")
+    head, _, tail = (page / "index.html").read_text(encoding="utf-8").rpartition("</body>")
+    (page / "read.html").write_text(head + READ + tail, encoding="utf-8")
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND"]
-    options += ["--virtual-time-budget=10000", "--dump-dom"]
-    done = run(page, CHROMIUM, *options, (page / "index.html").as_uri(), check=True)
-    (page / "drawn.html").write_text(done.stdout)
-    found = Drawn()
-    found.feed(done.stdout)
-    return found
+    options += ["--virtual-time-budget=20000", "--dump-dom"]
+    done = run(page, CHROMIUM, *options, (page / "read.html").as_uri(), check=True)
+    return json.loads(html.unescape(re.search(r'<pre id="read">(.*?)</pre>', done.stdout, re.S)[1]))
+
+
+def nearest(plot, words, place, axis):
+    """The word of `words` in a plot that is nearest to a place along an axis, 0 across or 1 down."""
+    found = [(abs(at[axis] - place[axis]), text) for text, at in plot["texts"] if text in words]
+    assert {text for _, text in found} == set(words)
+    return min(found)[1]
+
+
+def facts(label):
+    """`{title: value}` of a mark as it is described to a reader of the page."""
+    return dict(part.split(": ", 1) for part in label.split("; ") if ": " in part)
 
 
 def test_the_page_works_without_a_network(page):
@@ -127,7 +143,7 @@ def test_the_page_works_without_a_network(page):
 def test_both_revisions_have_their_sample_picture(page):
     text = (page / "index.html").read_text(encoding="utf-8")
     colors = set()
-    for source in re.findall(r'<img[^>]*src="([^"]+)"', text):
+    for source in re.findall(r'<img[^>]*src="([^"]+)"', text.rpartition("<h1>")[2]):
         content = base64.b64decode(source.split(",")[1]) if source.startswith("data:") else (page / source).read_bytes()
         with Image.open(io.BytesIO(content)) as image:
             red, _, blue = image.convert("RGB").getpixel((4, 4))
@@ -136,8 +152,61 @@ def test_both_revisions_have_their_sample_picture(page):
 
 
 @pytest.mark.slow
-def test_debug(drawn):
-    import pprint
-    pprint.pprint(drawn.marks, width=180)
-    pprint.pprint(drawn.texts, width=180)
-    assert 0
+def test_every_panel_shows_the_scores_of_its_own_revision_and_split(drawn):
+    plot, found = drawn["per_class"], {}
+    for label, place in plot["marks"]:
+        values = facts(label)
+        if "Class" in values and "Phase" in values:
+            key = nearest(plot, SCORES, place, 1), nearest(plot, ("val", "test"), place, 0), values["Class"]
+            found[key] = float(next(value for name, value in values.items() if name.startswith("Score")))
+    assert found == {
+        (revision, split, name): score
+        for revision, splits in SCORES.items()
+        for split, values in splits.items()
+        for name, score in zip(CLASSES, values, strict=True)
+    }
+
+
+@pytest.mark.slow
+def test_the_confusion_of_every_revision_is_in_its_own_panel(drawn):
+    plot, found = drawn["confusion"], {}
+    for label, place in plot["marks"]:
+        values = facts(label)
+        if values.get("True class") and values.get("Predicted class") == values["True class"]:
+            key = nearest(plot, SCORES, place, 1), nearest(plot, ("val", "test"), place, 0), values["True class"]
+            share = next(value for name, value in values.items() if name.lower().startswith("share"))
+            found.setdefault(key, set()).add(float(share))
+    assert found == {
+        (revision, split, name): {score}
+        for revision, splits in SCORES.items()
+        for split, values in splits.items()
+        for name, score in zip(CLASSES, values, strict=True)
+    }
+
+
+@pytest.mark.slow
+def test_every_axis_has_a_title(drawn):
+    titles = {
+        "training_loss": {"Epoch", "Training loss", "Phase", "Revision"},
+        "validation": {"Epoch", "Monitored metric (0 to 1)", "Phase", "Revision"},
+        "per_class": {"Score (IoU of a mask, AP of boxes)", "Class", "Phase", "Revision", "Split"},
+        "confusion": {"Predicted class", "True class", "Revision", "Split"},
+        "precision_recall": {"Recall", "Precision", "Class", "Phase", "Revision"},
+    }
+    for name, wanted in titles.items():
+        assert wanted <= {text for text, _ in drawn[name]["texts"]}, name
+
+
+@pytest.mark.slow
+def test_a_curve_is_drawn_for_every_class_and_revision(drawn):
+    plot = drawn["precision_recall"]
+    heights = {}
+    for label, place in plot["marks"]:
+        if "Precision: " in label:
+            key = nearest(plot, PRECISION, place, 1), nearest(plot, CLASSES, place, 0)
+            heights[key] = float(facts(label)["Precision"])
+    assert heights == {
+        (revision, name): value
+        for revision, values in PRECISION.items()
+        for name, value in zip(CLASSES, values, strict=True)
+    }
