@@ -1,6 +1,5 @@
 """Blocks of documents that show a command and what it prints in a fresh clone, 80 columns wide."""
 
-import os
 import shlex
 import subprocess
 import sys
@@ -8,11 +7,14 @@ import tempfile
 from pathlib import Path
 
 from retrace.errors import UserError
-from retrace.programs import environment
+from retrace.programs import environment, git
 
 COLUMNS = 80
-PRINTING = ("compare", "why", "plan", "studies")  # commands that read committed results only and write nothing
-READ = ("dvc.yaml", "dvc.lock", "params.yaml", "metrics.json", "metrics", "reports", "studies")
+ALLOWED = ("retrace compare", "retrace why", "retrace plan", "retrace studies", "dvc exp show")  # they only read
+READ = (
+    *(".dvc/config", "dvc.yaml", "dvc.lock", "params.yaml", "metrics.json"),
+    *("metrics/*/*.json", "reports/*/*.json", "studies/*.yaml"),
+)
 
 
 def block(command: str) -> str:
@@ -21,16 +23,16 @@ def block(command: str) -> str:
     It runs where only committed files are, so the output does not depend on the caches of this machine.
 
     Raises:
-        UserError: the command is none of `retrace compare`, `why`, `plan` and `studies`, or it fails.
+        UserError: the command is none of `ALLOWED`, or it fails.
     """
     words = shlex.split(command)
-    if words[:1] != ["retrace"] or words[1:2] == [] or words[1] not in PRINTING:
-        allowed = ", ".join(f"retrace {name}" for name in PRINTING)
-        raise UserError(f"`{command}`: documents show only what these print: {allowed}")
-    with tempfile.TemporaryDirectory() as folder:
-        _committed(Path.cwd(), Path(folder))
+    if not any(words[: len(start)] == start for start in map(str.split, ALLOWED)):
+        raise UserError(f"`{command}`: documents show only what these commands print: {', '.join(ALLOWED)}")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        _clone(Path.cwd(), folder)
         done = subprocess.run(
-            [sys.executable, "-m", "retrace", *words[1:]],
+            [sys.executable, "-m", *words],
             cwd=folder,
             env=_environment(),
             capture_output=True,
@@ -43,22 +45,19 @@ def block(command: str) -> str:
     return "\n".join(["```", f"$ {command}", *lines, "```"])
 
 
-def _committed(project: Path, folder: Path) -> None:
-    """Links to the files that a clone has; results per image and models are not among them."""
-    for name in READ:
-        source = project / name
-        if name == "metrics":
-            for path in sorted(source.glob("*/*.json")):
-                target = folder / path.relative_to(project)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.symlink_to(path)
-        elif source.exists():
-            (folder / name).symlink_to(source)
+def _clone(project: Path, folder: Path) -> None:
+    """Copies of the files that a clone has, committed; results per image and models are not among them."""
+    sources = [path for pattern in READ for path in sorted(project.glob(pattern)) if path.is_file()]
+    for source in sources:
+        target = folder / source.relative_to(project)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+    git("init", "-q", "-b", "main", folder=folder)
+    git("add", "-A", folder=folder)
+    git("-c", "user.name=retrace", "-c", "user.email=retrace@example.org", "commit", "-qm", "results", folder=folder)
 
 
 def _environment() -> dict[str, str]:
-    code = Path(__file__).parents[3]
     kept = {key: value for key, value in environment().items() if key not in ("NO_COLOR", "FORCE_COLOR")}
-    return {**kept, "PYTHONPATH": str(code), "COLUMNS": str(COLUMNS), "TERM": "dumb", "PYTHONUTF8": "1"} | {
-        key: os.environ[key] for key in ("HOME",) if key in os.environ
-    }
+    code = str(Path(__file__).parents[3])
+    return {**kept, "PYTHONPATH": code, "COLUMNS": str(COLUMNS), "TERM": "dumb", "PYTHONUTF8": "1"}
