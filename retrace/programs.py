@@ -1,5 +1,6 @@
 """Git and DVC, called as programs: one place for their environment, their failures and what experiments are called."""
 
+import configparser
 import os
 import subprocess
 import sys
@@ -67,6 +68,29 @@ def dvc(*arguments: str, folder: Path | None = None, check: bool = True) -> str:
         command = " ".join([*takewhile(lambda word: not word.startswith("-"), arguments)][:2])
         raise UserError(f"dvc {command}: {last_line(done.stderr) or f'exit code {done.returncode}'}")
     return done.stdout
+
+
+def has_remote(folder: Path | None = None) -> bool:
+    """Whether `dvc pull` has somewhere to pull from: a remote in a configuration file that DVC reads.
+
+    Read from the files, since starting DVC takes a second.
+    """
+    project = folder or Path()
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    for path in (project / ".dvc" / "config.local", project / ".dvc" / "config", home / "dvc" / "config"):
+        found = configparser.RawConfigParser(strict=False, allow_no_value=True)
+        try:
+            found.read(path, encoding="utf-8")
+        except (configparser.Error, UnicodeDecodeError):  # DVC says what is wrong with the file
+            continue
+        if any(section.strip("'").startswith("remote ") for section in found.sections()):
+            return True
+    return False
+
+
+def how_to_get(path: str, again: str) -> str:
+    """The commands that bring back a file of the DVC cache; `again` makes it anew."""
+    return f"`dvc pull {path}`, or `{again}`" if has_remote() else f"`{again}`"
 
 
 def experiments(folder: Path | None = None) -> list[Experiment]:

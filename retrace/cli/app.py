@@ -22,6 +22,11 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
+def _examples(*commands: str) -> str:
+    """The end of a help text; each command is a paragraph, so that it gets a line of its own."""
+    return "\n\n".join(("Examples:", *commands))
+
+
 PROJECT = ("dvc.yaml", "params.yaml", "studies")  # a project's folder has one of them at least
 ANYWHERE = ("studies", "doctor")
 
@@ -49,7 +54,7 @@ def _require_project() -> None:
     raise UserError(f"{here} is not a project folder (no dvc.yaml, no params.yaml); {go}")
 
 
-@app.command()
+@app.command(epilog=_examples("retrace use offroad --demo", "retrace use lanes --force"))
 @stage
 def use(
     study: Annotated[str, typer.Argument(help="Name of the study; `retrace studies` lists them.")],
@@ -62,7 +67,7 @@ def use(
     typer.echo(command.use(study, demo, force))
 
 
-@app.command()
+@app.command(epilog=_examples("retrace plan --detect 0.01", "retrace plan --detect 0.02 --metric focus_mIoU"))
 @stage
 def inspect(
     folder: Annotated[Path, typer.Argument(help="Folder with images and labels, as downloaded or exported.")],
@@ -116,7 +121,7 @@ def plan(
     console.print(f"Seeds: {seeds} of each phase (spread over seeds {value:.4f}, from {runs} runs of the ablation).")
 
 
-@app.command()
+@app.command(epilog=_examples("retrace studies"))
 @stage
 def studies() -> None:
     """List the built-in studies with their task, phases, title and the data they need."""
@@ -136,7 +141,7 @@ def studies() -> None:
     Console().print(grid)
 
 
-@app.command()
+@app.command(epilog=_examples("retrace watch", "retrace watch --once"))
 @stage
 def watch(
     once: Annotated[bool, typer.Option("--once", help="Print the latest status and exit.")] = False,
@@ -148,7 +153,7 @@ def watch(
     follow(load().study, once)
 
 
-@app.command()
+@app.command(epilog=_examples("retrace doctor"))
 @stage
 def doctor() -> None:
     """Check whether this machine is ready: Python, packages, GPUs, DVC, Git, memory, disk and video codecs."""
@@ -163,7 +168,7 @@ def doctor() -> None:
         raise UserError(f"{errors} of these checks failed; fix them before you run `dvc repro`")
 
 
-@app.command()
+@app.command(epilog=_examples("retrace predict photos/ -o out", "retrace predict clip.mp4 --every 5 --phase baseline -o out"))
 @stage
 def predict(
     source: Annotated[Path, typer.Argument(help="An image, a folder of images or a video.")],
@@ -186,7 +191,7 @@ def predict(
         raise UserError("\n       ".join([*result.problems, f"the other {result.frames} frames are in {out}"]))
 
 
-@app.command()
+@app.command(epilog=_examples("retrace compare lanes", "retrace compare main workspace", "retrace compare offroad -o offroad.tex"))
 @stage
 def compare(
     what: Annotated[
@@ -198,7 +203,7 @@ def compare(
     ] = None,
     out: Annotated[
         list[Path] | None,
-        typer.Option("-o", "--out", help="Also write the table to this .md, .html or .csv file; repeatable."),
+        typer.Option("-o", "--out", help="Also write the table to this .md, .html, .csv or .tex (LaTeX) file; you may give several."),
     ] = None,
     metric: Annotated[
         str | None, typer.Option("--metric", help="Metric to compare; default: the headline metric of the study.")
@@ -220,18 +225,18 @@ def compare(
         typer.echo(path)
 
 
-@app.command()
+@app.command(epilog=_examples("retrace ablate --dry-run", "retrace ablate --design one-at-a-time --jobs 2"))
 @stage
 def ablate(
     design: Annotated[
-        str, typer.Option("--design", help="Combinations to run: full | one-at-a-time | leave-one-out")
+        str, typer.Option("--design", help="Which combinations to run: full, one-at-a-time or leave-one-out.")
     ] = "full",
     jobs: Annotated[
         int | None,
         typer.Option("--jobs", "-j", min=1, help="Experiments that run at the same time; default: one, on Ray all."),
     ] = None,
     engine: Annotated[
-        str, typer.Option("--engine", help="Where experiments run: dvc (this machine) | ray (a cluster)")
+        str, typer.Option("--engine", help="Where experiments run: dvc (this machine) or ray (a cluster).")
     ] = "dvc",
     address: Annotated[str, typer.Option("--address", help="Address of the Ray cluster.")] = "auto",
     gpus: Annotated[float, typer.Option("--gpus", min=0, help="GPUs per experiment on Ray.")] = 0,
@@ -245,7 +250,7 @@ def ablate(
     command.main(design, jobs, engine, address, gpus, dry_run, typer.echo)
 
 
-@app.command()
+@app.command(epilog=_examples("retrace verify", "retrace verify --study lanes --no-rerun"))
 @stage
 def verify(
     study: Annotated[
@@ -265,16 +270,20 @@ def verify(
     check(study, rev, data_from_cache, no_rerun)
 
 
-@app.command(context_settings={"ignore_unknown_options": True})  # -3.0 is a number, not an option
+@app.command(
+    context_settings={"ignore_unknown_options": True},  # -3.0 is a number, not an option
+    epilog=_examples("retrace why 0.779", "retrace why test_mIoU --study lanes --hashes"),
+)
 @stage
 def why(
-    query: Annotated[str, typer.Argument(help="A number or key: 0.752 | mIoU | metrics.json:test_mIoU | FILE:KEY")],
+    query: Annotated[str, typer.Argument(help="A number as printed (0.752), a key (mIoU, metrics.json:test_mIoU) or FILE:KEY.")],
     study: Annotated[str | None, typer.Option("--study", help="Search only the report of this study.")] = None,
+    hashes: Annotated[bool, typer.Option("--hashes", help="Also print every match, sha256 and md5.")] = False,
 ) -> None:
     """Show where a number comes from: metrics file, weights, parameters, data, code and commit."""
     from retrace.cli.why import why as trace
 
-    for line in trace(query, study):
+    for line in trace(query, study, hashes):
         typer.echo(line)
 
 

@@ -4,12 +4,17 @@ import copy
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import YAMLError
 
+from retrace.config import read_yaml
 from retrace.config.load import parse
+from retrace.config.reading import yaml_mapping
+from retrace.errors import UserError
 
 FIRST = ("note", "engine", "init")  # of a phase, before what it shares with others
 
@@ -24,10 +29,10 @@ def written_out(study: Path, overlay: Path | None = None) -> str:
     yaml = YAML()
     yaml.width, yaml.preserve_quotes = 120, True
     yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
-    values = yaml.load(study.read_text(encoding="utf-8"))
+    values = _read(yaml, study)
     if overlay is not None:
-        _lay_over(values, yaml.load(overlay.read_text(encoding="utf-8")))
-    params = parse(YAML(typ="safe", pure=True).load(_dumped(yaml, values)), study.as_posix())
+        _lay_over(values, _read(yaml, overlay))
+    params = parse(yaml_mapping(_dumped(yaml, values), study.as_posix()), study.as_posix())
     defaults = values.pop("phase_defaults", None) or CommentedMap()
     for name, phase in values["phases"].items():
         values["phases"][name] = _complete(phase, defaults)
@@ -36,6 +41,37 @@ def written_out(study: Path, overlay: Path | None = None) -> str:
     _write_out(values, params, "expected")
     _write_out(values["report"], params.report, "focus_classes", "colors")
     return _spaced(_dumped(yaml, values))
+
+
+def _read(yaml: YAML, path: Path) -> CommentedMap:
+    """A study file with its comments, every alias and `<<` in it written out.
+
+    Raises:
+        UserError: it is missing, not UTF-8, not YAML or not a mapping of names to values.
+    """
+    read_yaml(path)  # refuses with the line what the other reader ends on in ways of its own
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"))
+    except (YAMLError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        why = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        raise UserError(f"{path}: a value cannot be read ({why})") from None
+    return _expanded(values, path, "")
+
+
+def _expanded(value: Any, path: Path, place: str) -> Any:
+    """A value with what it shares with others copied, so that a change of one is not a change of all."""
+    if not isinstance(value, CommentedMap):
+        return copy.deepcopy(value)
+    result = CommentedMap()
+    if value.fa.flow_style():
+        result.fa.set_flow_style()
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise UserError(f"{path}: {place}{key!r}: not a name; write a name in quotes")
+        result[key] = _expanded(item, path, f"{place}{key}.")
+    result.ca.comment, result.ca.end = value.ca.comment, value.ca.end
+    result.ca.items.update({key: comment for key, comment in value.ca.items.items() if key in result})
+    return result
 
 
 def _dumped(yaml: YAML, values: CommentedMap) -> str:

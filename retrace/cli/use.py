@@ -8,16 +8,15 @@ are those of a study file.
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from retrace.cli.study_files import written_out
 from retrace.config import PARAMS, read_yaml
 from retrace.config.load import parse
+from retrace.config.reading import yaml_mapping
 from retrace.errors import UserError
 from retrace.files import write_text
 from retrace.programs import git
@@ -50,7 +49,15 @@ def names() -> list[str]:
 
 def values_hash(values: dict[str, Any]) -> str:
     """A short hash of the values alone: comments, order of keys and number formats do not count."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+    text = json.dumps(_with_text_keys(values), sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _with_text_keys(value: Any) -> Any:
+    """The value with the keys of its mappings as text: YAML has other keys too, which cannot be sorted together."""
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else repr(key): _with_text_keys(item) for key, item in value.items()}
+    return [_with_text_keys(item) for item in value] if isinstance(value, list) else value
 
 
 def render(study: str, demo: bool) -> str:
@@ -62,7 +69,7 @@ def render(study: str, demo: bool) -> str:
     if overlay is not None and not overlay.is_file():
         raise UserError(f"{overlay}: this study has no demo; run `retrace use {study}` with its real data")
     text = written_out(folder() / f"{study}.yaml", overlay)
-    return f"# retrace use {study}{' --demo' if demo else ''}; values {values_hash(_values(text))}\n{text}"
+    return f"# retrace use {study}{' --demo' if demo else ''}; values {values_hash(yaml_mapping(text, study))}\n{text}"
 
 
 def edited(path: Path = PARAMS) -> bool:
@@ -71,21 +78,24 @@ def edited(path: Path = PARAMS) -> bool:
     mark = MARK.search(path.read_text(encoding="utf-8"))
     if (mark is not None and mark["hash"] == values_hash(values)) or values == _committed(path):
         return False
-    study = str(values.get("study"))
-    variants = [demo for demo in (False, True) if (folder() / f"{study}{'.demo' * demo}.yaml").is_file()]
-    return not any(values == _values(render(study, demo)) for demo in variants)
+    return not any(values == written for written in _written(str(values.get("study"))))
+
+
+def _written(study: str) -> Iterator[dict[str, Any]]:
+    """The values that `retrace use` writes for a study, with and without `--demo`; none for a faulty study file."""
+    for demo in (False, True):
+        try:
+            yield yaml_mapping(render(study, demo), study)
+        except UserError:  # said when this study is chosen
+            continue
 
 
 def _committed(path: Path) -> dict[str, Any] | None:
     """The values of the file in the last commit; None where there is none."""
     try:
-        return _values(git("show", f"HEAD:./{path.as_posix()}"))
-    except (UserError, YAMLError):
+        return yaml_mapping(git("show", f"HEAD:./{path.as_posix()}"), path.as_posix())
+    except UserError:
         return None
-
-
-def _values(text: str) -> Any:
-    return YAML(typ="safe", pure=True).load(text)
 
 
 def use(study: str, demo: bool, force: bool) -> str:

@@ -65,7 +65,7 @@ class Cache:
         if not path.is_file():
             return None
         if md5_of(path) + ".dir" != md5:
-            raise UserError(f"{path}: its bytes are not what its name says; delete it and run `dvc pull`")
+            raise UserError(f"{path}: its bytes are not what its name says; delete it and run `dvc repro`")
         files = {row["relpath"]: row["md5"] for row in json.loads(path.read_bytes())}
         for name in files:
             if Path(name).is_absolute() or ".." in Path(name).parts:

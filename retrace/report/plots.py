@@ -1,4 +1,4 @@
-"""Files for DVC: metrics.json (flat scalars of the active phase) and plots/*.csv for `dvc plots show`."""
+"""Files for DVC: metrics.json (flat scalars of the active phase), plots/*.csv and pictures for `dvc plots show`."""
 
 import csv
 import io
@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from retrace.config.metrics import METRICS
-from retrace.files import write_text
+from retrace.files import read_json, write_bytes, write_text
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import number
+from retrace.report.pictures import shrink
+
+SIDE = 640  # pixels, longer side of a sample picture
+LIMIT = 40_000  # bytes of a sample picture
 
 
 def scalars(inputs: Inputs) -> dict[str, float]:
@@ -29,7 +33,10 @@ def scalars(inputs: Inputs) -> dict[str, float]:
 
 
 def write_plots(folder: Path, inputs: Inputs) -> None:
-    """history.csv, per_class.csv and confusion.csv of every phase."""
+    """Tables of every phase, and `samples/`, the pictures of the active phase on the split of the headline.
+
+    precision_recall.csv has no rows for segmentation.
+    """
     _write(folder / "history.csv", ("phase", "epoch", "train_loss", "val_metric"), _history(inputs))
     columns = ("phase", "split", "class", "n", "score", *inputs.per_class)
     _write(folder / "per_class.csv", columns, _per_class(inputs))
@@ -38,6 +45,10 @@ def write_plots(folder: Path, inputs: Inputs) -> None:
         ("phase", "active", "split", "truth", "predicted", "count", "share"),
         _confusion(inputs),
     )
+    _write(
+        folder / "precision_recall.csv", ("phase", "split", "class", "recall", "precision"), _precision_recall(inputs)
+    )
+    _samples(folder / "samples", inputs)
 
 
 def _write(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
@@ -82,3 +93,26 @@ def _confusion(inputs: Inputs) -> list[dict[str, Any]]:
                     row |= {"predicted": predicted, "count": count}
                     rows.append(row | {"share": count / sum(counts) if sum(counts) else None})
     return rows
+
+
+def _precision_recall(inputs: Inputs) -> list[dict[str, Any]]:
+    rows = []
+    split = inputs.headline_split
+    for phase in inputs.metrics:
+        path = Path("metrics", inputs.study, phase, f"curves_{split}.json")
+        if inputs.params.task != "detection" or not path.is_file():
+            continue
+        curves = read_json(path)
+        for name in (name for name in inputs.params.classes if name in curves["precision"]):
+            start = {"phase": phase, "split": split, "class": name}
+            for recall, precision in zip(curves["recall"], curves["precision"][name], strict=True):
+                rows.append(start | {"recall": recall, "precision": precision})
+    return rows
+
+
+def _samples(folder: Path, inputs: Inputs) -> None:
+    phase = inputs.params.phase
+    for sample in inputs.samples[phase]:
+        if sample.split == inputs.headline_split:
+            source = Path("metrics", inputs.study, phase, sample.file)
+            write_bytes(folder / source.with_suffix(".jpg").name, shrink(source, LIMIT, SIDE))

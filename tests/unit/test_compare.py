@@ -143,8 +143,12 @@ def test_a_study_that_dvc_lock_has_left_is_read_by_its_provenance(lanes):
 def test_missing_results_per_image_name_the_command_that_gets_them(lanes):
     shutil.rmtree(".dvc/cache")
     Path("metrics/lanes/baseline/images_test.txt").unlink()
+    Path("reports/lanes/derived.json").unlink()
     short, story = why(only("baseline", "mae_ohem")[1])
     assert short == "results per image missing"
+    assert "`dvc repro evaluate@baseline`" in story and "dvc pull" not in story  # there is nothing to pull from
+    Path(".dvc/config").write_text("['remote \"store\"']\n    url = /tmp/store\n")
+    _, story = why(only("baseline", "mae_ohem")[1])
     assert "`dvc pull metrics/lanes/baseline`" in story and "`dvc repro evaluate@baseline`" in story
     _, story = why(only("HEAD:baseline", "mae_ohem")[1])
     assert "`git checkout HEAD`, then" in story
@@ -154,9 +158,10 @@ def test_what_both_runs_lack_is_named_and_no_difference_is_explained(lanes):
     shutil.rmtree(".dvc/cache")
     for phase in ("baseline", "mae_ohem"):
         Path(f"metrics/lanes/{phase}/images_test.txt").unlink()
+    Path("reports/lanes/derived.json").unlink()
     comparison = rows.compare(select(["baseline", "mae_ohem"]))
     for phase in ("baseline", "mae_ohem"):
-        assert f"`dvc pull metrics/lanes/{phase}`" in " ".join(comparison.notes)
+        assert f"`dvc repro evaluate@{phase}`" in " ".join(comparison.notes)
     assert "paired" not in render.caption(comparison.groups[0])
     shutil.copytree("metrics/lanes/colder", "metrics/lanes/baseline", dirs_exist_ok=True)
     comparison = rows.compare(select(["baseline", "mae_ohem"]))
@@ -344,3 +349,34 @@ def test_experiments_and_commits_of_a_real_project(finished_study, tmp_path, mon
     assert "harder:mae_ohem differs from main:mae_ohem in loss.ohem_threshold 0.7 → 0.5" in notes
     shown = run(project, "retrace", "compare", "main", "harder", "redrawn")
     assert shown.returncode == 0 and "images of redrawn:mae_ohem have other pixels" in " ".join(shown.stdout.split())
+
+
+def test_a_fresh_clone_shows_the_committed_difference(lanes):
+    whole = only("baseline", "mae_ohem")[1].difference.found
+    shutil.rmtree(".dvc/cache")
+    for phase in ("baseline", "mae_ohem"):
+        shutil.rmtree(f"metrics/lanes/{phase}")
+    clone = only("baseline", "mae_ohem")[1].difference.found
+    assert (clone.value, clone.low, clone.high, clone.verdict) == (whole.value, whole.low, whole.high, whole.verdict)
+    assert only("HEAD:baseline", "HEAD:mae_ohem")[1].difference.found == clone
+    assert only("mae_ohem", "baseline")[1].difference.found is None  # the report has the other direction
+
+
+def test_the_committed_difference_counts_only_for_the_metrics_files_that_it_was_made_from(lanes):
+    shutil.rmtree(".dvc/cache")
+    shutil.rmtree("metrics/lanes/baseline")
+    path = Path("metrics/lanes/baseline.json")
+    path.write_text(path.read_text() + " ")
+    assert only("baseline", "mae_ohem")[1].difference.found is None
+
+
+def test_latex_has_every_row_and_escapes_what_latex_reads(lanes, tmp_path):
+    comparison = rows.compare(select(["baseline", "mae_ohem"]))
+    render.write(comparison, tmp_path / "table.tex")
+    text = (tmp_path / "table.tex").read_text()
+    (body,) = re.findall(r"\\midrule\n(.*)\n\\bottomrule", text, re.S)
+    cells = [line.removesuffix(r" \\").split(" & ") for line in body.splitlines()]
+    assert [row[0] for row in cells] == ["baseline", r"mae\_ohem"]
+    columns = re.search(r"\\toprule\n(.*) \\\\", text)[1].split(" & ")
+    assert {len(row) for row in cells} == {len(columns)} == {len(re.search(r"tabular}{(\w+)}", text)[1])}
+    assert not re.search(r"(?<!\\)[%_&#](?!.*\\\\$)", re.sub(r"^%.*$", "", text, flags=re.M).replace(" & ", ""))

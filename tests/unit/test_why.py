@@ -42,7 +42,7 @@ def project(made, tmp_path, monkeypatch):
 
 
 def lines(query: str, study: str | None = None) -> str:
-    return "\n".join(why(query, study))
+    return "\n".join(why(query, study, hashes=True))
 
 
 def flat(text: str) -> str:
@@ -187,7 +187,11 @@ def test_weights_with_other_bytes_or_none_are_said_to_be(project):
     weights.write_bytes(weights.read_bytes() + b"!")
     assert "here, but with OTHER bytes" in flat(lines(f"{phase}.json:splits.test.mIoU"))
     weights.unlink()
-    assert "not here: dvc pull" in flat(lines(f"{phase}.json:splits.test.mIoU"))
+    text = flat(lines(f"{phase}.json:splits.test.mIoU"))
+    assert f"not here; to get it: `dvc repro finetune@{phase}`" in text and "pull" not in text
+    Path(".dvc").mkdir()
+    Path(".dvc/config").write_text("[core]\n    remote = store\n['remote \"store\"']\n    url = /tmp/store\n")
+    assert f"`dvc pull {weights}`, or `dvc repro finetune@{phase}`" in flat(lines(f"{phase}.json:splits.test.mIoU"))
 
 
 def test_a_file_that_now_says_something_else_is_marked(project):
@@ -287,3 +291,24 @@ def test_a_number_of_an_ablation_is_traced_where_its_experiments_are_not(project
         assert f"{name} md5 {md5}" in text
     assert f"code: stages/finetune.py:{'d3' * 20}" in text and f"data: data/lanes/raw:{'e4' * 16}" in text
     assert f"environment: requirements/runtime.txt:{'f5' * 20}" in text
+
+
+@pytest.mark.parametrize("query", ["mIoU", "metrics/lanes/mae_ohem.json:splits.test.mIoU"])
+def test_the_answer_is_a_screen_without_hashes(project, query):
+    rows = list(why(query, None))
+    assert len(rows) <= 24 and not re.search(r"[0-9a-f]{32}", "".join(rows))
+    assert {"study", "environment", "commit"} <= {row.strip().partition(":")[0] for row in rows}
+
+
+def test_the_study_in_params_yaml_is_first(project):
+    """Of two studies with the same numbers."""
+    for folder in ("reports", "metrics"):
+        shutil.copytree(f"{folder}/lanes", f"{folder}/anew")
+    for path in (*Path("reports/anew").glob("*.json"), *Path("metrics/anew").glob("*.json")):
+        path.write_text(path.read_text().replace("/lanes/", "/anew/").replace('"lanes"', '"anew"'))
+    params = Path("params.yaml")
+    query = "splits.test.mIoU.value"
+    for study, other in (("anew", "lanes"), ("lanes", "anew")):
+        params.write_text(re.sub("study: .*", f"study: {study}", params.read_text(), count=1))
+        first = next(iter(why(query, None)))
+        assert f"/{study}/" in first and f"/{other}/" not in first

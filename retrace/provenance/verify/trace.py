@@ -40,7 +40,7 @@ class Match:
         try:
             value = Ledger().value(self.file, self.key)
         except (KeyError, UserError):
-            return None, "the file is not here (run dvc pull)"
+            return None, "the file is not here"
         try:
             return value, show(value, self.format)
         except (KeyError, TypeError, ValueError):  # an edited format or value

@@ -8,6 +8,12 @@
 
 <!-- retrace:format scores begin -->      the keys of a document, from `retrace.documents`
 <!-- retrace:format scores end -->
+
+<!-- retrace:parameters begin -->         every key of params.yaml, from the schema
+<!-- retrace:parameters end -->
+
+<!-- retrace:run retrace studies begin -->   what a command prints here
+<!-- retrace:run retrace studies end -->
 """
 
 import re
@@ -17,12 +23,13 @@ from pathlib import Path
 from retrace.documents.pages import FORMATS, page
 from retrace.errors import UserError
 from retrace.report.blocks import Table
-from retrace.report.comparison import committed
+from retrace.report.comparison import committed, terminal
 from retrace.report.comparison.committed import Kept
+from retrace.report.comparison.parameters import reference
 from retrace.report.render import markdown, markdown_table
 
 BEGIN = re.compile(r"<!-- retrace:(?P<block>\S+(?: \S+)*) begin -->\n?")
-BLOCKS = "results, phases <study>, ablation <study>, format <name>"
+BLOCKS = "results, phases <study>, ablation <study>, format <name>, parameters, run <command>"
 REPORTS = Path("reports/README.md")
 
 
@@ -66,6 +73,10 @@ def fill(path: Path, text: str, found: dict[str, Kept | None]) -> str:
 def block(name: str, path: Path, number: int, found: dict[str, Kept | None]) -> str:
     """What belongs between the markers of `name` in the document at `path`."""
     kind, _, study = name.partition(" ")
+    if name == "parameters":
+        return f"\n{reference()}\n\n"
+    if kind == "run":
+        return f"\n{terminal.block(study)}\n\n"
     if name == "results":
         return _shown(committed.results(found, path.parent, cost=False))
     if kind == "phases" and study in found:

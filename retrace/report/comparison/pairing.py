@@ -9,13 +9,16 @@ import numpy as np
 
 from retrace import seeds
 from retrace.errors import UserError
+from retrace.programs import how_to_get
 from retrace.report.comparison import cache
+from retrace.report.comparison.recorded import recorded
 from retrace.report.comparison.selection import Run, how_to_run
 from retrace.report.resamples import per_image, read_units
 from retrace.statistics.bootstrap import Statistic, Units
 from retrace.statistics.estimate import Difference
 from retrace.statistics.verdicts import paired_difference
 
+MISSING = "results per image missing"
 EXACT = 1e-6  # largest difference between a recomputed score and the one in the metrics file
 
 
@@ -40,6 +43,7 @@ def difference(run: Run, base: Run, metric: str, split: str) -> Outcome:
 
     Seed and number of resamples are those of `base`, so two phases of one study give the difference in their report.
     Runs are paired only where both have the same list of images, and the same bytes of image and mask (or boxes).
+    Where results per image are missing, the difference in the committed report stands in, if it has this one.
     """
     try:
         _alike(run, base, metric, split)
@@ -61,7 +65,8 @@ def difference(run: Run, base: Run, metric: str, split: str) -> Outcome:
             units = _units(base, base_folder, split)
             row = paired_difference(scores, reference, units, base.resamples, seed)[metric]
     except Unpaired as reason:
-        return Outcome(None, *reason.args)
+        kept = recorded(run, base, metric, split) if reason.args[0] == MISSING else None
+        return Outcome(None, *reason.args) if kept is None else Outcome(kept)
     return Outcome(row) if row.value is not None else Outcome(None, "undefined")
 
 
@@ -87,7 +92,7 @@ def _outlines(run: Run, split: str) -> tuple[str, ...]:
 
 
 def _how_to_get(run: Run, folder: str) -> str:
-    again = f"`dvc pull {folder}` if a remote has them, else `dvc repro evaluate@{run.phase}`"
+    again = how_to_get(folder, f"dvc repro evaluate@{run.phase}")
     if run.place.commit is not None:
         there = f"dvc exp apply {run.place.name}" if run.place.experiment else f"git checkout {run.place.name}"
         return f"`{there}`, then {again}"
@@ -100,7 +105,7 @@ def _ids(run: Run, folder: Path | None, split: str) -> list[str]:
     path = folder / f"images_{split}.txt" if folder is not None else None
     if path is None or not path.is_file():
         raise Unpaired(
-            "results per image missing",
+            MISSING,
             f"the per-image results of {run.name} are not in the DVC cache; to get them: "
             f"{_how_to_get(run, f'metrics/{run.study}/{run.phase}')}",
         )

@@ -1,4 +1,4 @@
-"""A comparison as a terminal table, Markdown, one self-contained HTML page or CSV."""
+"""A comparison as a terminal table, Markdown, one self-contained HTML page, CSV or LaTeX."""
 
 import csv
 import io
@@ -25,14 +25,21 @@ def write(comparison: Comparison, path: Path) -> None:
     """Write the comparison as the ending of `path` says.
 
     Raises:
-        UserError: another ending than .md, .html or .csv.
+        UserError: another ending than .md, .html, .csv or .tex.
     """
     write_text(path, writer(path)(comparison))
 
 
 def writer(path: Path) -> Callable[[Comparison], str]:
     """The renderer for the ending of `path`."""
-    writers: dict[str, Callable[[Comparison], str]] = {".md": to_markdown, ".html": to_html, ".csv": to_csv}
+    from retrace.report.comparison.latex import to_latex
+
+    writers: dict[str, Callable[[Comparison], str]] = {
+        ".md": to_markdown,
+        ".html": to_html,
+        ".csv": to_csv,
+        ".tex": to_latex,
+    }
     if path.suffix not in writers:
         raise UserError(f"{path}: no such format; allowed endings: {', '.join(writers)}")
     return writers[path.suffix]

@@ -6,13 +6,12 @@ from dataclasses import dataclass, field, replace
 from retrace.config.metrics import headlines
 from retrace.errors import UserError
 from retrace.report.changes import flat
-from retrace.report.comparison.pairing import Outcome, difference
+from retrace.report.comparison.pairing import MISSING, Outcome, difference
 from retrace.report.comparison.selection import Run
 from retrace.report.numbers import show
 from retrace.report.verdicts import decided
 from retrace.statistics.estimate import Estimate
 
-MISSING = "results per image missing"  # the reason that `difference` gives
 SHARED = ("seed", "classes", "data", "rebalance", "pretrain", "evaluate", "runtime")  # parameters of every phase
 
 

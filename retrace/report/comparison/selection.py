@@ -51,6 +51,11 @@ class Run:
         return int(self.settings["seed"])
 
     @property
+    def active(self) -> str:
+        """The active phase of the parameters."""
+        return str(self.settings.get("phase", ""))
+
+    @property
     def demo(self) -> bool:
         """Whether the data are drawn, not the study's own."""
         return (self.settings.get("report") or {}).get("real_data", True) is False
