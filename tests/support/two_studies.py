@@ -15,7 +15,7 @@ import yaml
 from retrace.config.load import load, parse
 from retrace.errors import UserError
 from retrace.provenance.md5 import Cache, digest, listing
-from retrace.provenance.verify.job import Job
+from retrace.provenance.verify.job import Job, origin_of
 from retrace.provenance.verify.records import committed
 from retrace.provenance.verify.standing import standing
 from retrace.report import document
@@ -70,7 +70,7 @@ def _entry(root: Path, block: dict[str, Any], values: dict[str, Any], key: str) 
     study, item = values["study"], values["phases"].get(key, {})
 
     def filled(path: str) -> str:
-        return (path.replace("${study}", study).replace("${key}", key).replace("${item.init}", str(item.get("init"))))
+        return path.replace("${study}", study).replace("${key}", key).replace("${item.init}", str(item.get("init")))
 
     def rows(listed: list[Any]) -> Iterator[dict[str, str]]:
         for row in listed:
@@ -80,10 +80,11 @@ def _entry(root: Path, block: dict[str, Any], values: dict[str, Any], key: str) 
                 yield {"path": path, "md5": digest(files)}
 
     deps = [path for path in block["deps"] if path.startswith(("data/", "models/", "metrics/", LOCK))]
+    params = [(filled(name), _at(values, filled(name))) for name in block["params"]]
     return {
         "cmd": filled(block["cmd"]),
         "deps": list(rows(deps)),
-        "params": {"params.yaml": {filled(name): _at(values, filled(name)) for name in block["params"]}},
+        "params": {"params.yaml": {name: value for name, value in params if value is not None}},
         "outs": list(rows(block["outs"])),
     }
 
@@ -121,16 +122,9 @@ def complaints(root: Path, study: str) -> list[str]:
             params = load(root / "params.yaml")
         else:
             params = parse(json.loads((root / f"reports/{study}/parameters.json").read_text()))
-        origin = document_of(root, study)
         record, cache = committed(root, params), Cache(root / ".dvc/cache")
-        job = Job(root, "0" * 40, root, root, params, record, origin, cache, True, "", False)
+        job = Job(root, "0" * 40, root, root, params, record, origin_of(root, study), cache, True, "", False)
         return standing(job).wrong
     except UserError as error:
         return [str(error)]
 
-
-def document_of(root: Path, study: str) -> Any:
-    """The committed provenance.json; None where there is none."""
-    from retrace.provenance.verify.job import origin_of
-
-    return origin_of(root, study)
