@@ -6,21 +6,15 @@ changed after the run.
 
 from pathlib import Path
 
-from retrace.documents.base import Document
+from retrace.documents.report_files import ReportFiles
 from retrace.files import sha256_of
 
 SUMS = "files.json"
 
 
-class Files(Document):
-    """`files`: lower-case hex sha256 by path in the report's folder, sorted by path; without files.json itself."""
-
-    files: dict[str, str]
-
-
 def write_sums(folder: Path) -> None:
     """Write files.json into a report's folder; all its other files must be there."""
-    Files(files=_others(folder)).write(folder / SUMS)
+    ReportFiles(files=_others(folder)).write(folder / SUMS)
 
 
 def wrong_files(folder: Path, name: str) -> list[str]:
@@ -32,7 +26,7 @@ def wrong_files(folder: Path, name: str) -> list[str]:
     Raises:
         UserError: files.json is missing or damaged.
     """
-    recorded, found = Files.read(folder / SUMS, f"{name}/{SUMS}").files, _others(folder)
+    recorded, found = ReportFiles.read(folder / SUMS, f"{name}/{SUMS}").files, _others(folder)
     wrong = []
     for file in sorted({*recorded, *found}):
         if file not in recorded:

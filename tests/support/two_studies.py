@@ -127,4 +127,3 @@ def complaints(root: Path, study: str) -> list[str]:
         return standing(job).wrong
     except UserError as error:
         return [str(error)]
-
