@@ -21,6 +21,7 @@ from retrace.report.numbers import Ledger
 from retrace.report.provenance import provenance
 from retrace.report.render import render
 from retrace.report.sections import compose
+from retrace.report.sums import write_sums
 
 
 def report(params: Params) -> Inputs:
@@ -55,6 +56,7 @@ def write_report(folder: Path, inputs: Inputs, origin: Provenance) -> None:
     code = code_sum(Path(__file__).parents[1])
     write(folder, Report(params.study, params.task, not params.report.real_data, code, pages), ledger)
     render(read(folder).report, folder, folder)
+    write_sums(folder)
 
 
 @stage

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from retrace.errors import UserError
 from retrace.programs import git
-from retrace.provenance.verify import checks
+from retrace.provenance.verify import checks, operations
 from retrace.provenance.verify.clone import resolve
 from retrace.provenance.verify.job import Job, prepare, ready
 from retrace.provenance.verify.outs import DIFFERENT, NOT_RUN, SAME, TOLERATED, Row
@@ -21,6 +21,8 @@ LISTED = 8  # files or keys listed below a row
 def verify(study: str | None, rev: str, data_from_cache: bool, no_rerun: bool) -> None:
     """Verify a commit, and print the table and the verdict.
 
+    Without a rerun and without `study`, every study whose report the commit holds is checked.
+
     Raises:
         UserError: a result differs. The clone is then kept, and the message gives its path.
     """
@@ -29,6 +31,22 @@ def verify(study: str | None, rev: str, data_from_cache: bool, no_rerun: bool) -
     changes = len(git("status", "--porcelain", "--untracked-files=no", folder=project).splitlines())
     if changes:
         typer.echo(f"note: only the commit is verified, without the {changes} uncommitted changes here")
+    checked = _verify(project, commit, study, data_from_cache, no_rerun)
+    if no_rerun:
+        for name in reported(project, commit) if study is None else ():
+            if name != checked:
+                _verify(project, commit, name, data_from_cache, no_rerun)
+        typer.echo("nothing was rerun, so it was not checked whether the commit reproduces its results")
+
+
+def reported(project: Path, commit: str) -> list[str]:
+    """The studies whose report a commit holds, sorted."""
+    names = git("ls-tree", "-r", "--name-only", commit, "--", "reports", folder=project).splitlines()
+    return sorted(Path(name).parts[1] for name in names if Path(name).match("reports/*/parameters.json"))
+
+
+def _verify(project: Path, commit: str, study: str | None, data_from_cache: bool, no_rerun: bool) -> str:
+    """Verify one study; returns its name."""
     temporary = Path(tempfile.mkdtemp(prefix="retrace-verify-"))
     keep = False
     try:
@@ -36,12 +54,12 @@ def verify(study: str | None, rev: str, data_from_cache: bool, no_rerun: bool) -
         typer.echo(f"study {job.params.study}, commit {commit[:12]}, recorded in {job.record.file}")
         _standing(job)
         if no_rerun:
-            typer.echo("nothing was rerun, so it was not checked whether the commit reproduces its results")
-            return
+            return job.params.study
         ready(job)
         keep = True  # from here on, the clone helps to find a difference
         _rerun(job)
         keep = False
+        return job.params.study
     except KeyboardInterrupt:
         keep = False
         raise UserError(
@@ -78,6 +96,7 @@ def _standing(job: Job) -> None:
 def _rerun(job: Job) -> None:
     mode = "bit-identity" if job.bits else "tolerance"
     typer.echo(f"rerunning in {job.root}, checking {mode} ({job.why})\noutput of the stages: {job.log}")
+    typer.echo(operations.sentence(*operations.differing_here()))
     rows = checks.run_again(job)
     seeds = checks.run_seeds(job)
     rows += [row for row, _ in seeds]

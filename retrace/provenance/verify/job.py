@@ -55,9 +55,9 @@ def prepare(project: Path, commit: str, study: str | None, data_from_cache: bool
             "       nothing was rerun; rebuild the environment first: rm -rf .venv && make venv"
         )
     use_empty_cache(root, temporary / "cache")
-    origin = _origin(root, study)
+    origin = origin_of(root, study)
     params = parameters(root, study, "cpu" if origin is not None and origin.devices == ["cpu"] else "auto")
-    origin = origin or _origin(root, params.study)
+    origin = origin or origin_of(root, params.study)
     from retrace.models.predict import choose_device
 
     here = Processor(architecture(), cpu_model(), choose_device(params.machine.device).type)
@@ -75,7 +75,8 @@ def ready(job: Job) -> None:
         check_out(job.cache, raw, job.record.outs["collect"][raw], job.root)
 
 
-def _origin(root: Path, study: str | None) -> Provenance | None:
+def origin_of(root: Path, study: str | None) -> Provenance | None:
+    """The committed provenance.json of a study; None where there is none."""
     path = root / "reports" / (study or "") / "provenance.json"
     name = f"reports/{study}/provenance.json"
     return Provenance.read(path, name) if study and path.is_file() else None

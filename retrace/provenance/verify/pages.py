@@ -20,6 +20,7 @@ from retrace.provenance.md5 import changed, digest, listing
 from retrace.provenance.verify.again import code_of, write_again
 from retrace.report.document import AGAIN, NAME, Document, read
 from retrace.report.numbers import Ledger
+from retrace.report.sums import SUMS
 
 STUDY = (NAME, "parameters.json", "derived.json", "provenance.json")  # not laid out from report.json
 CLOSE = 1e-9  # relative: how far a number may be off where another machine computed it
@@ -112,7 +113,7 @@ def _laid_out(folder: Path, target: Path, code: Path, documents: Sequence[str], 
     wrong = []
     for file in changed(listing(folder) or {}, listing(target) or {}):
         old, new = folder / file, target / file
-        if file in documents or (file.endswith(".png") and _same_picture(old, new)):
+        if file in (*documents, SUMS) or (file.endswith(".png") and _same_picture(old, new)):
             continue
         if not old.is_file():
             wrong.append(f"{name}/{file}: no such file; run {again} and commit what it writes")
@@ -147,8 +148,8 @@ def _computed(folder: Path, target: Path, code: Path, documents: Sequence[str], 
     return wrong
 
 
-def first_difference(old: Any, new: Any, key: str = "") -> str:
-    """`key: 'a', where the results give 'b'` for the first place that differs; empty if none does."""
+def first_difference(old: Any, new: Any, key: str = "", whose: str = "the results give") -> str:
+    """`key: 'a', where <whose> 'b'` for the first place that differs; empty if none does."""
     if isinstance(old, dict) and isinstance(new, dict) and list(old) == list(new):
         pairs = [(name, old[name], new[name]) for name in old]
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
@@ -157,9 +158,9 @@ def first_difference(old: Any, new: Any, key: str = "") -> str:
         return ""
     else:
         one, other = _around(old, new) if isinstance(old, str) and isinstance(new, str) else (old, new)
-        return f"{key or 'all of it'}: {_short(one)}, where the results give {_short(other)}"
+        return f"{key or 'all of it'}: {_short(one)}, where {whose} {_short(other)}"
     for name, one, other in pairs:
-        found = first_difference(one, other, f"{key}.{name}" if key else name)
+        found = first_difference(one, other, f"{key}.{name}" if key else name, whose)
         if found:
             return found
     return ""

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from retrace.errors import UserError
-from retrace.provenance.verify import ablation, deps, pages
+from retrace.provenance.verify import ablation, deps, pages, parameters
 from retrace.provenance.verify.job import Job
 from retrace.provenance.verify.material import Stored, damage, gather
 from retrace.provenance.verify.records import contradictions, from_lock, from_provenance, kept_by_git
+from retrace.report.sums import wrong_files
 
 
 @dataclass
@@ -62,6 +63,10 @@ def standing(job: Job) -> Standing:
     """
     here = from_lock(job.project, job.params) or from_provenance(job.project, job.params)
     wrong = contradictions(job.root, job.params, job.record)
+    wrong += parameters.check(job.root, job.params, job.record, job.origin)
+    name = f"reports/{job.params.study}"
+    if name not in job.record.paths():
+        wrong += wrong_files(job.before / name, name)
     found = deps.check(job.root, job.project, job.record, job.cache)
     stored = damage(job.project, job.record, job.cache, here, kept_by_git(job.root, job.params))
     wrong += found.wrong + stored.wrong
