@@ -8,7 +8,7 @@ from retrace.documents.provenance import Provenance
 from retrace.report.blocks import Cell, Interval, Intervals, Link, Links, Text, cell, run
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import Inline, Ledger
-from retrace.report.tables import FLOOR, counted, floor, label, verdict
+from retrace.report.tables import FLOOR, METHOD, counted, floor, label, verdict
 from retrace.report.verdicts import words
 from retrace.statistics.estimate import Difference
 from retrace.statistics.verdicts import BETTER, EQUAL, UNDECIDED, WORSE, of_effect
@@ -109,7 +109,7 @@ def chart(inputs: Inputs, ledger: Ledger, derived: Derived) -> Intervals:
     best: Cell = floor(inputs, ledger, split, metric)
     known = best.parts if any(not isinstance(part, str) for part in best.parts) else ()
     images = counted(inputs, ledger, inputs.params.phase, split)
-    caption = run("n = ", *images, ". Lines and brackets are 95 % intervals over independent units")
+    caption = run("n = ", *images, f". Brackets: 95 % interval, drawn as a line (see {METHOD})")
     if known:
         caption = run(*caption, f"; the dashed line is the {FLOOR}, ", *known, ", the best answer that looks at no image")
     title = f"{label(inputs, metric)} on {split}, by phase"

@@ -92,7 +92,6 @@ def layout(
         autoescape=lambda name: name is not None and ".html" in name,
     )
     environment.filters |= {"md": markdown, "md_table": markdown_table, "html": html, "plain": plain}
-    environment.filters["md_target"] = lambda target: target.replace(".html", ".md")
     environment.filters["uri"] = lambda picture: data_uri((folder / "figures" / picture.file).read_bytes())
     environment.filters["inline_svg"] = lambda figure: Markup(
         adapt(drawn[figure.name], figure.name, figure.caption, figure.drawing)
