@@ -163,7 +163,8 @@ def _mean_of(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
 def curves(matches: Matches, classes: Sequence[str]) -> dict[str, Any]:
     """Per class, arrays for plots: `precision` [101] over `recall` (AP50's), and `F1` over `confidence` [1001].
 
-    `precision_at` and `recall_at` are over `confidence` too; without detections the precision is 0. `mean_F1` [1001] is over the classes in the truth. A class without objects is left out.
+    `precision_at` and `recall_at` are over `confidence` too; without detections the precision is 0.
+    `mean_F1` [1001] is over the classes in the truth. A class without objects is left out.
     """
     objects = matches.objects[:, :, 0].sum(0)
     result: dict[str, Any] = {"recall": RECALLS, "confidence": CONFIDENCES, "precision": {}, "F1": {}}

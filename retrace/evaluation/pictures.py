@@ -82,7 +82,9 @@ def save_masks(path: Path, image: np.ndarray, truth: np.ndarray, predicted: np.n
     _save(path, [small, *painted, Image.fromarray(differing)])
 
 
-def occurring(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str], colors: np.ndarray) -> tuple[Entry, ...]:
+def occurring(
+    truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str], colors: np.ndarray
+) -> tuple[Entry, ...]:
     """The legend of a picture: the classes in the truth or the prediction, uint8 [H, W], in their order."""
     there = np.union1d(truth, predicted)
     return tuple(

@@ -54,9 +54,7 @@ def _of_phases(inputs: Inputs, ledger: Ledger, derived: Derived) -> Inline:
     return run(score, *(part for part in parts if part))
 
 
-def _compared(
-    inputs: Inputs, ledger: Ledger, phases: tuple[str, str], row: Difference | None, key: str
-) -> Inline:
+def _compared(inputs: Inputs, ledger: Ledger, phases: tuple[str, str], row: Difference | None, key: str) -> Inline:
     """`mae_ohem is better than baseline, by +0.050 [+0.010, +0.090]. `, or that it is not known."""
     if row is None or row.value is None:
         return ()
@@ -64,7 +62,7 @@ def _compared(
     file = inputs.file_own("derived.json")
     change = ledger.interval(file, key, "signed")
     if row.verdict in SAID:
-        return run(f"{one} {SAID[row.verdict]} {other}: ", *change, ". ")
+        return run(f"With these weights, {one} {SAID[row.verdict]} {other}: ", *change, ". ")
     if row.verdict == UNDECIDED:
         least = ledger.num(file, f"{key}.detectable", "fraction")
         text = (f"Whether {one} differs from {other} is undecided: ", *change)
@@ -84,7 +82,11 @@ def _of_ablation(inputs: Inputs, ledger: Ledger, found: AblationResult) -> Inlin
     parts: list[Any] = []
     if found.together is not None:
         total = ledger.interval(file, f"together.{metric}", "points")
-        parts += [f"All changes of {found.phase} together: ", *total, f" {label(inputs, metric)} points on {found.split}. "]
+        parts += [
+            f"All changes of {found.phase} together: ",
+            *total,
+            f" {label(inputs, metric)} points on {found.split}. ",
+        ]
     for word, listed in groups.items():
         for index, item in enumerate(listed):
             parts += ["; " if not index and parts and not parts[-1].endswith(". ") else ", " if index else "", *item]
@@ -92,7 +94,9 @@ def _of_ablation(inputs: Inputs, ledger: Ledger, found: AblationResult) -> Inlin
             parts.append(f" {word}. ")
     seeds = ledger.num(file, "seeds", "plain")
     images = ledger.num(file, "images", "count")
-    return run(*parts, "Measured one change at a time over all combinations, ", images, " images, seed labels ", seeds, ".")
+    return run(
+        *parts, "Measured one change at a time over all combinations, ", images, " images, seed labels ", seeds, "."
+    )
 
 
 def chart(inputs: Inputs, ledger: Ledger, derived: Derived) -> Intervals:
@@ -111,7 +115,9 @@ def chart(inputs: Inputs, ledger: Ledger, derived: Derived) -> Intervals:
     images = counted(inputs, ledger, inputs.params.phase, split)
     caption = run("n = ", *images, f". Brackets: 95 % interval, drawn as a line (see {METHOD})")
     if known:
-        caption = run(*caption, f"; the dashed line is the {FLOOR}, ", *known, ", the best answer that looks at no image")
+        caption = run(
+            *caption, f"; the dashed line is the {FLOOR}, ", *known, ", the best answer that looks at no image"
+        )
     title = f"{label(inputs, metric)} on {split}, by phase"
     return Intervals(title, tuple(rows), known, run(*caption, "."))
 
@@ -129,7 +135,11 @@ def trust(inputs: Inputs, ledger: Ledger, derived: Derived, document: Provenance
     items = [
         Link("Data", (real,), "#data"),
         Link("Independent units", (units, f" {unit}s on {split}"), "#method"),
-        Link("Seeds", ("one training per phase, seed ", ledger.num(inputs.file_own("parameters.json"), "seed", "plain")), "#method"),
+        Link(
+            "Seeds",
+            ("one training per phase, seed ", ledger.num(inputs.file_own("parameters.json"), "seed", "plain")),
+            "#method",
+        ),
         Link("Checklist", (checks,), "#checks"),
         Link("Reproducible", (sums,), "#provenance"),
     ]

@@ -7,7 +7,7 @@ import io
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 from pydantic import JsonValue
 
@@ -240,16 +240,18 @@ def adapt(drawn: Drawn, name: str, title: str, drawing: Chart | Matrix) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'font: ([^;"]*?)"sans-serif"', r"font: \1sans-serif", svg)
     if isinstance(drawing, Chart):
-        names = [escape(word, {'"': "&quot;"}) for word in series(drawing)]
-        found = rf'id="{re.escape(name)}-series-([0-9]+)-'
-        svg = re.sub(found, lambda match: f'data-series="{names[int(match[1])]}" {match[0]}', svg)
+        names = [quoteattr(word) for word in series(drawing)]
+        mark = rf'id="{re.escape(name)}-series-([0-9]+)-'
+        svg = re.sub(mark, lambda match: f"data-series={names[int(match[1])]} {match[0]}", svg)
     style = rf'\1 role="img" aria-labelledby="{name}-title" style="max-width: \2pt"'
     svg = re.sub(r'(<svg\b[^>]*?) width="([0-9.]+)pt"', style, svg, count=1)
-    start = svg.index(">", svg.index("<svg")) + 1
-    hover = "".join(
-        f'<circle class="hover" data-series="{escape(point.series, {chr(34): "&quot;"})}" cx="{point.x}" cy="{point.y}" '
-        f'r="6"><title>{escape(point.text)}</title></circle>'
-        for point in drawn.points
-    )
-    end = svg.rindex("</svg>")
-    return f'{svg[:start]}<title id="{name}-title">{escape(title)}</title>{svg[start:end]}{hover}{svg[end:]}'
+    start, end = svg.index(">", svg.index("<svg")) + 1, svg.rindex("</svg>")
+    named = f'<title id="{name}-title">{escape(title)}</title>'
+    return svg[:start] + named + svg[start:end] + "".join(map(_hover, drawn.points)) + svg[end:]
+
+
+def _hover(point: Point) -> str:
+    """A circle that nobody sees, whose title a browser shows over it."""
+    place = f'cx="{point.x}" cy="{point.y}" r="6"'
+    said = escape(point.text)
+    return f'<circle class="hover" data-series={quoteattr(point.series)} {place}><title>{said}</title></circle>'

@@ -70,8 +70,8 @@ def others(inputs: Inputs, ledger: Ledger, split: str) -> Gallery | None:
     caption = f"More of the best, median and worst predictions of phase {inputs.params.phase} on {split}."
     if inputs.params.task == "detection":
         caption += (
-            " The score is the panoptic quality of the image: F1 times the mean IoU of the hits. Confidence is averaged "
-            "over the predictions."
+            " The score is the panoptic quality of the image: F1 times the mean IoU of the hits. Confidence is "
+            "averaged over the predictions."
         )
     return _gallery(inputs, ledger, left, caption)
 

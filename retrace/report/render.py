@@ -18,12 +18,12 @@ from retrace.files import write_bytes, write_text
 from retrace.report.blocks import Cell, Figure, Gallery, Page, Picture, Table
 from retrace.report.document import Report
 from retrace.report.drawings import Drawn, adapt, draw
-from retrace.report.widgets import axis, floor, matrix_rows, slider_data
 from retrace.report.numbers import ABSENT, Inline, plain
+from retrace.report.widgets import axis, floor, matrix_rows, slider_data
 
 SOURCES = (
-    "Click a number, or move to it with Tab and the arrow keys and press Enter, to see the file and key it was read from. "
-    "report.json lists all of them."
+    "Click a number, or move to it with Tab and the arrow keys and press Enter, to see the file and key it was read "
+    "from. report.json lists all of them."
 )
 CODE = re.compile(r"(`[^`|\n]+`)")  # in texts of params.yaml, e.g. a next step
 

@@ -215,8 +215,5 @@ def table(inputs: Inputs, ledger: Ledger, derived: Derived, document: Provenance
         value = fill()
         empty = not plain(value) or plain(value) == ABSENT
         rows.append((cell(name), cell("undefined" if empty else value, tone="warn" if empty else "")))
-    note = (
-        f"Values of phase {inputs.params.phase}, scored with the shipped file. Date and times are those of "
-        "this run."
-    )
+    note = f"Values of phase {inputs.params.phase}, scored with the shipped file. Date and times are those of this run."
     return Table("sheet", "Fields for a write-up", ("Field", "Value"), tuple(rows), (note,))
