@@ -260,7 +260,7 @@ def _draw(image: np.ndarray, rows: list[dict[str, Any]], params: Params, colors:
         left, top, right, bottom = row["xyxy"]
         red, green, blue = (int(part) for part in colors[params.classes.index(row["class"])])
         caption = f"{row['class']} {row['score']:.2f}"
-        boxes.append(((left, top, right - left, bottom - top), caption, (red, green, blue)))
+        boxes.append(Drawn((left, top, right - left, bottom - top), caption, color=(red, green, blue)))
     size = image.shape[0] / 720
     line, text = max(1, round(2 * size)), max(10, round(18 * size))
     return np.asarray(with_boxes(Image.fromarray(image), boxes, line=line, text=text))

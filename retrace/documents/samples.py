@@ -7,14 +7,30 @@ from retrace.documents.scores import AGAIN
 from retrace.files import write_json
 
 
+class Entry(Part):
+    """A color of a picture's legend: a class that occurs in it, or a kind of box.
+
+    style: filled for masks; of a box's line solid (hit), dashed (miss) or dotted (false alarm).
+    """
+
+    name: str
+    color: str  # #rrggbb
+    style: str = "filled"
+
+
 class Sample(Part):
-    """One picture. `score` is a fraction: the mIoU of a mask, the panoptic quality of boxes."""
+    """One picture. `score` is a fraction: the mIoU of a mask, the panoptic quality of boxes.
+
+    panels: what stands side by side in it, in columns of equal width.
+    """
 
     file: str  # below metrics/<study>/<phase>
     id: str
     split: str
     kind: str  # best | median | worst
     score: float
+    panels: tuple[str, ...] = ()
+    legend: tuple[Entry, ...] = ()
     truth: int | None = None  # detection only, as are the following: objects in the truth
     predicted: int | None = None
     IoU: float | None = None  # mean of the hits; None without any

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from retrace.data.palette import palette
 from retrace.documents.samples import Sample
 from retrace.documents.scores import DetectionSplit, Floor
 from retrace.evaluation import pictures
@@ -133,6 +132,8 @@ def _draw(work: Work, split: str, ids: list[str], truths: list[Truth], founds: l
                 split=split,
                 kind=kind,
                 score=float(scores[row]),
+                panels=pictures.BOX_PANELS,
+                legend=pictures.box_legend(),
                 truth=int((~truth.crowd).sum()),
                 predicted=len(found.scores),
                 IoU=judged[row][1],
@@ -143,17 +144,22 @@ def _draw(work: Work, split: str, ids: list[str], truths: list[Truth], founds: l
 
 
 def _captioned(work: Work, truth: Truth, found: Found) -> tuple[list[pictures.Drawn], list[pictures.Drawn]]:
-    """True boxes with their class, found ones with class and confidence; crowd regions are not drawn."""
+    """True boxes, hit or missed, with their class; found ones, hits or false alarms, with class and confidence.
+
+    A pair of two classes is a miss and a false alarm. Crowd regions and what is found in them are not drawn.
+    """
     classes = work.params.classes
-    colors = [(int(red), int(green), int(blue)) for red, green, blue in palette(classes, work.params.report.colors)]
-    true: list[pictures.Drawn] = [
-        (tuple(box), classes[label], colors[label])
-        for box, label in zip(truth.boxes[~truth.crowd], truth.labels[~truth.crowd], strict=True)
-    ]
-    guess: list[pictures.Drawn] = [
-        (tuple(box), f"{classes[label]} {score:.2f}", colors[label])
-        for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True)
-    ]
+    pairs, left = pair(truth, found, work.params.evaluate.iou_threshold)
+    hits = [(thing, detection) for thing, detection, _ in pairs if truth.labels[thing] == found.labels[detection]]
+    seen, right = {thing for thing, _ in hits}, {detection for _, detection in hits}
+    true, guess = [], []
+    for thing in np.flatnonzero(~truth.crowd).tolist():
+        kind = "hit" if thing in seen else "miss"
+        true.append(pictures.Drawn(tuple(truth.boxes[thing]), classes[truth.labels[thing]], kind))
+    for detection in sorted({detection for _, detection, _ in pairs} | set(left)):
+        kind = "hit" if detection in right else "false alarm"
+        caption = f"{classes[found.labels[detection]]} {found.scores[detection]:.2f}"
+        guess.append(pictures.Drawn(tuple(found.boxes[detection]), caption, kind))
     return true, guess
 
 
@@ -163,7 +169,7 @@ def _listed(found: Found) -> dict[str, Any]:
 
 def _plotted(found: dict[str, Any]) -> dict[str, Any]:
     """101 points a curve, 6 digits."""
-    step = {"confidence": 10, "F1": 10, "mean_F1": 10}
+    step = {"confidence": 10, "F1": 10, "mean_F1": 10, "precision_at": 10, "recall_at": 10}
 
     def short(values: np.ndarray, every: int) -> list[float]:
         return np.round(values[::every], 6).tolist()

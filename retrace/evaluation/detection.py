@@ -163,10 +163,12 @@ def _mean_of(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
 def curves(matches: Matches, classes: Sequence[str]) -> dict[str, Any]:
     """Per class, arrays for plots: `precision` [101] over `recall` (AP50's), and `F1` over `confidence` [1001].
 
+    `precision_at` and `recall_at` are over `confidence` too; without detections the precision is 0.
     `mean_F1` [1001] is over the classes in the truth. A class without objects is left out.
     """
     objects = matches.objects[:, :, 0].sum(0)
     result: dict[str, Any] = {"recall": RECALLS, "confidence": CONFIDENCES, "precision": {}, "F1": {}}
+    result |= {"precision_at": {}, "recall_at": {}}
     for label, name in enumerate(classes):
         if not objects[label]:
             continue
@@ -177,6 +179,8 @@ def curves(matches: Matches, classes: Sequence[str]) -> dict[str, Any]:
         made = np.searchsorted(-kept["score"], -CONFIDENCES, side="right")  # detections at least this confident
         hits = np.concatenate([[0], np.cumsum(kept["hit"][:, 0] >> REPORTED & 1)])[made]
         result["F1"][name] = 2 * hits / (made + objects[label])
+        result["precision_at"][name] = hits / np.maximum(made, 1)
+        result["recall_at"][name] = hits / objects[label]
     result["mean_F1"] = np.mean(list(result["F1"].values()), axis=0) if result["F1"] else np.zeros(len(CONFIDENCES))
     return result
 

@@ -175,7 +175,16 @@ def _draw(work: Work, split: str, ids: list[str], per_image: np.ndarray) -> list
             image, truth, image_id = images[row]
             assert truth is not None
             file = f"samples/{split}_{kind}_{rank}.jpg"
-            pictures.save_masks(work.folder / file, image, truth, work.predict([image])[0], colors)
-            score = float(per_image[row])
-            samples.append(Sample(file=file, id=image_id, split=split, kind=kind, score=score))
+            predicted = work.predict([image])[0]
+            pictures.save_masks(work.folder / file, image, truth, predicted, colors)
+            sample = Sample(
+                file=file,
+                id=image_id,
+                split=split,
+                kind=kind,
+                score=float(per_image[row]),
+                panels=pictures.MASK_PANELS,
+                legend=pictures.occurring(truth, predicted, work.params.classes, colors),
+            )
+            samples.append(sample)
     return samples

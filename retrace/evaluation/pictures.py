@@ -1,12 +1,14 @@
 """Sample pictures: image, truth and prediction side by side, as small JPEGs with the same bytes on every run."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from retrace.data.palette import paint
+from retrace.documents.samples import Entry
 
 PANEL = 320  # pixels wide
 BOX_PANEL = (400, 640)  # narrowest and widest, with captions in it
@@ -14,7 +16,42 @@ GAP = 4
 OPACITY = 0.6  # of the class colors over the image
 QUALITY = 82
 
-Drawn = tuple[tuple[float, float, float, float], str, tuple[int, int, int]]  # (x, y, w, h), caption, color
+MASK_PANELS = ("image", "truth", "prediction", "where they differ")
+BOX_PANELS = ("truth", "prediction")
+SAME = 0.85  # share of white over the image where prediction and truth agree
+
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Style:
+    """How boxes of one kind are drawn; `dash`: pixels drawn and left out in turn, () for a solid line."""
+
+    line: str  # solid | dashed | dotted
+    color: Color
+    dash: tuple[int, int] | tuple[()] = ()
+
+
+# Okabe & Ito (2008), told apart with any color vision, and by their lines without color
+STYLES = {
+    "hit": Style("solid", (0, 158, 115)),
+    "miss": Style("dashed", (230, 159, 0), (10, 6)),
+    "false alarm": Style("dotted", (213, 94, 0), (3, 4)),
+}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A box (x, y, width, height in pixels) with its caption; `kind`: a key of `STYLES`, or "" for `color`."""
+
+    box: tuple[float, float, float, float]
+    caption: str
+    kind: str = ""
+    color: Color = (0, 0, 0)
+
+    @property
+    def ink(self) -> Color:
+        return STYLES[self.kind].color if self.kind else self.color
 
 
 def choose(scores: np.ndarray, ids: Sequence[str], count: int) -> dict[str, list[int]]:
@@ -32,15 +69,41 @@ def choose(scores: np.ndarray, ids: Sequence[str], count: int) -> dict[str, list
 
 
 def save_masks(path: Path, image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, colors: np.ndarray) -> None:
-    """Image | truth | prediction. image: uint8 [H, W, 3]; masks: uint8 [H, W]; colors: uint8 [C, 3]."""
+    """`MASK_PANELS` side by side. image: uint8 [H, W, 3]; masks: uint8 [H, W]; colors: uint8 [C, 3].
+
+    The last panel has the predicted class where it is not the true one; pixels without a true class are not compared.
+    """
     masks = [np.asarray(_fit(Image.fromarray(mask), Image.Resampling.NEAREST)) for mask in (truth, predicted)]
     small = _fit(Image.fromarray(image), Image.Resampling.BILINEAR)
     painted = [Image.blend(small, Image.fromarray(paint(mask, colors)), OPACITY) for mask in masks]
-    _save(path, [small, *painted])
+    wrong = (masks[0] != masks[1]) & (masks[0] < len(colors))
+    faded = np.asarray(Image.blend(small.convert("L").convert("RGB"), Image.new("RGB", small.size, "white"), SAME))
+    differing = np.where(wrong[:, :, None], paint(masks[1], colors), faded).astype(np.uint8)
+    _save(path, [small, *painted, Image.fromarray(differing)])
+
+
+def occurring(
+    truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str], colors: np.ndarray
+) -> tuple[Entry, ...]:
+    """The legend of a picture: the classes in the truth or the prediction, uint8 [H, W], in their order."""
+    there = np.union1d(truth, predicted)
+    return tuple(
+        Entry(name=name, color="#{:02x}{:02x}{:02x}".format(*colors[index]))
+        for index, name in enumerate(classes)
+        if index in there
+    )
+
+
+def box_legend() -> tuple[Entry, ...]:
+    """The legend of every picture with boxes."""
+    return tuple(
+        Entry(name=name, color="#{:02x}{:02x}{:02x}".format(*style.color), style=style.line)
+        for name, style in STYLES.items()
+    )
 
 
 def save_boxes(path: Path, image: np.ndarray, truth: Sequence[Drawn], predicted: Sequence[Drawn]) -> None:
-    """Image with true boxes | image with predicted boxes; boxes in pixels of `image`, uint8 [H, W, 3].
+    """`BOX_PANELS` side by side; boxes in pixels of `image`, uint8 [H, W, 3].
 
     Small images are enlarged: captions need room.
     """
@@ -61,16 +124,34 @@ def with_boxes(
     """
     result = image.copy()
     draw = ImageDraw.Draw(result)
-    for (x, y, width, height), _, color in boxes:
+    for one in boxes:
+        x, y, width, height = one.box
         corners = (x * scale, y * scale, (x + width) * scale, (y + height) * scale)
-        draw.rectangle(corners, outline=color, width=line)
+        dash = STYLES[one.kind].dash if one.kind else ()
+        if dash:
+            _dashed(draw, corners, one.ink, line, dash)
+        else:
+            draw.rectangle(corners, outline=one.ink, width=line)
     font = ImageFont.load_default(text)
     taken: list[tuple[float, ...]] = []
-    for (x, y, _, height), caption, color in boxes:
-        if caption:
-            box = (x * scale, y * scale, height * scale)
-            taken.append(_caption(draw, font, image.size, box, caption, color, taken))
+    for one in boxes:
+        if one.caption:
+            box = (one.box[0] * scale, one.box[1] * scale, one.box[3] * scale)
+            taken.append(_caption(draw, font, image.size, box, one.caption, one.ink, taken))
     return result
+
+
+def _dashed(
+    draw: ImageDraw.ImageDraw, corners: tuple[float, float, float, float], color: Color, line: int, dash: Sequence[int]
+) -> None:
+    left, top, right, bottom = corners
+    drawn, gap = dash
+    for x in np.arange(left, right, drawn + gap):
+        for y in (top, bottom):
+            draw.line((x, y, min(x + drawn, right), y), fill=color, width=line)
+    for y in np.arange(top, bottom, drawn + gap):
+        for x in (left, right):
+            draw.line((x, y, x, min(y + drawn, bottom)), fill=color, width=line)
 
 
 def _caption(
@@ -109,10 +190,9 @@ def _fit(image: Image.Image, how: Image.Resampling) -> Image.Image:
 
 def _save(path: Path, panels: Sequence[Image.Image]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    width = sum(panel.width for panel in panels) + GAP * (len(panels) - 1)
-    sheet = Image.new("RGB", (width, panels[0].height), "white")
-    left = 0
-    for panel in panels:
-        sheet.paste(panel, (left, 0))
-        left += panel.width + GAP
+    # half a gap at either side of each: columns of equal width, which the report's page can show one by one
+    column = panels[0].width + GAP
+    sheet = Image.new("RGB", (column * len(panels), panels[0].height), "white")
+    for place, panel in enumerate(panels):
+        sheet.paste(panel, (place * column + GAP // 2, 0))
     sheet.save(path, "JPEG", quality=QUALITY, optimize=True)

@@ -1,6 +1,6 @@
 """The parts of a report, independent of the output format: sections of text, tables, figures and pictures."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -44,6 +44,7 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     caption: Inline = ()
+    fold: bool = False  # in HTML only its title is shown until it is opened
     kind: Literal["table"] = "table"
 
     def __post_init__(self) -> None:
@@ -69,6 +70,59 @@ class Bullets:
 
 
 @dataclass(frozen=True)
+class Link:
+    """A fact with its evidence. `target`: `#<section>` of the same page, or a file beside or above it."""
+
+    label: str
+    parts: Inline
+    target: str
+
+
+@dataclass(frozen=True)
+class Links:
+    """Facts side by side, each linked to its evidence. `title` names the list."""
+
+    title: str
+    items: tuple[Link, ...]
+    kind: Literal["links"] = "links"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A row of `Intervals`: `score` is `Ledger.interval`, `verdict` what is said about it."""
+
+    name: str
+    score: Inline
+    verdict: Cell
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """The value, and where there is an interval its two ends; empty where the score is undefined."""
+        numbers = [part.value for part in self.score if isinstance(part, Num)]
+        return tuple(float(number) for number in numbers if isinstance(number, int | float))
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Scores with their intervals, drawn below each other over one axis; `floor`: that of the best constant answer."""
+
+    title: str
+    rows: tuple[Interval, ...]
+    floor: Inline = ()
+    caption: Inline = ()
+    kind: Literal["intervals"] = "intervals"
+
+
+@dataclass(frozen=True)
+class Slider:
+    """What a reader sees when moving the confidence: `points` are (precision, recall, F1) by class."""
+
+    confidence: tuple[float, ...]
+    points: dict[str, tuple[tuple[float, float, float], ...]]
+    start: float
+
+
+@dataclass(frozen=True)
 class Figure:
     """A drawing: `figures/<name>.svg` for Markdown, the same drawing inline for HTML."""
 
@@ -76,16 +130,31 @@ class Figure:
     drawing: Annotated[Chart | Matrix, Field(discriminator="kind")]
     caption: str
     png: bool = False  # whether figures/<name>.png is wanted too
+    slider: Slider | None = None
     kind: Literal["figure"] = "figure"
 
 
 @dataclass(frozen=True)
+class Swatch:
+    """One entry of a picture's legend; `style` of the line for boxes: solid | dashed | dotted, else filled."""
+
+    name: str
+    color: str  # #rrggbb
+    style: str = "filled"
+
+
+@dataclass(frozen=True)
 class Picture:
-    """A photograph with its caption: figures/<file>, whose bytes have this sha256."""
+    """A photograph with its caption: figures/<file>, whose bytes have this sha256.
+
+    `panels` names the panels of equal width, from left to right; empty for a single picture.
+    """
 
     file: str
     sha256: str
     caption: Inline
+    panels: tuple[str, ...] = ()
+    legend: tuple[Swatch, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,22 +166,28 @@ class Gallery:
     kind: Literal["gallery"] = "gallery"
 
 
-Block = Annotated[Table | Text | Bullets | Figure | Gallery, Field(discriminator="kind")]
+Block = Annotated[Table | Text | Bullets | Links | Intervals | Figure | Gallery, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and the blocks below it."""
+    """A heading and the blocks below it; with `fold`, HTML shows only the heading until it is opened."""
 
     id: str
     title: str
     blocks: tuple[Block, ...] = field(default_factory=tuple)
+    fold: bool = False
 
 
-def section(id: str, title: str, *blocks: "Block | None") -> Section | None:
+def section(id: str, title: str, *blocks: "Block | None", fold: bool = False) -> Section | None:
     """A section of the blocks that are not None; None when there is no block."""
     present = tuple(block for block in blocks if block is not None)
-    return Section(id, title, present) if present else None
+    return Section(id, title, present, fold) if present else None
+
+
+def folded(table: "Table | None") -> "Table | None":
+    """The table, of which HTML shows only the title until it is opened."""
+    return replace(table, fold=True) if table is not None else None
 
 
 @dataclass(frozen=True)

@@ -113,8 +113,8 @@ def files(inputs: Inputs, ledger: Ledger, derived: Derived) -> Table:
 
 
 def close(inputs: Inputs, ledger: Ledger, derived: Derived) -> Section | None:
-    """The end of the report: the bundle and the checklist."""
-    return section("bundle", "Bundle", files(inputs, ledger, derived), checks.table(inputs, ledger, derived))
+    """The end of the report: the bundle."""
+    return section("bundle", "Bundle", files(inputs, ledger, derived), fold=True)
 
 
 def guide(inputs: Inputs, ledger: Ledger, derived: Derived, document: Provenance) -> Page:

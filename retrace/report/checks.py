@@ -205,4 +205,4 @@ def table(inputs: Inputs, ledger: Ledger, derived: Derived) -> Table:
     note = "Each box was set by a check that ran when this report was made."
     if not inputs.params.expected:
         note += " No score is checked, because params.yaml states no expected values (`expected`)."
-    return Table("checklist", "Checklist", ("", "Check", "Expected", "Found"), tuple(rows), (note,))
+    return Table("checklist", "Checklist", ("Passed", "Check", "Expected", "Found"), tuple(rows), (note,))

@@ -9,7 +9,7 @@ from retrace.report.blocks import Cell, Table, cell, run
 from retrace.report.comparisons import claim_source, metric_of
 from retrace.report.inputs import Inputs, Results
 from retrace.report.numbers import ABSENT, Inline, Ledger
-from retrace.report.tables import BRACKETS, TONES, averaged, counted, judged, label, rare, unreliable
+from retrace.report.tables import TONES, averaged, counted, judged, label, rare, unreliable
 
 
 def claims(inputs: Inputs, ledger: Ledger, derived: Derived) -> Table | None:
@@ -41,7 +41,7 @@ def claims(inputs: Inputs, ledger: Ledger, derived: Derived) -> Table | None:
         "A target is met when the measured value reaches it. A published or baseline value is met when the interval of "
         "the measured value reaches it, and a published range is met when the interval overlaps it. Parameter counts "
         "and file sizes are met within the given range or, for a single value, within half a unit of its last nonzero "
-        f"digit. {BRACKETS}"
+        "digit."
     )
     return Table("claims", "Claimed and measured", columns, tuple(rows), (note,)) if rows else None
 
@@ -119,7 +119,7 @@ def final(inputs: Inputs, ledger: Ledger, derived: Derived) -> Table:
         )
         title = "Final and baselines" if others else "Final"
         note = "For paired differences and verdicts, see Scores and verdicts." if others else ""
-        return Table("final", title, columns, tuple(rows), run(*counts, f". {BRACKETS} {note}".rstrip(), few))
+        return Table("final", title, columns, tuple(rows), run(*counts, f". {note}".rstrip(), few))
     columns = (
         "Metric",
         "Baseline" if first == "baseline" else f"Baseline ({first})",
@@ -129,7 +129,7 @@ def final(inputs: Inputs, ledger: Ledger, derived: Derived) -> Table:
         "Status",
     )
     note = "Change is the paired difference. Status compares with the target or, without a target, gives the verdict."
-    return Table("final", "Baseline and final", columns, tuple(rows), run(*counts, f". {BRACKETS} {note}", few))
+    return Table("final", "Baseline and final", columns, tuple(rows), run(*counts, f". {note}", few))
 
 
 def _final_row(

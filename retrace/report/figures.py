@@ -6,16 +6,19 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from retrace.files import read_json
-from retrace.report.blocks import Figure
+from retrace.report.blocks import Figure, Slider
 from retrace.report.drawings import INK, LINES, MARKERS, PALETTE, Chart, Line, Matrix, Panel, Rule
 from retrace.report.inputs import Inputs, values
+from retrace.report.resamples import image_ids
 
+AT = ("precision_at", "recall_at", "F1")  # of curves_<split>.json, by class, over the confidence
+MOST = 3  # images that a cell of a confusion matrix names
 BESIDE: dict[str, JsonValue] = {"loc": "center left", "bbox_to_anchor": [1, 0.5]}
 TICKS = (4, 8, 16, 32, 64, 96, 128, 256, 512, 1024, 2048)  # pixels
 
 
-def _curve(pairs: Sequence[tuple[float, float]], style: dict[str, JsonValue]) -> Line:
-    return Line(tuple(x for x, _ in pairs), tuple(y for _, y in pairs), style)
+def _curve(pairs: Sequence[tuple[float, float]], style: dict[str, JsonValue], series: str = "") -> Line:
+    return Line(tuple(x for x, _ in pairs), tuple(y for _, y in pairs), style, series=series)
 
 
 def training_curves(inputs: Inputs) -> Figure | None:
@@ -32,11 +35,11 @@ def training_curves(inputs: Inputs) -> Figure | None:
             if pairs:
                 shown = marker if len(pairs) <= 40 else None
                 style: dict[str, JsonValue] = {"color": color, "label": phase, "marker": shown}
-                lines.append(_curve(pairs, style | {"markersize": 4, "linewidth": 1.6}))
+                lines.append(_curve(pairs, style | {"markersize": 4, "linewidth": 1.6}, phase))
             best = [pair for pair in pairs if pair[0] == training.best_epoch]
             if best and lines is monitored:
                 ring: dict[str, JsonValue] = {"marker": "o", "linestyle": "None", "markersize": 11}
-                lines.append(_curve(best, ring | {"fillstyle": "none", "color": color}))
+                lines.append(_curve(best, ring | {"fillstyle": "none", "color": color}, phase))
     monitors = sorted({document.training.monitor for document in inputs.metrics.values()})
     labels = f"{' / '.join(monitors)}, val"
     panels = (
@@ -77,10 +80,10 @@ def per_class(inputs: Inputs, split: str) -> Figure:
                 points.append((score.value, y))
             if score.low is not None and score.high is not None:
                 style: dict[str, JsonValue] = {"linewidth": 1.8, "color": color}
-                lines.append(_curve([(score.low, y), (score.high, y)], style))
+                lines.append(_curve([(score.low, y), (score.high, y)], style, phase))
         dots: dict[str, JsonValue] = {"marker": MARKERS[index % len(MARKERS)], "linestyle": "None"}
         dots |= {"markersize": 5, "label": phase, "clip_on": False, "color": color}
-        lines.append(_curve(points, dots))
+        lines.append(_curve(points, dots, phase))
     settings: dict[str, JsonValue] = {"yticks": list(range(len(names))), "yticklabels": [*names]}
     ends: list[JsonValue] = [len(names) - 0.45, -0.55]
     settings |= {"xlim": [0, 1], "ylim": ends, "xlabel": f"{metric}, {split}"}
@@ -102,7 +105,28 @@ def confusion(inputs: Inputs, split: str) -> Figure | None:
         unit = "objects"
         more = " The last column shows missed objects, the last row the classes of the false detections."
     caption = f"Confusion matrix of phase {inputs.params.phase} on {split}, in percent of each row's {unit}.{more}"
-    return Figure(f"confusion_{split}", Matrix(names, tuple(map(tuple, counts))), caption)
+    matrix = Matrix(names, tuple(map(tuple, counts)), unit, _images_behind(inputs, split))
+    return Figure(f"confusion_{split}", matrix, caption)
+
+
+def _images_behind(inputs: Inputs, split: str) -> tuple[tuple[tuple[tuple[str, int], ...], ...], ...]:
+    """[truth][predicted]: the images with the most pixels of that error, and how many; none for boxes."""
+    path = Path("metrics", inputs.study, inputs.params.phase, f"confusion_{split}.npy")
+    if not path.is_file():
+        return ()
+    import numpy as np
+
+    matrices = np.load(path, allow_pickle=False)  # int64 [N, C, C]
+    ids = image_ids(inputs, inputs.params.phase, split)
+    rows = []
+    for truth in range(matrices.shape[1]):
+        cells = []
+        for predicted in range(matrices.shape[2]):
+            counts = matrices[:, truth, predicted]
+            order = np.argsort(-counts, kind="stable")[: MOST if truth != predicted else 0].tolist()
+            cells.append(tuple((ids[index], int(counts[index])) for index in order if counts[index]))
+        rows.append(tuple(cells))
+    return tuple(rows)
 
 
 def curves(inputs: Inputs, split: str) -> Figure | None:
@@ -115,8 +139,8 @@ def curves(inputs: Inputs, split: str) -> Figure | None:
     for index, name in enumerate(name for name in inputs.params.classes if name in drawn["precision"]):
         style: dict[str, JsonValue] = {"label": name, "color": PALETTE[index % len(PALETTE)]}
         style["linestyle"] = LINES[index // len(PALETTE) % len(LINES)]
-        left.append(Line(tuple(drawn["recall"]), tuple(drawn["precision"][name]), style))
-        right.append(Line(tuple(drawn["confidence"]), tuple(drawn["F1"][name]), style))
+        left.append(Line(tuple(drawn["recall"]), tuple(drawn["precision"][name]), style, series=name))
+        right.append(Line(tuple(drawn["confidence"]), tuple(drawn["F1"][name]), style, series=name))
     if len(drawn["F1"]) > 1:
         mean: dict[str, JsonValue] = {"color": INK, "linewidth": 2.2, "label": "mean"}
         right.append(Line(tuple(drawn["confidence"]), tuple(drawn["mean_F1"]), mean))
@@ -130,7 +154,9 @@ def curves(inputs: Inputs, split: str) -> Figure | None:
         f"Precision over recall and F1 over confidence, phase {inputs.params.phase} on {split}. The dotted line marks "
         "the confidence at which precision, recall and F1 are reported."
     )
-    return Figure(f"curves_{split}", Chart(panels), caption)
+    points = {name: tuple(zip(*(drawn[key][name] for key in AT), strict=True)) for name in drawn["precision"]}
+    slider = Slider(tuple(drawn["confidence"]), points, inputs.params.evaluate.confidence)
+    return Figure(f"curves_{split}", Chart(panels), caption, slider=slider)
 
 
 def box_sizes(inputs: Inputs) -> Figure | None:

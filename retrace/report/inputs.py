@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from retrace.config.metrics import CLASS, headlines, names
 from retrace.config.schema import Params
+from retrace.documents.ablation import AblationResult
 from retrace.documents.base import Document
 from retrace.documents.dataset import Dataset
 from retrace.documents.run_log import RunLog
@@ -105,6 +106,11 @@ class Inputs(Results):
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     journals: dict[str, RunLog] = field(default_factory=dict)  # by "<stage>" or "<stage>@<phase>"
     speed: dict[str, Speed] = field(default_factory=dict)
+    ablation: AblationResult | None = None  # of this study, where there is one beside the report's folder
+
+    @property
+    def file_ablation(self) -> str:
+        return f"reports/{self.study}-ablation/ablation.json"
 
     @property
     def file_start(self) -> str:
@@ -145,6 +151,7 @@ def read_inputs(params: Params) -> Inputs:
         samples={phase: _samples(study, phase) for phase in params.phases},
         journals=_journals(params),
         speed={phase: row for phase, row in speed.items() if row is not None},
+        ablation=_log(AblationResult, Path("reports", f"{study}-ablation", "ablation.json")),
     )
 
 
@@ -188,7 +195,7 @@ def _journals(params: Params) -> dict[str, RunLog]:
 
 
 def _log(kind: type[Kind], path: Path) -> Kind | None:
-    # logs are not outputs of a stage: a missing or damaged log only leaves its line out
+    # neither logs nor an ablation are outputs of a stage: a missing or damaged one only leaves its line out
     try:
         return kind.read(path)
     except UserError:

@@ -15,7 +15,7 @@ from retrace.report.blocks import Bullets, Cell, Table, cell, run
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import Inline, Ledger
 from retrace.report.resamples import image_ids, statistic, unit_names
-from retrace.report.tables import BRACKETS, averaged, counted, label, rare, unit
+from retrace.report.tables import averaged, counted, label, rare, unit
 from retrace.report.verdicts import words
 from retrace.statistics.bootstrap import Units, intervals
 
@@ -107,7 +107,7 @@ def table(inputs: Inputs, ledger: Ledger, derived: Derived) -> Table | None:
             rows.append((cell(label(inputs, metric)), cell(phase), *cells))
     moved = ledger.num(inputs.file_own("derived.json"), "lists.in_train", "count")
     note = run(
-        f"{BRACKETS} All models were trained on the training list in use, which contains ",
+        "All models were trained on the training list in use, which contains ",
         moved,
         " images of the validation list as given.",
     )

@@ -58,4 +58,4 @@ def method(inputs: Inputs, ledger: Ledger, title: str = METHOD) -> Section | Non
                 "is optimistic.",
             )
         )
-    return section("method", title, Bullets(tuple(notes)))
+    return section("method", title, Bullets(tuple(notes)), fold=True)

@@ -5,15 +5,19 @@ from pathlib import Path
 
 from PIL import Image
 
+from retrace.documents.samples import Sample
 from retrace.errors import UserError
-from retrace.report.blocks import Gallery, Picture, run
+from retrace.report.blocks import Gallery, Picture, Swatch, run
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import Ledger, Num
 
 SIDE = 960  # pixels, longer side
 BUDGET = 700_000  # bytes of all pictures together; the HTML page repeats them in base64, a third larger
 QUALITIES = (82, 70, 55, 40, 25)
-KINDS = {"best": "good (best)", "median": "median", "worst": "challenging (worst)"}
+KINDS = {"best": "Best", "median": "Median", "worst": "Worst"}
+MOST = 12  # sample pictures in a report
+SCORES = {"segmentation": "mIoU of the image", "detection": "panoptic quality"}
+RECONSTRUCTED = ("image", "masked image", "reconstruction")
 FACTS = {  # key of a row of samples.json -> name in the caption, style
     "score": ("score", "fraction"),
     "truth": ("ground truth", "count"),
@@ -47,29 +51,53 @@ def shrink(path: Path, limit: int, side: int = SIDE) -> bytes:
     return content
 
 
-def samples(inputs: Inputs, ledger: Ledger, split: str) -> Gallery | None:
-    """Best, median and worst predictions of the active phase."""
-    phase = inputs.params.phase
-    file = f"metrics/{inputs.study}/{phase}/samples.json"
-    rows = [(index, row) for index, row in enumerate(inputs.samples[phase]) if row.split == split][:12]
+def first(inputs: Inputs, ledger: Ledger, split: str) -> Gallery | None:
+    """One picture of every kind: the best, the median and the worst prediction of the active phase."""
+    rows = _rows(inputs, split)
+    kinds = {row.kind: index for index, row in reversed(rows)}
+    chosen = [(index, row) for index, row in rows if kinds[row.kind] == index]
+    return _gallery(inputs, ledger, chosen, "")
+
+
+def others(inputs: Inputs, ledger: Ledger, split: str) -> Gallery | None:
+    """The pictures that `first` leaves out."""
+    rows, left = _rows(inputs, split), []
+    seen: set[str] = set()
+    for index, row in rows:
+        if row.kind in seen:
+            left.append((index, row))
+        seen.add(row.kind)
+    caption = f"More of the best, median and worst predictions of phase {inputs.params.phase} on {split}."
+    if inputs.params.task == "detection":
+        caption += (
+            " The score is the panoptic quality of the image: F1 times the mean IoU of the hits. Confidence is "
+            "averaged over the predictions."
+        )
+    return _gallery(inputs, ledger, left, caption)
+
+
+def _rows(inputs: Inputs, split: str) -> list[tuple[int, Sample]]:
+    """The samples of the active phase on a split, with their places in samples.json."""
+    rows = inputs.samples[inputs.params.phase]
+    return [(index, row) for index, row in enumerate(rows) if row.split == split][:MOST]
+
+
+def _gallery(inputs: Inputs, ledger: Ledger, rows: list[tuple[int, Sample]], caption: str) -> Gallery | None:
+    file = f"metrics/{inputs.study}/{inputs.params.phase}/samples.json"
+    limit = BUDGET // max(len(_rows(inputs, inputs.headline_split)), 1)
+    score = SCORES[inputs.params.task]
     pictures = []
     for index, row in rows:
-        path = Path("metrics", inputs.study, phase, row.file)
         facts: list[str | Num] = []
         for key, (name, style) in FACTS.items():
             if key in row.model_fields_set:
-                facts += [f", {name} ", ledger.num(file, f"{index}.{key}", style)]
-        content = shrink(path, BUDGET // max(len(rows), 1))
+                named = score if key == "score" else name
+                facts += [f", {named} ", ledger.num(file, f"{index}.{key}", style)]
+        content = shrink(Path("metrics", inputs.study, inputs.params.phase, row.file), limit)
         title = run(f"{KINDS.get(row.kind, row.kind)}: {row.id}", *facts)
         name = f"samples/{Path(row.file).stem}.jpg"
-        pictures.append(Picture(name, ledger.picture(name, content), title))
-    caption = f"Best, median and worst predictions of phase {phase} on {split}."
-    if inputs.params.task == "detection":
-        caption += (
-            " The ground truth is on the left, the predictions at the reported confidence are on the right. Score is "
-            "the panoptic quality of the image: F1 times the mean IoU of the hits. Confidence is averaged over the "
-            "predictions."
-        )
+        legend = tuple(Swatch(entry.name, entry.color, entry.style) for entry in row.legend)
+        pictures.append(Picture(name, ledger.picture(name, content), title, tuple(row.panels), legend))
     return Gallery(tuple(pictures), caption) if pictures else None
 
 
@@ -80,6 +108,6 @@ def reconstructions(inputs: Inputs, ledger: Ledger, most: int = 3) -> Gallery | 
     for path in sorted(folder.glob("*.png"))[:most]:
         name = f"reconstructions/{path.stem}.jpg"
         sha256 = ledger.picture(name, shrink(path, BUDGET // 10))
-        pictures.append(Picture(name, sha256, (f"reconstruction {path.stem}",)))
-    caption = "Image, masked image and reconstruction."
+        pictures.append(Picture(name, sha256, (f"reconstruction {path.stem}",), RECONSTRUCTED))
+    caption = "What the pre-trained model makes of the visible patches."
     return Gallery(tuple(pictures), caption) if pictures else None

@@ -17,10 +17,14 @@ from retrace.errors import UserError
 from retrace.files import write_bytes, write_text
 from retrace.report.blocks import Cell, Figure, Gallery, Page, Picture, Table
 from retrace.report.document import Report
-from retrace.report.drawings import adapt, draw
+from retrace.report.drawings import Drawn, adapt, draw
 from retrace.report.numbers import ABSENT, Inline, plain
+from retrace.report.widgets import axis, floor, matrix_rows, slider_data
 
-SOURCES = "Hover over a number to see the file and key it was read from. report.json lists all of them."
+SOURCES = (
+    "Click a number, or move to it with Tab and the arrow keys and press Enter, to see the file and key it was read "
+    "from. report.json lists all of them."
+)
 CODE = re.compile(r"(`[^`|\n]+`)")  # in texts of params.yaml, e.g. a next step
 
 
@@ -33,12 +37,11 @@ def render(report: Report, pictures: Path, folder: Path) -> None:
     Raises:
         UserError: a photograph is missing there, or is not the one that the report names.
     """
-    drawn: dict[str, str] = {}
+    drawn: dict[str, Drawn] = {}
     for block in (block for page in report.pages for part in page.sections for block in part.blocks):
         if isinstance(block, Figure):
-            files = draw(block.drawing, block.png)
-            drawn[block.name] = files["svg"].decode()
-            for ending, content in files.items():
+            drawn[block.name] = draw(block.drawing, block.png)
+            for ending, content in drawn[block.name].files.items():
                 write_bytes(folder / "figures" / f"{block.name}.{ending}", content)
         elif isinstance(block, Gallery):
             for picture in block.pictures:
@@ -66,7 +69,7 @@ def _content(folder: Path, picture: Picture) -> bytes:
 def layout(
     template: str,
     page: Page,
-    drawn: Mapping[str, str] = MappingProxyType({}),
+    drawn: Mapping[str, Drawn] = MappingProxyType({}),
     folder: Path = Path(),
     demo: bool = False,
     **words: str,
@@ -75,7 +78,7 @@ def layout(
 
     Args:
         template: its name, without `.j2`.
-        drawn: the figures as SVG, by name.
+        drawn: the figures, by name.
         folder: where figures/ has the photographs.
         demo: whether the page says that its data was generated.
         words: for HTML `eyebrow` and `note`: what stands above the title and at the end.
@@ -90,7 +93,10 @@ def layout(
     )
     environment.filters |= {"md": markdown, "md_table": markdown_table, "html": html, "plain": plain}
     environment.filters["uri"] = lambda picture: data_uri((folder / "figures" / picture.file).read_bytes())
-    environment.filters["inline_svg"] = lambda figure: Markup(adapt(drawn[figure.name], figure.name))
+    environment.filters["inline_svg"] = lambda figure: Markup(
+        adapt(drawn[figure.name], figure.name, figure.caption, figure.drawing)
+    )
+    environment.filters |= {"axis": axis, "floor": floor, "matrix_rows": matrix_rows, "slider_data": slider_data}
     facts = {"page": page, "sections": page.sections, "title": page.title, "demo": demo}
     return environment.get_template(f"{template}.j2").render(facts, **words)
 

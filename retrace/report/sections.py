@@ -5,7 +5,9 @@ from typing import Any
 from retrace.documents.derived import Derived
 from retrace.documents.provenance import Provenance
 from retrace.report import (
+    answer,
     bundle,
+    checks,
     claims,
     data_tables,
     detection_tables,
@@ -20,7 +22,7 @@ from retrace.report import (
     tables,
     training_log,
 )
-from retrace.report.blocks import Bullets, Section, Text, section
+from retrace.report.blocks import Bullets, Section, Text, folded, section
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import Ledger
 
@@ -28,28 +30,37 @@ from retrace.report.numbers import Ledger
 def compose(inputs: Inputs, ledger: Ledger, derived: Derived, document: Provenance) -> list[Section]:
     """All sections in reading order, without empty ones. `document` is provenance.json."""
     report = inputs.params.report
+    split = inputs.headline_split
     sections = [
         section(
             "summary",
             "Summary",
-            Text((report.summary,)) if report.summary else None,
-            tables.headline(inputs, ledger),
-            tables.never_found(inputs, inputs.headline_split),
-            training_log.apart(inputs, ledger, derived),
-            claims.final(inputs, ledger, derived),
+            Text((report.summary,), tone="question") if report.summary else None,
+            answer.sentence(inputs, ledger, derived, document),
+            answer.chart(inputs, ledger, derived),
+            pictures.first(inputs, ledger, split),
+            answer.trust(inputs, ledger, derived, document),
         ),
-        section("claims", "Published and target figures", claims.claims(inputs, ledger, derived)),
+        _phases(inputs, ledger, derived),
+        _classes(inputs, ledger, derived),
+        _training(inputs, ledger, derived),
+        section("samples", "Sample predictions", pictures.others(inputs, ledger, split)),
+        section(
+            "claims",
+            "Published and target figures",
+            claims.final(inputs, ledger, derived),
+            claims.claims(inputs, ledger, derived),
+            training_log.apart(inputs, ledger, derived),
+            fold=True,
+        ),
         section(
             "lists",
             "Both validation lists",
             lists.sentences(inputs, ledger, derived),
             lists.table(inputs, ledger, derived),
+            fold=True,
         ),
-        _phases(inputs, ledger, derived),
-        _classes(inputs, ledger, derived),
-        section("models", "Models compared", model_tables.models(inputs, ledger, inputs.headline_split)),
-        _training(inputs, ledger, derived),
-        section("samples", "Sample predictions", pictures.samples(inputs, ledger, inputs.headline_split)),
+        section("models", "Models compared", model_tables.models(inputs, ledger, split), fold=True),
         _data(inputs, ledger, derived),
         section(
             "run",
@@ -57,11 +68,13 @@ def compose(inputs: Inputs, ledger: Ledger, derived: Derived, document: Provenan
             run_tables.summary(inputs, ledger, document),
             run_tables.steps(inputs, ledger, document),
             run_tables.configuration(inputs, ledger),
+            fold=True,
         ),
-        section("sheet", "Fact sheet", sheet.table(inputs, ledger, derived, document)),
+        section("sheet", "Fact sheet", sheet.table(inputs, ledger, derived, document), fold=True),
+        section("checks", "Checklist", checks.table(inputs, ledger, derived), fold=True),
         method.method(inputs, ledger),
-        section("provenance", "Provenance", made_from.origin(inputs, document), made_from.sums(document)),
-        section("next", "Next steps", _bullets((step,) for step in report.next_steps)),
+        section("provenance", "Provenance", made_from.origin(inputs, document), made_from.sums(document), fold=True),
+        section("next", "Next steps", _bullets((step,) for step in report.next_steps), fold=True),
         bundle.close(inputs, ledger, derived),
     ]
     return [part for part in sections if part is not None]
@@ -79,11 +92,12 @@ def _phases(inputs: Inputs, ledger: Ledger, derived: Derived) -> Section | None:
         "phases",
         "Phases side by side",
         tables.phases(inputs, ledger, derived, metric),
-        run_tables.changes(inputs, ledger),
-        *(tables.overall(inputs, ledger, split) for split in others),
-        *(detection_tables.operating_points(inputs, ledger, split) for split in others),
-        detection_tables.sizes(inputs, ledger, inputs.headline_split),
-        tables.groups(inputs, ledger, inputs.headline_split),
+        tables.never_found(inputs, inputs.headline_split),
+        folded(run_tables.changes(inputs, ledger)),
+        *(folded(tables.overall(inputs, ledger, split)) for split in others),
+        *(folded(detection_tables.operating_points(inputs, ledger, split)) for split in others),
+        folded(detection_tables.sizes(inputs, ledger, inputs.headline_split)),
+        folded(tables.groups(inputs, ledger, inputs.headline_split)),
         _leftover(inputs),
     )
 
@@ -103,9 +117,9 @@ def _classes(inputs: Inputs, ledger: Ledger, derived: Derived) -> Section | None
         "classes",
         f"Per class, phase {phase} at its best epoch",
         data_tables.unreliable(inputs, ledger, split),
-        *(tables.per_class(inputs, ledger, phase, name) for name in (split, *others)),
         figures.per_class(inputs, split),
-        tables.class_changes(inputs, ledger, derived, split),
+        folded(tables.class_changes(inputs, ledger, derived, split)),
+        *(folded(tables.per_class(inputs, ledger, phase, name)) for name in (split, *others)),
         figures.curves(inputs, split),
         figures.confusion(inputs, split),
     )
@@ -115,15 +129,15 @@ def _training(inputs: Inputs, ledger: Ledger, derived: Derived) -> Section | Non
     return section(
         "training",
         "Training",
+        figures.training_curves(inputs),
+        folded(run_tables.training(inputs, ledger, derived)),
+        training_log.as_logged(inputs, ledger),
+        folded(training_log.curve(inputs, ledger, derived)),
+        folded(training_log.ultralytics(inputs, ledger, derived)),
+        folded(run_tables.published_epochs(inputs, ledger)),
         run_tables.pretraining(inputs, ledger),
         figures.pretraining_curve(inputs),
         pictures.reconstructions(inputs, ledger),
-        run_tables.training(inputs, ledger, derived),
-        figures.training_curves(inputs),
-        training_log.as_logged(inputs, ledger),
-        training_log.curve(inputs, ledger, derived),
-        training_log.ultralytics(inputs, ledger, derived),
-        run_tables.published_epochs(inputs, ledger),
     )
 
 
@@ -146,4 +160,5 @@ def _data(inputs: Inputs, ledger: Ledger, derived: Derived) -> Section | None:
         data_tables.no_problems(inputs),
         figures.box_sizes(inputs),
         data_tables.box_sizes(inputs, ledger, derived),
+        fold=True,
     )

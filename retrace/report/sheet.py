@@ -13,7 +13,7 @@ from retrace.report.inputs import Inputs
 from retrace.report.model_tables import architecture
 from retrace.report.numbers import ABSENT, Inline, Ledger, plain
 from retrace.report.run_tables import clock
-from retrace.report.tables import BRACKETS, counted, label
+from retrace.report.tables import counted, label
 from retrace.report.training_log import convergence
 
 NOT_RUN = ("not recorded: restored from the cache, nothing ran here",)
@@ -215,8 +215,5 @@ def table(inputs: Inputs, ledger: Ledger, derived: Derived, document: Provenance
         value = fill()
         empty = not plain(value) or plain(value) == ABSENT
         rows.append((cell(name), cell("undefined" if empty else value, tone="warn" if empty else "")))
-    note = (
-        f"Values of phase {inputs.params.phase}, scored with the shipped file. {BRACKETS} Date and times are those of "
-        "this run."
-    )
+    note = f"Values of phase {inputs.params.phase}, scored with the shipped file. Date and times are those of this run."
     return Table("sheet", "Fields for a write-up", ("Field", "Value"), tuple(rows), (note,))

@@ -24,7 +24,6 @@ TONES = {
 FOUND = 0.01  # a class with a lower score is practically never found
 FLOOR = "floor"  # the best constant answer
 METHOD = "Notes on method"  # the section that explains intervals, verdicts and marks once
-BRACKETS = f"Brackets: 95 % interval (see {METHOD})."
 INTERVALS = "Brackets: 95 % bootstrap interval over independent images or sequences."
 
 
@@ -36,8 +35,8 @@ def label(inputs: Results, metric: str) -> str:
 
 
 def caption_of(inputs: Results, ledger: Ledger, phase: str, split: str) -> Inline:
-    """`Scored on test, n = 48 images. Brackets: ...`"""
-    return run(f"Scored on {split}, n = ", *counted(inputs, ledger, phase, split), f". {BRACKETS}")
+    """`Scored on test, n = 48 images.`"""
+    return run(f"Scored on {split}, n = ", *counted(inputs, ledger, phase, split), ".")
 
 
 def counted(inputs: Results, ledger: Ledger, phase: str, split: str) -> Inline:
@@ -199,7 +198,7 @@ def phases(inputs: Results, ledger: Ledger, derived: Derived, metric: str) -> Ta
         tuple(rows),
         run(
             *counts,
-            f". {BRACKETS}",
+            ".",
             unreliable(inputs, ledger, inputs.params.phase, splits),
         ),
     )

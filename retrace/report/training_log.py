@@ -7,7 +7,7 @@ from retrace.documents.derived import Convergence, Derived, Log
 from retrace.report.blocks import Cell, Table, Text, cell, run
 from retrace.report.inputs import Inputs, values
 from retrace.report.numbers import ABSENT, Ledger
-from retrace.report.tables import BRACKETS, label
+from retrace.report.tables import label
 
 ROWS = 24  # epochs of a long training that the table shows
 FEWEST = 4  # epochs needed to judge convergence
@@ -178,6 +178,6 @@ def ultralytics(inputs: Inputs, ledger: Ledger, derived: Derived) -> Table | Non
         "All scores are on val. Ultralytics computes its own figures during training with its own definitions (other "
         "interpolation, up to max_det detections, several classes per box, precision and recall at its best F1) and "
         "gives no interval. Ours are measured on the shipped file after loading it back from disk, with precision and "
-        f"recall at the confidence of the best F1. Difference is the shipped file minus Ultralytics' figure. {BRACKETS}"
+        "recall at the confidence of the best F1. Difference is the shipped file minus Ultralytics' figure."
     )
     return Table("ultralytics", "Ultralytics' own figures", columns, tuple(rows), (note,)) if rows else None

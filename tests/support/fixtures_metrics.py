@@ -16,7 +16,7 @@ from retrace.config.schema import Evaluate
 from retrace.documents.dataset import Dataset, Source
 from retrace.documents.manifest import Box, Record, write_records
 from retrace.documents.run_log import RunLog
-from retrace.documents.samples import Sample, write_samples
+from retrace.documents.samples import Entry, Sample, write_samples
 from retrace.documents.scores import KINDS, Floor, Split, Weights
 from retrace.documents.speed import Speed
 from retrace.documents.splits import (
@@ -34,6 +34,7 @@ from retrace.documents.training import Training
 from retrace.evaluation import masks
 from retrace.evaluation.boxes import FLOORED
 from retrace.evaluation.detection import curves, summarize
+from retrace.evaluation.pictures import BOX_PANELS, MASK_PANELS, box_legend
 from retrace.evaluation.scores.matching import Found, Truth, match
 from retrace.statistics.bootstrap import Units
 
@@ -398,9 +399,16 @@ def _samples(root: Path, params: dict, phase: str) -> None:
             for k in range(2):
                 name = f"samples/{split}_{kind}_{k}.jpg"
                 _picture(folder / name, k)
-                more = {}
+                more = {"panels": MASK_PANELS, "legend": [Entry(name=params["classes"][0], color="#20242c")]}
                 if params["task"] == "detection":
-                    more = {"truth": 2, "predicted": 3, "IoU": 0.7, "confidence": 0.9}
+                    more = {
+                        "panels": BOX_PANELS,
+                        "legend": box_legend(),
+                        "truth": 2,
+                        "predicted": 3,
+                        "IoU": 0.7,
+                        "confidence": 0.9,
+                    }
                 image, score = f"{split}_{k:03d}", 0.5 + k / 10
                 row = Sample(file=name, id=image, split=split, kind=kind, score=score, **more)
                 rows.append(row)

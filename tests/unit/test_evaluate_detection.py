@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -193,14 +194,17 @@ def test_predictions_do_not_depend_on_the_batch_and_are_in_pixels_of_the_image(p
 
 
 def test_captions_lie_inside_the_picture_and_apart_where_there_is_room(tmp_path):
-    from retrace.evaluation.pictures import BOX_PANEL, GAP, save_boxes
+    from retrace.evaluation.pictures import BOX_PANEL, GAP, Drawn, save_boxes
 
     image = np.full((100, 100, 3), 128, dtype=np.uint8)
-    drawn = [((85.0, 2.0, 14.0, 20.0), "license_plate", (255, 0, 0)), ((85.0, 60.0, 14.0, 20.0), "sign", (0, 0, 255))]
-    save_boxes(tmp_path / "plain.jpg", image, [(box, "", color) for box, _, color in drawn], [])
+    drawn = [
+        Drawn((85.0, 2.0, 14.0, 20.0), "license_plate", color=(255, 0, 0)),
+        Drawn((85.0, 60.0, 14.0, 20.0), "sign", color=(0, 0, 255)),
+    ]
+    save_boxes(tmp_path / "plain.jpg", image, [replace(one, caption="") for one in drawn], [])
     save_boxes(tmp_path / "named.jpg", image, drawn, drawn[:0])
     plain, named = (np.asarray(Image.open(tmp_path / f"{n}.jpg")).astype(int) for n in ("plain", "named"))
-    assert named.shape == (BOX_PANEL[0], 2 * BOX_PANEL[0] + GAP, 3)  # a small picture is enlarged
+    assert named.shape == (BOX_PANEL[0], 2 * (BOX_PANEL[0] + GAP), 3)  # a small picture is enlarged
     changed = (np.abs(plain - named).max(-1) > 60)[:, : BOX_PANEL[0]]
     red = changed & (named[..., 0] - named[..., 2] > 100)[:, : BOX_PANEL[0]]
     blue = changed & (named[..., 2] - named[..., 0] > 100)[:, : BOX_PANEL[0]]

@@ -1,0 +1,24 @@
+// What a reader does with a report's page; runs within probe.js.
+const table = document.querySelector("#phases table");
+const column = [...table.rows[0].cells].findIndex((cell) => cell.textContent.includes("test"));
+table.rows[0].cells[column].querySelector("button").click();
+found.sorted = [...table.tBodies[0].rows].map((row) => parseFloat(row.cells[column].textContent));
+found.order = table.rows[0].cells[column].getAttribute("aria-sort");
+found.markdown = asMarkdown(table); found.latex = asLatex(table);
+const number = document.querySelector(".headline .n");
+number.dispatchEvent(new KeyboardEvent("keydown", {key: "Enter", bubbles: true}));
+found.source = document.getElementById("source").textContent;
+const wanted = [number.dataset.source, number.dataset.key];
+found.told = wanted.every((word) => found.source.includes(word));
+const matrix = document.querySelector(".matrix"), cell = matrix.querySelector("td");
+const before = cell.textContent;
+document.querySelector(".confusion .tools button").click();
+found.counts = cell.textContent === cell.dataset.count && cell.textContent !== before;
+const figure = document.querySelector(".chart .tools").closest("figure");
+const off = figure.querySelector(".tools button");
+off.click();
+found.off = all("[data-series]", figure).filter((part) => part.classList.contains("off")).every((part) => part.dataset.series === off.textContent);
+found.hidden = figure.querySelectorAll(".off").length;
+const picture = document.querySelector(".sample .enlarge");
+picture.click();
+found.large = document.querySelector("dialog").open && document.querySelector("dialog .compare") !== null;
