@@ -47,7 +47,7 @@ def floor(block: Intervals) -> list[float]:
     return [float(number) for number in numbers if isinstance(number, int | float)]
 
 
-def matrix_rows(matrix: Matrix) -> list[list[dict[str, object]]]:
+def matrix_rows(matrix: Matrix) -> list[list[dict[str, str | float | None]]]:
     """The cells of a confusion matrix: count, share of the row in percent (None for a row without any), and images."""
     rows = []
     for truth, counts in enumerate(matrix.counts):

@@ -21,7 +21,7 @@ def recorded(run: Run, base: Run, metric: str, split: str) -> Difference | None:
         return None
     derived = Derived.parse(content.decode(), f"{path} of {run.place.name}")
     compared = derived.comparisons.get(run.phase)
-    paired = compared.on(split) if _against(compared, base) else None
+    paired = compared.on(split) if compared is not None and _against(compared, base) else None
     if paired is None and run.phase == run.active and base.phase == next(iter(derived.comparisons), None):
         paired = derived.final.get(split)
     found = paired.difference(metric) if paired is not None else None
