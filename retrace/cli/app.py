@@ -148,7 +148,9 @@ def doctor() -> None:
         raise UserError(f"{errors} of these checks failed; fix them before you run `dvc repro`")
 
 
-@app.command(epilog=_examples("retrace predict photos/ -o out", "retrace predict clip.mp4 --every 5 --phase baseline -o out"))
+@app.command(
+    epilog=_examples("retrace predict photos/ -o out", "retrace predict clip.mp4 --every 5 --phase baseline -o out")
+)
 @stage
 def predict(
     source: Annotated[Path, typer.Argument(help="An image, a folder of images or a video.")],
@@ -171,7 +173,11 @@ def predict(
         raise UserError("\n       ".join([*result.problems, f"the other {result.frames} frames are in {out}"]))
 
 
-@app.command(epilog=_examples("retrace compare lanes", "retrace compare main workspace", "retrace compare offroad -o offroad.tex"))
+@app.command(
+    epilog=_examples(
+        "retrace compare lanes", "retrace compare main workspace", "retrace compare offroad -o offroad.tex"
+    )
+)
 @stage
 def compare(
     what: Annotated[
@@ -183,7 +189,11 @@ def compare(
     ] = None,
     out: Annotated[
         list[Path] | None,
-        typer.Option("-o", "--out", help="Also write the table to this .md, .html, .csv or .tex (LaTeX) file; you may give several."),
+        typer.Option(
+            "-o",
+            "--out",
+            help="Also write the table to this .md, .html, .csv or .tex (LaTeX) file; you may give several.",
+        ),
     ] = None,
     metric: Annotated[
         str | None, typer.Option("--metric", help="Metric to compare; default: the headline metric of the study.")
@@ -256,7 +266,9 @@ def verify(
 )
 @stage
 def why(
-    query: Annotated[str, typer.Argument(help="A number as printed (0.752), a key (mIoU, metrics.json:test_mIoU) or FILE:KEY.")],
+    query: Annotated[
+        str, typer.Argument(help="A number as printed (0.752), a key (mIoU, metrics.json:test_mIoU) or FILE:KEY.")
+    ],
     study: Annotated[str | None, typer.Option("--study", help="Search only the report of this study.")] = None,
     hashes: Annotated[bool, typer.Option("--hashes", help="Also print every match, sha256 and md5.")] = False,
 ) -> None:

@@ -61,7 +61,13 @@ def _models(hint: Any, suffix: str = "") -> Iterator[tuple[type[BaseModel], str]
 def _section(place: str, kind: type[BaseModel]) -> str:
     doc = re.sub(r"\s*\n\s*", " ", inspect.getdoc(kind) or "").strip()
     heading = f"### `{place or ROOT}`" + (f" ({kind.__name__})" if place else "")
-    lines = [heading, "", *([doc, ""] if doc else []), "| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+    lines = [
+        heading,
+        "",
+        *([doc, ""] if doc else []),
+        "| key | type | default | meaning |",
+        "| --- | --- | --- | --- |",
+    ]
     notes = notes_of(kind)
     for name, field in kind.model_fields.items():
         note = notes.get(name, Note("", ""))
