@@ -16,7 +16,20 @@ from tests.support.projects import ROOT
 STUDY = (ROOT / "studies" / "lanes.yaml").read_text(encoding="utf-8")
 SLIPS = (
     *(":", "- ", "  ", "\t", "'", '"', "[", "]", "{", "}", "&a ", "*a", "<<: *a", "!!python/object:os.system ", "? "),
-    *("!!int x", "!!set {a}", "!!binary |", "2001-13-45", "2001-01-01", "1: 2", "null", "~: 1", "---\n", "...\n", "%", "@"),
+    *(
+        "!!int x",
+        "!!set {a}",
+        "!!binary |",
+        "2001-13-45",
+        "2001-01-01",
+        "1: 2",
+        "null",
+        "~: 1",
+        "---\n",
+        "...\n",
+        "%",
+        "@",
+    ),
     *("\x00", "\ufeff", "é", ".nan", "0x", "1e999", "|", ">", "#", "!", "yes: no", "[a, b]: c", "phases:", "study:"),
 )
 
