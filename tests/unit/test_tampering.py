@@ -222,4 +222,4 @@ def test_there_are_at_least_forty_kinds():
 def test_what_was_edited_is_found_and_named(project, study, change, named):
     change(project, study)
     found = "\n".join(complaints(project, study))
-    assert named.replace("@", study).rstrip("/") in found, found
+    assert named.replace("@/", f"{study}/").rstrip("/") in found, found
