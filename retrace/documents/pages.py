@@ -20,6 +20,7 @@ from retrace.documents.manifest import Record
 from retrace.documents.parameters import Parameters
 from retrace.documents.prediction import Prediction
 from retrace.documents.provenance import Provenance
+from retrace.documents.report_files import ReportFiles
 from retrace.documents.run_log import RunLog
 from retrace.documents.samples import Sample
 from retrace.documents.scores import DetectionScores, SegmentationScores
@@ -46,6 +47,7 @@ FORMATS: dict[str, tuple[type, ...]] = {
     "parameters": (Parameters,),
     "derived": (Derived,),
     "provenance": (Provenance,),
+    "report_files": (ReportFiles,),
     "ablation": (AblationResult,),
     "prediction": (Prediction,),
 }

@@ -11,6 +11,7 @@ from retrace.errors import UserError
 from retrace.provenance.md5 import Cache, digest, listing
 from retrace.report.document import read
 from retrace.report.render import render
+from retrace.report.sums import write_sums
 from tests.support.projects import commit, committed_run, copy_of, run, tiny_params, write_params
 from tests.support.verified import STATED, as_process, edit, flip, smallest
 
@@ -53,7 +54,9 @@ def test_an_md5_that_was_edited_everywhere_is_found_by_the_rerun(tampered, tmp_p
     for path in (tampered / "reports").rglob("*"):
         if path.suffix in (".json", ".md", ".html", ".csv") and md5 in path.read_text():
             path.write_text(path.read_text().replace(md5, wrong))
-    (tampered / "dvc.lock").unlink()
+    write_sums(tampered / "reports/lanes")
+    for name in ("dvc.lock", "metrics.json"):  # without the lock, nothing records metrics.json
+        (tampered / name).unlink()
     shutil.rmtree(tampered / "models")  # the trained weights would contradict the record at once
     other = tiny_params("slopes")
     write_params(tampered, other)

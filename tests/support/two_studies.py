@@ -7,6 +7,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def _entry(root: Path, block: dict[str, Any], values: dict[str, Any], key: str) 
                 yield {"path": path, "md5": digest(files)}
 
     deps = [path for path in block["deps"] if path.startswith(("data/", "models/", "metrics/", LOCK))]
-    params = [(filled(name), _at(values, filled(name))) for name in block["params"]]
+    params = [(filled(name), deepcopy(_at(values, filled(name)))) for name in block["params"]]
     return {
         "cmd": filled(block["cmd"]),
         "deps": list(rows(deps)),

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -115,10 +116,11 @@ def _one(root: Path, study: str, pattern: str) -> Path:
     return sorted(root.glob(pattern.replace("@", study)))[0]
 
 
-def _set(content: object, keys: tuple[str | int, ...], to: object) -> None:
+def _set(content: Any, keys: tuple[str | int, ...], to: object) -> None:
     for key in keys[:-1]:
         content = content[key]
-    assert content[keys[-1]] != to
+    before = content.get(keys[-1]) if isinstance(content, dict) else content[keys[-1]]
+    assert before != to
     content[keys[-1]] = to
 
 
@@ -220,4 +222,4 @@ def test_there_are_at_least_forty_kinds():
 def test_what_was_edited_is_found_and_named(project, study, change, named):
     change(project, study)
     found = "\n".join(complaints(project, study))
-    assert named.replace("@", study).rstrip("/") in found, found
+    assert named.replace("@/", f"{study}/").rstrip("/") in found, found

@@ -37,7 +37,7 @@ def check(root: Path, params: Params, record: Record, origin: Provenance | None)
     """
     file = f"reports/{params.study}/parameters.json"
     kept = parse(Parameters.read(root / file, file).content(), file)
-    wrong = list(_differs(PARAMS, params, f"the report has ({file})", kept))
+    wrong = list(_differs(PARAMS, params, f"{file} has", kept))
     if origin is not None:
         wrong += _stated(f"reports/{params.study}/provenance.json", origin, kept)
     if record.file == LOCK:
