@@ -4,6 +4,7 @@ import csv
 import functools
 import io
 import json
+import re
 import shutil
 from dataclasses import asdict
 from pathlib import Path
