@@ -380,4 +380,5 @@ def test_latex_has_every_row_and_escapes_what_latex_reads(lanes, tmp_path):
     assert [row[0] for row in cells] == ["baseline", r"mae\_ohem"]
     columns = re.search(r"\\toprule\n(.*) \\\\", text)[1].split(" & ")
     assert {len(row) for row in cells} == {len(columns)} == {len(re.search(r"tabular}{(\w+)}", text)[1])}
-    assert not re.search(r"(?<!\\)[%_&#](?!.*\\\\$)", re.sub(r"^%.*$", "", text, flags=re.M).replace(" & ", ""))
+    printed = re.sub(r"^%.*$", "", text, flags=re.M).replace(" & ", "")
+    assert not re.search(r"(?<!\\)[%_&#]", printed)

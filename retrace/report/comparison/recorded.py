@@ -2,7 +2,7 @@
 
 import hashlib
 
-from retrace.documents.derived import Comparison, Derived
+from retrace.documents.derived import Derived
 from retrace.documents.provenance import Provenance
 from retrace.report.comparison.selection import Run
 from retrace.statistics.estimate import Difference
@@ -21,15 +21,15 @@ def recorded(run: Run, base: Run, metric: str, split: str) -> Difference | None:
         return None
     derived = Derived.parse(content.decode(), f"{path} of {run.place.name}")
     compared = derived.comparisons.get(run.phase)
+<<<<<<< HEAD
     paired = compared.on(split) if compared is not None and _against(compared, base) else None
+=======
+    paired = compared.on(split) if compared is not None and compared.origin == base.phase else None
+>>>>>>> 125b3aaa970d2173fa8f40643b82a4354972c132
     if paired is None and run.phase == run.active and base.phase == next(iter(derived.comparisons), None):
         paired = derived.final.get(split)
     found = paired.difference(metric) if paired is not None else None
     return found if found is not None and found.value is not None else None
-
-
-def _against(compared: Comparison | None, base: Run) -> bool:
-    return compared is not None and compared.origin == base.phase
 
 
 def _made_from(*runs: Run) -> bool:
