@@ -21,11 +21,7 @@ def recorded(run: Run, base: Run, metric: str, split: str) -> Difference | None:
         return None
     derived = Derived.parse(content.decode(), f"{path} of {run.place.name}")
     compared = derived.comparisons.get(run.phase)
-<<<<<<< HEAD
-    paired = compared.on(split) if compared is not None and _against(compared, base) else None
-=======
     paired = compared.on(split) if compared is not None and compared.origin == base.phase else None
->>>>>>> 125b3aaa970d2173fa8f40643b82a4354972c132
     if paired is None and run.phase == run.active and base.phase == next(iter(derived.comparisons), None):
         paired = derived.final.get(split)
     found = paired.difference(metric) if paired is not None else None
