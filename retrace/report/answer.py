@@ -73,8 +73,8 @@ def _compared(inputs: Inputs, ledger: Ledger, phases: tuple[str, str], row: Diff
 def _of_ablation(inputs: Inputs, ledger: Ledger, found: AblationResult) -> Inline:
     """What all changes did together, and which of them helped, cost, or had no measurable effect."""
     file, metric = inputs.file_ablation, found.headline
-    groups: dict[str, list[Any]] = {"helped": [], "cost": [], "had no measurable effect": []}
-    said = {BETTER: "helped", WORSE: "cost", UNDECIDED: "had no measurable effect"}
+    groups: dict[str, list[Any]] = {"Helped": [], "Cost": [], "No measurable effect": []}
+    said = {BETTER: "Helped", WORSE: "Cost", UNDECIDED: "No measurable effect"}
     for name, factor in found.factors.items():
         into = groups[said[of_effect(found.effects[name][metric])]]
         value = ledger.interval(file, f"effects.{name}.{metric}", "points")
@@ -89,9 +89,9 @@ def _of_ablation(inputs: Inputs, ledger: Ledger, found: AblationResult) -> Inlin
         ]
     for word, listed in groups.items():
         for index, item in enumerate(listed):
-            parts += ["; " if not index and parts and not parts[-1].endswith(". ") else ", " if index else "", *item]
+            parts += [", " if index else f"{word}: ", *item]
         if listed:
-            parts.append(f" {word}. ")
+            parts.append(". ")
     seeds = ledger.num(file, "seeds", "plain")
     images = ledger.num(file, "images", "count")
     return run(

@@ -121,7 +121,7 @@ def test_the_pages_say_what_was_measured_and_every_number_can_be_derived_again(p
     assert "costs Sky most" in page and found["sentences"]["crop"] in lines
     assert lines[-1] == "reports/offroad-ablation/ablation.html"
     html = (folder / "ablation.html").read_text()
-    assert "<svg" in html and "Demo data" in html and "http" not in html.split("<svg")[0]
+    assert "<svg" in html and "Demo data" in html and "://" not in html.split("<svg")[0]
     assert (folder / "figures" / "effects.png").read_bytes().startswith(b"\x89PNG")
     assert len((folder / "tables" / "runs.csv").read_text().splitlines()) == len(planned) + 1
     assert recheck(folder) == []

@@ -21,7 +21,7 @@ def coco(folder: Folder) -> list[Candidate]:
     """JSON files with images, annotations and categories; one for each split, or one for all images."""
     files: dict[Split, tuple[PurePosixPath, str, int]] = {}
     names: Counter[str] = Counter()
-    drawn = 0
+    drawn = bare = 0
     for path in folder.ending(".json"):
         content = json_of(folder, path)
         if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= content.keys():
@@ -36,6 +36,7 @@ def coco(folder: Folder) -> list[Candidate]:
         for row in rows_of(content["annotations"]):
             names[known.get(str(row.get("category_id")), "")] += 1
             drawn += _outlined(row.get("segmentation"))
+            bare += not row.get("segmentation")  # an object with a box alone
     classes = tuple(sorted(name for name in names if name))
     if not files or not classes:
         return []
@@ -47,7 +48,7 @@ def coco(folder: Folder) -> list[Candidate]:
     images = sum(found for _, _, found in files.values())
     notes = ["categories without any annotation are left out of classes"]
     detection = Candidate("COCO JSON", "detection", classes, source, images, tuple(notes))
-    if drawn and "segmentation" in TASKS["coco"]:
+    if drawn and not bare and "segmentation" in TASKS["coco"]:
         return [as_masks("COCO JSON", classes, source, images), detection]
     return [detection]
 
