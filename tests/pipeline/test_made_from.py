@@ -71,12 +71,12 @@ def test_the_number_of_processes_is_in_the_outs_and_in_the_report(project):
         training = json.loads(Path(file.format(phase)).read_text())["training"]
         change(file.format(phase), training={**training, "processes": count})
     document, text = made_from()
-    assert document["processes"] == {"pretrain": 2, "baseline": 2, "mae_ohem": 4}
+    assert document.processes == {"pretrain": 2, "baseline": 2, "mae_ohem": 4}
     assert "pretrain 2, baseline 2, mae_ohem 4" in text
 
 
 def test_the_report_reads_the_mark_from_the_outs(project):
-    assert made_from()[0]["image"]["unpinned_steps"] == []
+    assert made_from()[0].image.unpinned_steps == []
     change("data/lanes/raw/dataset.json", unpinned=True)
     change("metrics/lanes/baseline.json", unpinned=True)
     training = json.loads(Path("metrics/lanes/baseline.json").read_text())["training"]
@@ -85,5 +85,5 @@ def test_the_report_reads_the_mark_from_the_outs(project):
     change("data/lanes/splits/summary.json", unpinned=True)
     document, text = made_from()
     steps = ["collect", "evaluate@baseline", "finetune@baseline", "pretrain", "rebalance"]
-    assert document["image"]["unpinned_steps"] == steps
+    assert document.image.unpinned_steps == steps
     assert f"in these steps: {', '.join(steps)}" in text

@@ -30,11 +30,14 @@ def built(tmp_path_factory):
     return source / "dist" / done.stdout.splitlines()[-1]
 
 
+UNPACKED = {"__pycache__", ".ruff_cache", "ruff.toml"}
+
+
 def test_the_package_has_the_studies_and_templates_and_no_tests(built):
     names = zipfile.ZipFile(built).namelist()
     assert sorted(name.rpartition("/")[2] for name in names if "/share/retrace/studies/" in name) == STUDIES
     files = (path for name in CODE for path in (ROOT / name).rglob("*") if path.is_file())
-    ours = {path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts}
+    ours = {path.relative_to(ROOT).as_posix() for path in files if not UNPACKED & {*path.parts}}
     assert {name for name in names if name.split("/")[0] in CODE} == ours and "retrace/py.typed" in ours
     assert not [name for name in names if name.startswith("tests/")]
     assert [name for name in names if name.endswith("/licenses/LICENSE")]
