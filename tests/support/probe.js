@@ -1,4 +1,4 @@
-// Runs after the script of a report's page; leaves what it finds wrong in <pre id="found">.
+// Runs after the script of a report page and leaves what it finds wrong in an element with the id "found".
 { const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const found = {faults, unnamed: [], headless: [], contrast: [], duplicates: [], requests: []};
 const name = (element) => {
