@@ -239,7 +239,8 @@ def _deal(kind: Indices, share: Indices, kinds: _Units, order: Indices) -> Indic
 
 def _shortfalls(units: _Units, demands: list[_Demand]) -> list[Shortfall]:
     """The demands that the least violating assignment misses (elastic program: one slack per soft demand)."""
-    hard = [d for d in demands if d.split == TRAIN and d.need == 1]
+    for_train = units.amounts[units.allowed[:, TRAIN]]
+    hard = [d for d in demands if d.split == TRAIN and d.need == 1 and for_train[:, d.column].any()]
     soft = [d for d in demands if d not in hard]
     slack = _elastic(units, hard, soft)
     found = []

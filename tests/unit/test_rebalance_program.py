@@ -107,7 +107,7 @@ def spared(draw):
     whole = [set(problem.given[problem.unit == unit].tolist()) == {TRAIN} for unit in range(units)]
     fixed = np.array(whole) & np.array(draw(st.lists(st.booleans(), min_size=units, max_size=units)))
     classes = problem.instances.shape[1]
-    least = draw(st.lists(st.sampled_from((0, 2, 3)), min_size=classes, max_size=classes))
+    least = draw(st.lists(st.integers(0, 3), min_size=classes, max_size=classes))
     return dataclasses.replace(problem, spare_train=True, fixed=fixed, least_in_train=np.array(least))
 
 
