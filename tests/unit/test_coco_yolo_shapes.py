@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO as PyCoco
 
+from retrace.errors import UserError
 from tests.support.detection_sets import picture, yolo
 from tests.support.shape_sets import detection, mask_of, masks, read, segmentation
 
@@ -213,3 +214,31 @@ def test_yolo_polygons_still_give_boxes(tmp_path):
     root = yolo(tmp_path, {"train/p": "1 0.25 0.25 0.5 0.25 0.5 0.75", "valid/q": ""})
     items, _ = read(root, detection({"kind": "yolo", "polygons": "to_boxes"}))
     assert [(box.label, box.xywh) for box in items["train/images/p.png"].boxes] == [(1, (16, 12, 16, 24))]
+
+
+def test_outlines_with_class_ids_from_one_stop_and_a_pose_set_has_none(tmp_path):
+    rows = {"train/p": "1 0.1 0.1 0.5 0.1 0.5 0.5\n2 0.2 0.2 0.5 0.2 0.5 0.5\n", "valid/q": ""}
+    root = yolo(tmp_path / "ids", rows)
+    _, problems = read(root, segmentation({"kind": "yolo"}))
+    assert ("ids_from_one", "stops") in {(row.kind, row.action) for row in problems.rows}
+    root = yolo(tmp_path / "pose", {"train/p": "0 0.5 0.5 0.5 0.5 0.4 0.4 2 0.5 0.5 2", "valid/q": ""})
+    with (root / "data.yaml").open("a") as stream:
+        stream.write("kpt_shape: [2, 3]\n")
+    with pytest.raises(UserError, match="kpt_shape"):
+        read(root, segmentation({"kind": "yolo"}))
+
+
+@pytest.mark.parametrize("task", [segmentation, detection])
+def test_a_category_id_of_another_type_is_named_for_both_tasks(tmp_path, task):
+    row = {"category_id": "4", "segmentation": square(1, 1, 5), "bbox": [1, 1, 5, 5]}
+    items, problems = read(coco(tmp_path, [row]), task(SOURCE))
+    assert items == {} and "is text, but the id is a whole number (4)" in problems.serious[0].detail
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "gb18030"])
+def test_a_json_file_in_another_encoding_is_named(tmp_path, encoding):
+    root = coco(tmp_path, [])
+    path = root / "a.json"
+    path.write_bytes('{"name": "\u4e2d\u00e9"}'.encode(encoding, "ignore"))
+    _, problems = read(root, segmentation(SOURCE))
+    assert [(row.kind, row.path, row.action) for row in problems.rows] == [("encoding", "a.json", "stops")]

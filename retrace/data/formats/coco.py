@@ -4,7 +4,6 @@
 supercategory: categories that no class asks for are left out, and said if they had objects.
 """
 
-import json
 import os
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -15,12 +14,12 @@ from retrace.config.data import CocoSource, Split
 from retrace.config.schema import Params
 from retrace.data.formats import Item
 from retrace.data.formats.annotated import BadShape, Labels, labels_of
-from retrace.data.formats.boxes import RawBox, check, note_left_out, read_annotations, stored_size
+from retrace.data.formats.boxes import RawBox, check, note_left_out, stored_size
 from retrace.data.formats.coco_ids import alike
 from retrace.data.formats.coco_shapes import shape_of
-from retrace.data.formats.listing import AnyCase, below, holds, shown, there, usable, walk
+from retrace.data.formats.json_files import read_json_file
+from retrace.data.formats.listing import AnyCase, below, shown, there, usable, walk
 from retrace.data.formats.problems import Problems
-from retrace.data.formats.text_files import encoding_of
 from retrace.data.hashing import IMAGE_SUFFIXES
 from retrace.errors import UserError
 
@@ -81,25 +80,16 @@ def _open(root: Path, source: CocoSource, split: Split, problems: Problems) -> _
     path = below(root, source.annotations[split], f"data.source.annotations.{split}")
     folder = below(root, source.images[split], f"data.source.images.{split}")
     where = shown(path, root)
-    if not path.is_file():
-        problems.stop("missing_file", where, f"no such file; {shown(path.parent, root)} holds: {holds(path.parent)}")
-        return None
-    raw = read_annotations(path, where, problems)
-    try:
-        content = json.loads(raw or b"")  # UTF-8, 16 or 32, as the standard allows
-    except UnicodeDecodeError:
-        found = encoding_of(raw or b"") or "an unknown encoding"
-        remedy = f"save it as UTF-8, e.g. iconv -f {found} -t UTF-8 old.json > new.json"
-        problems.stop("encoding", where, f"the text is in {found}, not in UTF-8; {remedy}")
-        return None
-    except (ValueError, RecursionError) as error:
-        problems.stop("bad_json", where, f"not valid JSON ({error})")
+    before = len(problems.rows)
+    content = read_json_file(path, root, problems)
+    if len(problems.rows) > before:
         return None
     for key in LISTS:
         rows = content.get(key) if isinstance(content, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             problems.stop("bad_json", where, f"not COCO: {key!r} must be a list of objects")
             return None
+    assert isinstance(content, dict)
     return _File(split, where, folder, {key: content[key] for key in LISTS})
 
 
@@ -169,8 +159,7 @@ def _drawn(
     for number, row in rows:
         where, category = f"{file.shown} annotations[{number}]", row.get("category_id")
         if not _is_id(category) or category not in file.names:
-            detail = f"{where}: category_id {category!r:.80}; the ids are {', '.join(map(repr, file.names))}"
-            problems.add("class_out_of_range", name, detail)
+            problems.add("class_out_of_range", name, f"{where}: {_no_category(category, file)}")
             continue
         try:
             shapes.append(shape_of(row, file.names[category], where, size))
@@ -271,9 +260,7 @@ def _raw_box(
 ) -> RawBox | None:
     category, bbox, crowd = row.get("category_id"), row.get("bbox"), row.get("iscrowd", 0)
     if not _is_id(category) or category not in file.names:
-        meant = alike(category, file.names)
-        said = f"; the ids are {', '.join(map(repr, file.names))}" if meant is None else f" {meant.said}"
-        problems.add("class_out_of_range", image, f"{where}: category_id {category!r:.80}{said}")
+        problems.add("class_out_of_range", image, f"{where}: {_no_category(category, file)}")
     elif file.names[category] not in table:
         found.left_out[file.names[category]] += 1
     elif not isinstance(bbox, list) or len(bbox) != 4 or not all(type(value) in (int, float) for value in bbox):
@@ -284,6 +271,13 @@ def _raw_box(
         x, y, w, h = (_float(value) for value in bbox)
         return RawBox(table[file.names[category]], (x, y, w, h), where, bool(crowd))
     return None
+
+
+def _no_category(given: object, file: _File) -> str:
+    """What is wrong with a category id that is none of the file's."""
+    meant = alike(given, file.names)
+    said = f"; the ids are {', '.join(map(repr, file.names))}" if meant is None else f" {meant.said}"
+    return f"category_id {given!r:.80}{said}"
 
 
 def _size(

@@ -5,7 +5,7 @@ import multiprocessing
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -141,14 +141,16 @@ def _mask(item: Item, size: tuple[int, int]) -> tuple["NDArray[np.uint8]", list[
     return to_classes(raw, colored, item.codes), []
 
 
-def convert_all(jobs: Sequence[Job], processes: int) -> Iterator[Converted | Refused]:
-    """`convert` of every job, in their order whatever the number of processes."""
+def convert_all(
+    jobs: Sequence[Job], processes: int, one: Callable[[Job], Converted | Refused] = convert
+) -> Iterator[Converted | Refused]:
+    """`one` of every job, in their order whatever the number of processes."""
     if processes < 2 or len(jobs) < WORTH_A_POOL:
-        yield from map(convert, jobs)
+        yield from map(one, jobs)
         return
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
-            yield from pool.map(convert, jobs, chunksize=16)
+            yield from pool.map(one, jobs, chunksize=16)
         finally:
             pool.shutdown(cancel_futures=True)
 

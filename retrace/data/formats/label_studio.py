@@ -15,6 +15,7 @@ from retrace.config.schema import Params
 from retrace.data.formats import Item
 from retrace.data.formats.annotated import BadShape, Shape, polygon
 from retrace.data.formats.cvat import turned_around
+from retrace.data.formats.json_files import read_json_file
 from retrace.data.formats.listing import shown
 from retrace.data.formats.problems import Problems
 from retrace.data.formats.tool_files import (
@@ -23,7 +24,6 @@ from retrace.data.formats.tool_files import (
     Place,
     numbers,
     points_of,
-    read_json_file,
     read_tool,
     whole_size,
 )

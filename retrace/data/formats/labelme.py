@@ -17,14 +17,15 @@ from retrace.config.data import LabelmeSource
 from retrace.config.schema import Params
 from retrace.data.formats import Item
 from retrace.data.formats.annotated import BadShape, Shape
+from retrace.data.formats.json_files import read_json_file
 from retrace.data.formats.listing import below, shown, walk
 from retrace.data.formats.problems import Problems
+from retrace.data.formats.text_files import NotUtf8, decoded
 from retrace.data.formats.tool_files import (
     Annotation,
     Parsed,
     Place,
     points_of,
-    read_json_file,
     read_tool,
     shapes_of,
     whole_size,
@@ -60,7 +61,11 @@ def _declared(source: LabelmeSource, root: Path, problems: Problems) -> frozense
     if not path.is_file():
         problems.stop("missing_file", shown(path, root), "no such file; correct data.source.labels or set it to null")
         return frozenset()
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    try:
+        lines = decoded(path.read_bytes()).splitlines()
+    except NotUtf8 as error:
+        problems.stop("encoding", shown(path, root), str(error))
+        return frozenset()
     return frozenset(line.strip() for line in lines if line.strip())
 
 

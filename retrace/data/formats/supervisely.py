@@ -17,6 +17,7 @@ from retrace.config.data import SuperviselySource
 from retrace.config.schema import Params
 from retrace.data.formats import Item
 from retrace.data.formats.annotated import BadShape, Shape
+from retrace.data.formats.json_files import read_json_file
 from retrace.data.formats.listing import below, shown, walk
 from retrace.data.formats.problems import Problems
 from retrace.data.formats.tool_files import (
@@ -25,7 +26,6 @@ from retrace.data.formats.tool_files import (
     Place,
     numbers,
     points_of,
-    read_json_file,
     read_tool,
     shapes_of,
     whole_size,

@@ -1,6 +1,5 @@
-"""Files of label tools: which split they belong to, which image an annotation is of, and reading JSON with care."""
+"""Files of label tools: which split they belong to, and which image an annotation is of."""
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -17,8 +16,8 @@ from retrace.config.data import (
 from retrace.config.schema import Params
 from retrace.data.formats import Item
 from retrace.data.formats.annotated import BadShape, Shape, labels_of
-from retrace.data.formats.boxes import read_annotations, stored_size
-from retrace.data.formats.listing import below, holds, read_lists, shown, walk
+from retrace.data.formats.boxes import stored_size
+from retrace.data.formats.listing import below, read_lists, shown, walk
 from retrace.data.formats.problems import Problems
 from retrace.data.hashing import IMAGE_SUFFIXES
 from retrace.errors import UserError
@@ -167,20 +166,6 @@ def _splits(
     for name in sorted(given.keys() - listed.keys()):
         problems.note("not_listed", name, "in no list file, so not part of the data set")
     return {**listed}
-
-
-def read_json_file(path: Path, root: Path, problems: Problems) -> object:
-    """The content of a JSON file; None for one that is missing or damaged, which stops the stage."""
-    where = shown(path, root)
-    if not path.is_file():
-        problems.stop("missing_file", where, f"no such file; {shown(path.parent, root)} holds: {holds(path.parent)}")
-        return None
-    raw = read_annotations(path, where, problems)
-    try:
-        return json.loads(raw or b"")
-    except (ValueError, RecursionError) as error:
-        problems.stop("bad_json", where, f"not valid JSON ({error})")
-        return None
 
 
 def numbers(value: object, count: int | None = None) -> list[float]:

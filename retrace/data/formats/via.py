@@ -15,9 +15,10 @@ from retrace.config.schema import Params
 from retrace.data.formats import Item
 from retrace.data.formats.annotated import BadShape, Shape, polygon
 from retrace.data.formats.boxes import read_annotations
+from retrace.data.formats.json_files import read_json_file
 from retrace.data.formats.listing import holds, shown
 from retrace.data.formats.problems import Problems
-from retrace.data.formats.tool_files import Annotation, Parsed, Place, numbers, read_json_file, read_tool, shapes_of
+from retrace.data.formats.tool_files import Annotation, Parsed, Place, numbers, read_tool, shapes_of
 from retrace.data.shapes import Ellipse, Outline, Rectangle
 from retrace.errors import UserError
 

@@ -61,6 +61,8 @@ def read(root: Path, params: Params, problems: Problems) -> list[Item]:
     names = names_of(content, source.data_yaml)
     labels = labels_of(params, names.values(), source.data_yaml)
     columns = Columns(keypoints_of(content, source.data_yaml))
+    if columns.keypoints is not None and params.task == "segmentation":
+        raise UserError(f"{source.data_yaml}: kpt_shape: a pose data set has no outlines; set task: detection")
     rows = _Rows(names, labels.table, source.polygons, source.missing_labels, labels, columns)
     images: dict[Path, str] = {}  # in the order of the splits
     for split, paths in _splits(root, yaml, content, problems):
@@ -245,7 +247,7 @@ def _item(path: Path, label_file: Path, split: str, root: Path, rows: _Rows, pro
         return None
     before = len(problems.serious)
     if rows.labels.params.task == "segmentation":
-        shapes = shapes_of(label_file, name, root, size, rows.names, problems)
+        shapes = shapes_of(label_file, name, root, size, rows.names, rows.seen, problems)
         item = rows.labels.item(path, name, split, size, shapes, problems)
         return item if len(problems.serious) == before else None
     raw = list(_raw_boxes(label_file, name, root, size, rows, problems))

@@ -12,13 +12,17 @@ from retrace.data.formats.boxes import read_annotations
 from retrace.data.formats.listing import shown
 from retrace.data.formats.problems import Problems
 from retrace.data.formats.text_files import NotUtf8, decoded
+from retrace.data.formats.yolo_rows import Seen
 from retrace.data.shapes import Polygon
 
 
 def shapes_of(
-    file: Path, image: str, root: Path, size: tuple[int, int], names: Mapping[int, str], problems: Problems
+    file: Path, image: str, root: Path, size: tuple[int, int], names: Mapping[int, str], seen: Seen, problems: Problems
 ) -> list[Shape]:
-    """The polygons of a label file in pixels; what is wrong with a row becomes a problem of the image."""
+    """The polygons of a label file in pixels; what is wrong with a row becomes a problem of the image.
+
+    seen: takes note of the class ids.
+    """
     shapes: list[Shape] = []
     try:
         lines = decoded(read_annotations(file, image, problems) or b"").splitlines()
@@ -34,6 +38,8 @@ def shapes_of(
         except ValueError:
             problems.add("bad_row", image, f"{where}: {line.strip()[:80]!r} is not `class x1 y1 x2 y2 x3 y3 ...`")
             continue
+        if label.is_integer():
+            seen.add(int(label), ())
         if label not in names:  # 0.0 is 0 too: some exporters write it
             detail = f"{where}: class id {fields[0]}; data.yaml has the ids {', '.join(map(str, sorted(names)))}"
             problems.add("class_out_of_range", image, detail)

@@ -1,18 +1,15 @@
 """What a study file reads of a folder: the images, classes and problems that `collect` would find, nothing written."""
 
-import multiprocessing
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from retrace.config.schema import Params
 from retrace.data import formats as sources
 from retrace.data.audit import SPLITS, split_counts
-from retrace.data.formats.convert import WORTH_A_POOL, Converted, Job, Refused, convert
+from retrace.data.formats.convert import Converted, Job, Refused, convert, convert_all
 from retrace.data.formats.jobs import jobs_of
 from retrace.data.formats.problems import Problems
 from retrace.data.partitions import order_of, partitions, problem_of, units_of
@@ -50,7 +47,8 @@ def contents_of(params: Params, root: Path) -> Contents:
     items = sources.read(root.resolve(), params, problems)
     records = []
     jobs = jobs_of([item for item in items if item.split != "unlabeled"], params, Path())
-    for result in track(_converted(jobs), "images", total=len(jobs)):
+    processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for result in track(convert_all(jobs, processes, _looked_at), "images", total=len(jobs)):
         if isinstance(result, Refused):
             problems.add(result.kind, result.path, result.detail)
         else:
@@ -78,18 +76,6 @@ def units_after(contents: Contents, params: Params) -> dict[str, int] | None:
         return None
     apart = units_of(partitions(records, params.rebalance.duplicate_distance), keep_groups=True)
     return {split: len(set(apart[target == index].tolist())) for index, split in enumerate(SPLITS)}
-
-
-def _converted(jobs: Sequence[Job]) -> Iterator[Converted | Refused]:
-    processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if processes < 2 or len(jobs) < WORTH_A_POOL:
-        yield from map(_looked_at, jobs)
-        return
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            yield from pool.map(_looked_at, jobs, chunksize=16)
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _looked_at(job: Job) -> Converted | Refused:
