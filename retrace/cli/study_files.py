@@ -10,6 +10,8 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from retrace.config import read_yaml
 from retrace.config.load import parse
@@ -17,6 +19,16 @@ from retrace.config.reading import yaml_mapping
 from retrace.errors import UserError
 
 FIRST = ("note", "engine", "init")  # of a phase, before what it shares with others
+
+
+class _Representer(RoundTripRepresenter):
+    """Writes None as `null`; a class of its own, because ruamel.yaml registers for a class what one writer asks for."""
+
+    def represent_null(self, _: None) -> ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:null", "null")
+
+
+_Representer.add_representer(type(None), _Representer.represent_null)
 
 
 def written_out(study: Path, overlay: Path | None = None) -> str:
@@ -27,8 +39,8 @@ def written_out(study: Path, overlay: Path | None = None) -> str:
     Raises `UserError` where the values are not valid.
     """
     yaml = YAML()
+    yaml.Representer = _Representer
     yaml.width, yaml.preserve_quotes = 120, True
-    yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
     values = _read(yaml, study)
     if overlay is not None:
         _lay_over(values, _read(yaml, overlay))

@@ -1,5 +1,6 @@
 """`retrace use` and `retrace studies`, as typed."""
 
+import io
 import json
 import shutil
 import subprocess
@@ -7,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
+from retrace.cli.study_files import written_out
 from retrace.config import merge, read_yaml
 from retrace.config.load import load, parse
 from retrace.errors import UserError
@@ -107,6 +110,13 @@ def test_what_a_study_file_leaves_out_is_written_out(project):
     assert {"rebalance", "expected", "runtime", "machine"} <= set(written) and "ablation" not in written
     assert written["report"]["focus_classes"] == []
     assert all(phase["augment"]["flip"] == 0.0 for phase in written["phases"].values())
+
+
+def test_a_study_file_is_written_without_a_change_of_how_others_write_yaml(project):
+    written_out(Path("studies/lanes.yaml"))
+    stream = io.StringIO()
+    YAML().dump({"seed": None, "epochs": 2}, stream)
+    assert stream.getvalue() == "seed:\nepochs: 2\n"
 
 
 def test_a_params_yaml_that_shares_defaults_is_refused_with_the_way_out(project):
