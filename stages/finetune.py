@@ -131,7 +131,7 @@ def build_network(
         model = convert_sync_batchnorm(model)
     model = model.to(memory_format=torch.channels_last)
     encoder = encoder_parameters(model) if phase.optimizer.encoder_lr is not None else ()
-    return model, build_optimizer(phase.optimizer, model, encoder, phase.precision)
+    return model, build_optimizer(phase.optimizer, model, encoder, phase.precision, fabric.device.type)
 
 
 def _dependencies(manifest: Manifest, splits: Path, start: Path, more: Iterable[Path] = ()) -> list[Path]:

@@ -52,7 +52,7 @@ def _train(params: TrainingParams, mae: Mae, note: dict[str, Any], fabric: Fabri
     images = MaskedImages(manifest, ids, mae, model.patch, params.seed)
     share = {"rank": fabric.global_rank, "world": fabric.world_size}
     loader = training_loader(images, mae.batch_size, params.seed, params.machine.workers, collate, **share)
-    optimizer = build_optimizer(mae.optimizer, model, precision=mae.precision)
+    optimizer = build_optimizer(mae.optimizer, model, precision=mae.precision, device=fabric.device.type)
     plan = Plan(params.seed, mae.epochs, clip_norm=mae.optimizer.clip_norm, save_period=mae.save_period)
     identity = params.model_dump(mode="json", include={"study", "task", "seed", "runtime"})
     mark = fingerprint("pretrain", {**identity, "mae": mae.model_dump(mode="json")}, files, kind(fabric))
