@@ -79,7 +79,7 @@ class Validation:
 
 def _images(batch: Batch) -> Tensor:
     # the region proposal network's losses are means over so many anchors of every image
-    return torch.tensor(len(batch[0]), device=batch[0][0].device)
+    return torch.full((), len(batch[0]), device=batch[0][0].device)  # filled there, not copied
 
 
 def _files(batch: Batch) -> list[str]:

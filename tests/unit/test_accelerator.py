@@ -2,13 +2,22 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
+from pydantic import TypeAdapter
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import FrozenBatchNorm2d, poolers
 
 from retrace.compat import torchvision as compat_torchvision
-from retrace.models.layers import roi_align
+from retrace.config.network import DeepLabV3
+from retrace.config.phases import Loss
+from retrace.config.pretrain import Mae
+from retrace.models.build import build
+from retrace.models.layers import bilinear, depthwise, roi_align
 from retrace.models.layers.frozen_norm import FrozenNorm, Normalize
 from retrace.models.layers.roi_align import RoIAlign
+from retrace.models.mae import build_mae
+from retrace.training.losses import build_loss, scored_weight
 
 
 @pytest.fixture
@@ -24,11 +33,13 @@ class Operations(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.names = []
+        self.names, self.copies = [], 0
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         result = operation(*args, **(kwargs or {}))
         self.names.append(operation.overloadpacket.__name__)
+        given = [part for part in args if torch.is_tensor(part)]
+        self.copies += bool(given) and torch.is_tensor(result) and given[0].device != result.device
         return result
 
 
@@ -104,3 +115,60 @@ def test_frozen_norm_keeps_half_precision_and_no_map_on_a_gpu():
     y.sum().backward()
     assert y.dtype == torch.float16 and x.grad.dtype == torch.float16
     assert kept and all(len(shape) == 1 for shape in kept), "statistics only"
+
+
+@pytest.mark.parametrize(("old", "new"), [((5, 7), (40, 63)), ((9, 8), (4, 3)), ((1, 6), (3, 6)), ((3, 4), (3, 4))])
+@pytest.mark.parametrize("align", [True, False])
+def test_resizing_by_products_is_torchs_in_value_and_gradient(old, new, align):
+    x = torch.randn(2, 3, *old).requires_grad_()
+    expected = F.interpolate(x, size=new, mode="bilinear", align_corners=align)
+    found = bilinear.by_products(x, new, align)
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn_like(expected)
+    theirs, ours = (torch.autograd.grad((y * weights).sum(), x)[0] for y in (expected, found))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_on_a_gpu_deeplab_trains_without_torchs_resizing(strict):
+    network = build(DeepLabV3(architecture="deeplabv3", encoder="mobilenet_v3_large"), ["a", "b"]).to("meta")
+    with Operations() as seen:
+        network(torch.empty(2, 3, 64, 64, device="meta")).sum().backward()
+    assert not [name for name in seen.names if "upsample" in name or "index_put" in name]
+    assert "bmm" in seen.names or "mm" in seen.names
+
+
+def test_on_a_cpu_deeplab_computes_torchvisions_bits():
+    from torchvision.models import segmentation as tv
+
+    torch.manual_seed(0)
+    ours = build(DeepLabV3(architecture="deeplabv3", encoder="mobilenet_v3_large"), ["a", "b"]).eval()
+    theirs = tv.deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=2, aux_loss=False).eval()
+    theirs.load_state_dict(ours.network.state_dict())
+    depthwise.replace(theirs)
+    images = torch.randn(1, 3, 64, 96)
+    assert torch.equal(ours(images), theirs(images)["out"])
+
+
+READS = {"_local_scalar_dense", "nonzero", "masked_select", "bincount"}  # operations that wait for the device
+
+
+@pytest.mark.parametrize("name", ["ohem", "cross_entropy"])
+def test_a_loss_reads_nothing_from_the_device(name):
+    params = TypeAdapter(Loss).validate_python({"name": name, "class_weights": "inverse"})
+    compute, amount = build_loss(params, [5, 7, 3]), scored_weight(params, [5, 7, 3])
+    with FakeTensorMode(allow_non_fake_inputs=True), Operations() as seen:
+        target = torch.zeros(2, 8, 8, dtype=torch.uint8, device="cuda")
+        for _ in range(2):
+            seen.names, seen.copies = [], 0
+            compute(torch.zeros(2, 3, 8, 8, device="cuda"), target)
+            amount(target)
+    assert not READS & set(seen.names) and "_to_copy" in seen.names
+    assert seen.copies == 0, "constants are copied in the first step only"
+
+
+def test_a_masked_autoencoder_counts_no_patches_on_the_device():
+    block = {"encoder": "vit_tiny_patch16_224", "input_size": (64, 64), "decoder_dim": 32, "decoder_depth": 1}
+    model = build_mae(Mae(**block, epochs=1, batch_size=2, optimizer={"name": "adamw", "lr": 1e-3})).to("meta")
+    with Operations() as seen:
+        model(torch.empty(2, 3, 64, 64, device="meta"), torch.empty(2, 16, dtype=torch.bool, device="meta"))
+    assert not READS & set(seen.names)
