@@ -6,6 +6,7 @@ from typing import Any
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from retrace.allocator import advice_when_out_of_memory, smaller_batch
 from retrace.config.pretrain import Mae
 from retrace.config.training import TrainingParams
 from retrace.data.loading import training_loader
@@ -39,7 +40,7 @@ def masked_autoencoder(params: TrainingParams, note: dict[str, Any]) -> None:
     mae = params.pretrain.mae
     assert mae is not None  # the schema sees to it
     fabric = launch(params.machine, mae.precision)
-    with together(fabric):
+    with together(fabric), advice_when_out_of_memory(smaller_batch("pretrain.mae", mae.batch_size)):
         _train(params, mae, note, fabric)
 
 
