@@ -26,7 +26,7 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-# what PyTorch's allocators on a GPU and a CPU say, and CUDA's libraries. A library that finds no kernel for an operation
+# what PyTorch's allocators on a GPU and a CPU say, and CUDA's libraries; a library that finds no kernel for an operation
 # ("unable to find an engine", CUDNN_STATUS_NOT_SUPPORTED) is not among them: a smaller batch would not help
 EXHAUSTED = re.compile(r"out of memory|not enough memory|can't allocate memory|STATUS_ALLOC_FAILED", re.IGNORECASE)
 

@@ -17,4 +17,6 @@ def loss_scaler(fabric: Fabric) -> torch.amp.GradScaler | None:
 
 def loss_scale(scaler: torch.amp.GradScaler) -> Tensor:
     """A copy of the factor as it is now, a scalar on the device: the public `get_scale` waits for it."""
-    return scaler._get_scale_async().clone()
+    scale = scaler._get_scale_async()
+    assert scale is not None  # the backward pass has made it
+    return scale.clone()

@@ -55,10 +55,10 @@ def clip(fabric: Fabric, model: nn.Module, optimizer: torch.optim.Optimizer, lim
     if scaler is not None:
         scaler.unscale_(getattr(optimizer, "optimizer", optimizer))  # of Fabric's wrapper, which `step` hands on too
         parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
-        norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+        total = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
         if limit is not None:
-            clip_grads_with_norm_(parameters, limit, norm)
-        return norm
+            clip_grads_with_norm_(parameters, limit, total)
+        return total
     if limit is None:
         # clipping at infinity would write every gradient once more, times one
         return get_total_norm([parameter.grad for parameter in model.parameters() if parameter.grad is not None])

@@ -1,4 +1,4 @@
-"""What a GPU would run: layers, optimizer and reads of the device, on fake tensors or by the same functions on a CPU."""
+"""What a GPU would run: layers, and what is read from the device, on fake tensors or by the same functions on a CPU."""
 
 import pytest
 import torch

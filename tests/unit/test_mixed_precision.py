@@ -1,4 +1,4 @@
-"""float16 with a loss scaler, by the scaler and fused kernels that a GPU uses, on a CPU; and who must not take which."""
+"""float16 with a loss scaler, by the scaler and fused kernels of a GPU, on a CPU; and who must not take which."""
 
 import pytest
 import torch

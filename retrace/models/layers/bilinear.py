@@ -41,11 +41,10 @@ def _matrix(old: int, new: int, align_corners: bool, like: Tensor) -> Tensor:
     """[new, old]: the share of each old pixel in each new one, along one axis."""
 
     def make() -> Tensor:
-        at = torch.arange(new, dtype=torch.float64)
+        at = (torch.arange(new, dtype=torch.float64) + 0.5) * (old / new) - 0.5
         if align_corners:
-            at = at * ((old - 1) / max(new - 1, 1))
-        else:
-            at = ((at + 0.5) * (old / new) - 0.5).clamp(0, old - 1)
+            at = torch.arange(new, dtype=torch.float64) * ((old - 1) / max(new - 1, 1))
+        at = at.clamp(0, old - 1)
         return (1 - (at[:, None] - torch.arange(old)).abs()).clamp(min=0).to(like.dtype)
 
     return _MATRICES.get((old, new, align_corners, like.dtype), like.device, make)
@@ -77,9 +76,11 @@ def replace(network: nn.Module) -> nn.Module:
 
 
 def _ours(layer: nn.Module) -> nn.Module | None:
-    if type(layer) is ASPPPooling:
-        return ImagePooling(*layer)
-    whole = isinstance(layer, nn.Upsample) and isinstance(layer.scale_factor, (int, float))
-    if type(layer) is nn.Upsample and whole and layer.mode == "bilinear" and layer.scale_factor % 1 == 0:
-        return Upsample(scale_factor=layer.scale_factor, mode="bilinear", align_corners=layer.align_corners)
-    return None
+    if isinstance(layer, ASPPPooling):
+        return ImagePooling(*layer.children())
+    if type(layer) is not nn.Upsample or layer.mode != "bilinear":
+        return None
+    factor = layer.scale_factor
+    if not isinstance(factor, (int, float)) or factor % 1:
+        return None
+    return Upsample(scale_factor=factor, mode="bilinear", align_corners=layer.align_corners)

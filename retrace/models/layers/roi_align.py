@@ -1,9 +1,9 @@
 """RoIAlign (He et al. 2017, "Mask R-CNN") whose gradient is two matrix products.
 
 On a CPU torchvision scatters every sample of every channel with one thread: a quarter to a third of a training step of
-Faster R-CNN. On a GPU it scatters in any order, and its deterministic version sorts one index per number of the gradient:
-20 GiB at a batch of 16 images with 512 proposals each, and a compiler. The bilinear samples of a box are a product of one
-weight per row and one per column of the map, so the gradient is one matrix product along each axis
+Faster R-CNN. On a GPU it scatters in any order, and its deterministic version, which needs a compiler, sorts one index
+per number of the gradient: 20 GiB at a batch of 16 images with 512 proposals each. The bilinear samples of a box are a
+product of one weight per row and one per column of the map, so the gradient is one matrix product along each axis
 (`python -m benchmarks.kernels`). The forward pass is torchvision's kernel on every device.
 """
 
