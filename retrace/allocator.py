@@ -26,8 +26,8 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-# what PyTorch's allocators on a GPU and a CPU say, and CUDA's libraries; a library that finds no kernel for an operation
-# ("unable to find an engine", CUDNN_STATUS_NOT_SUPPORTED) is not among them: a smaller batch would not help
+# what PyTorch's allocators on a GPU and a CPU say, and CUDA's libraries; a library that finds no kernel for an
+# operation ("unable to find an engine", CUDNN_STATUS_NOT_SUPPORTED) is not among them: a smaller batch would not help
 EXHAUSTED = re.compile(r"out of memory|not enough memory|can't allocate memory|STATUS_ALLOC_FAILED", re.IGNORECASE)
 
 
@@ -53,8 +53,8 @@ def smaller_batch(key: str, batch: int, accumulate: int | None = None) -> str:
     if accumulate is None:
         return f"set {key}.batch_size to {batch // 2} (now {batch})"
     return (
-        f"set {key}.batch_size to {batch // 2} and {key}.accumulate to {accumulate * 2} (now {batch} and {accumulate}), "
-        "which keeps the images per step"
+        f"set {key}.batch_size to {batch // 2} and {key}.accumulate to {accumulate * 2} (now {batch} and {accumulate})"
+        ", which keeps the images per step"
     )
 
 

@@ -33,7 +33,7 @@ def detection(
     if not any(not box.crowd for image_id in lists["train"] for box in manifest.records[image_id].boxes):
         raise UserError(f"data/{params.study}/splits/train.txt: no image has an object to learn from")
     if fabric.device.type != "cpu":
-        # no list says that every operation of torchvision's detector has a deterministic kernel; PyTorch warns of others
+        # no list says that every operation of the detector has a deterministic kernel; PyTorch warns of others
         torch.use_deterministic_algorithms(True, warn_only=True)
     share = {"rank": fabric.global_rank, "world": fabric.world_size}
     workers, size = params.machine.workers, phase.input_size

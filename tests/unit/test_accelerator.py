@@ -4,11 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pydantic import TypeAdapter
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import FrozenBatchNorm2d, poolers
 
 from retrace.compat import torchvision as compat_torchvision
+from retrace.compat.fakes import FakeTensorMode, TorchDispatchMode
 from retrace.config.network import DeepLabV3
 from retrace.config.phases import Loss
 from retrace.config.pretrain import Mae

@@ -1,7 +1,8 @@
 """PyTorch's and torchvision's own kernels where they are deterministic although the general switch takes others.
 
 Under `torch.use_deterministic_algorithms` a GPU runs RoIAlign and bilinear resizing in Python, because the gradients
-of their kernels are not deterministic. The forward passes are: with a gradient of our own, or with none, the kernels serve.
+of their kernels are not deterministic. Their forward passes are: with a gradient of our own, or with none, the kernels
+serve.
 """
 
 from collections.abc import Iterator
