@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from retrace.allocator import keep_freed_memory
+from retrace.allocator import advice_when_out_of_memory, keep_freed_memory, smaller_batch
 from retrace.config.phases import DetectionPhase, Phase, SegmentationPhase
 from retrace.config.training import TrainingParams, load_training
 from retrace.config.yolo import UltralyticsPhase
@@ -45,7 +45,8 @@ TorchPhase = SegmentationPhase | DetectionPhase
 def fabric_engine(params: TrainingParams, name: str, phase: TorchPhase, note: dict[str, Any]) -> None:
     """Train a torch model on the kit's own loop, on one or several devices."""
     fabric = launch(params.machine, phase.precision)
-    with together(fabric):
+    remedy = smaller_batch(f"phases.{name}", phase.batch_size, phase.accumulate)
+    with together(fabric), advice_when_out_of_memory(remedy):
         _train(params, name, phase, note, fabric)
 
 
@@ -131,7 +132,7 @@ def build_network(
         model = convert_sync_batchnorm(model)
     model = model.to(memory_format=torch.channels_last)
     encoder = encoder_parameters(model) if phase.optimizer.encoder_lr is not None else ()
-    return model, build_optimizer(phase.optimizer, model, encoder, phase.precision)
+    return model, build_optimizer(phase.optimizer, model, encoder, phase.precision, fabric.device.type)
 
 
 def _dependencies(manifest: Manifest, splits: Path, start: Path, more: Iterable[Path] = ()) -> list[Path]:

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from retrace.allocator import advice_when_out_of_memory
 from retrace.config.schema import Params
 from retrace.data.formats.unlabeled import quiet_videos
 from retrace.data.palette import paint, palette
@@ -29,6 +30,7 @@ from retrace.files import write_bytes, write_json
 from retrace.models.predict import Detections, choose_device, load_predictor, require_same_classes
 from retrace.progress import bars
 
+NO_ROOM = "predict takes one image at a time: set machine.device: cpu, or close what else uses the GPU"
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".mpg", ".mpeg", ".webm"}
 OWN = ("*_original.jpg", "*_mask.png", "*_boxes.json", "*_visualization.jpg", "*_overlay.jpg", "annotated.mp4")
@@ -79,7 +81,8 @@ def predict(params: Params, source: Path, phase: str | None, every: int, limit: 
             bar = progress.add_task("predict", total=total or None, info="")
             for stem, image in _limited(frames, limit, run):
                 started = time.perf_counter()
-                (result,) = predictor.predict([image])
+                with advice_when_out_of_memory(NO_ROOM):
+                    (result,) = predictor.predict([image])
                 run.timed("model", started)
                 started = time.perf_counter()
                 overlay = _write(out, stem, image, result, params)

@@ -1,5 +1,7 @@
 """Random changes of training images, and the normalization every network input goes through."""
 
+import functools
+
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
@@ -15,9 +17,15 @@ STD = (0.229, 0.224, 0.225)
 
 def normalize(images: Tensor, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD) -> Tensor:
     """uint8 RGB [B, 3, H, W] -> float32 (x / 255 - mean) / std, on the images' device."""
-    center = torch.tensor(mean, device=images.device).view(1, 3, 1, 1)
-    spread = torch.tensor(std, device=images.device).view(1, 3, 1, 1)
+    center, spread = _colors(mean, images.device), _colors(std, images.device)
     return (images.float() / 255 - center) / spread
+
+
+@functools.cache
+def _colors(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """[1, 3, 1, 1], copied to the device once: a copy waits for the device."""
+    with torch.inference_mode(False):  # the first to ask may be a predictor, the next a training
+        return torch.tensor(values, device=device).view(1, 3, 1, 1)
 
 
 def augment(image: Tensor, mask: Tensor, changes: SegmentationAugment, seed: int) -> tuple[Tensor, Tensor]:

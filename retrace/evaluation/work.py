@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from retrace.allocator import advice_when_out_of_memory
 from retrace.config.schema import Params
 from retrace.data.loading import evaluation_loader, read_image, read_mask
 from retrace.data.manifest import Manifest
@@ -55,7 +56,10 @@ class Work:
         size, workers = self.params.evaluate.batch_size, self.params.machine.workers
         loader = evaluation_loader(Images(self.manifest, ids), size, workers, collate=list)
         for batch in track(loader, description, total=len(loader)):
-            yield from zip(batch, self.predict([image for image, _, _ in batch]), strict=True)
+            remedy = f"set evaluate.batch_size to {max(1, size // 2)} (now {size})"
+            with advice_when_out_of_memory(remedy):
+                predictions = self.predict([image for image, _, _ in batch])
+            yield from zip(batch, predictions, strict=True)
 
     def units(self, split: str, ids: list[str]) -> tuple[Units, str]:
         """The independent units of the images, and what they are called: see `data.units`.

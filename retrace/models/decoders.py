@@ -8,6 +8,7 @@ from retrace.compat.segmentation_models import SegmentationHead, UnetDecoder, dr
 from retrace.config.network import Dpt, Unet
 from retrace.errors import UserError
 from retrace.models.encoders import TIMM, VIT_OPTIONS, check_timm, fix_positions
+from retrace.models.layers import bilinear
 from retrace.models.layers.grn import replace
 from retrace.models.segmentation import Segmenter
 
@@ -34,7 +35,7 @@ def unet(model: Unet, classes: int) -> Segmenter:
     upsampling = 2 ** (UNET_DEPTH - len(widths))
     network.segmentation_head = SegmentationHead(widths[-1], classes, kernel_size=3, upsampling=upsampling)
     network.initialize()
-    return Segmenter(replace(network), 2**UNET_DEPTH)
+    return Segmenter(bilinear.replace(replace(network)), 2**UNET_DEPTH)
 
 
 def dpt(model: Dpt, classes: int) -> Segmenter:
@@ -60,7 +61,7 @@ def dpt(model: Dpt, classes: int) -> Segmenter:
         raise UserError(f"model.encoder = {name!r}: a dpt needs patches of 16 pixels, not {patch}")
     fix_positions(network.encoder.model)
     network.encoder.model.norm.requires_grad_(False)  # after the last tap, so unused: it would stall several devices
-    return Segmenter(replace(network), 32)
+    return Segmenter(bilinear.replace(replace(network)), 32)
 
 
 def _readout(name: str) -> str:

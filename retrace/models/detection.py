@@ -16,6 +16,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from retrace.compat.torchvision import resolution_changes
 from retrace.config.network import MOBILENET_BLOCKS, RESNET_BLOCKS, FasterRcnn
+from retrace.models.layers.frozen_norm import FrozenNorm
 from retrace.models.layers.roi_align import replace
 
 FASTER_RCNN: dict[str, Callable[..., nn.Module]] = {
@@ -95,7 +96,7 @@ def freeze_batchnorm(module: Any, eps: float = EPS) -> None:
     for parent in list(module.backbone.body.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.BatchNorm2d):
-                frozen = FrozenBatchNorm2d(child.num_features, eps=eps)
+                frozen = FrozenNorm(child.num_features, eps=eps)
                 frozen.load_state_dict(child.state_dict())  # torchvision drops the batch counter itself
                 setattr(parent, name, frozen.to(child.weight.device))
 

@@ -20,6 +20,7 @@ from retrace.config.pretrain import Mae
 from retrace.errors import UserError
 from retrace.models.encoders import bare_convnext, bare_vit, check_timm, fix_positions, sincos_positions
 from retrace.models.layers import depthwise, grn
+from retrace.models.layers.constants import Constants
 
 HEAD_WIDTH = 32  # channels of one attention head of the ViT decoder, as in the reference (512 / 16)
 KEY = "pretrain.mae"
@@ -57,11 +58,15 @@ def reconstruction_loss(prediction: Tensor, images: Tensor, masked: Tensor, patc
     return (error * hidden).sum() / hidden.sum()
 
 
+def hidden_patches(patches: int, ratio: float) -> int:
+    """How many of so many patches a mask of this ratio hides: round(ratio * patches), at least one of each kind."""
+    return min(patches - 1, max(1, round(ratio * patches)))
+
+
 def random_mask(patches: int, ratio: float, seed: int) -> Tensor:
-    """bool [patches] with round(ratio * patches) True, at least one of each; the same on every machine."""
-    hidden = min(patches - 1, max(1, round(ratio * patches)))
+    """bool [patches] with `hidden_patches` True; the same on every machine."""
     mask = np.zeros(patches, dtype=bool)
-    mask[np.random.default_rng(seed).permutation(patches)[:hidden]] = True
+    mask[np.random.default_rng(seed).permutation(patches)[: hidden_patches(patches, ratio)]] = True
     return torch.from_numpy(mask)
 
 
@@ -135,9 +140,10 @@ class ViTMAE(nn.Module):
     image has another grid than the model's), so that fine-tuning starts from them.
     """
 
-    def __init__(self, encoder: Any, decoder_dim: int, decoder_depth: int) -> None:
+    def __init__(self, encoder: Any, decoder_dim: int, decoder_depth: int, mask_ratio: float) -> None:
         super().__init__()
         self.encoder: Any = encoder  # a timm VisionTransformer
+        self.mask_ratio, self._constants = mask_ratio, Constants()
         self.patch = encoder.patch_embed.patch_size[0]
         fix_positions(encoder)
         self.project = nn.Linear(encoder.embed_dim, decoder_dim)
@@ -160,15 +166,18 @@ class ViTMAE(nn.Module):
         return encoder.norm(encoder.blocks(encoder.norm_pre(tokens)))
 
     def forward(self, images: Tensor, masked: Tensor) -> Tensor:
-        """See the module's docstring; every image hides the same number of patches; H and W multiples of the patch."""
+        """See the module's docstring; masks are those of `random_mask`; H and W multiples of the patch."""
         order = masked.to(torch.uint8).argsort(dim=1, stable=True)  # visible patches first
-        visible = order[:, : int((~masked[0]).sum())]
+        count = masked.shape[1]
+        visible = order[:, : count - hidden_patches(count, self.mask_ratio)]  # counting them would wait for the device
         tokens = self.project(self.encode(images, visible))  # [N, prefix + V, D]
         prefix = self.encoder.num_prefix_tokens
         fill = self.mask_token.to(tokens.dtype).expand(len(tokens), masked.shape[1] - visible.shape[1], -1)
         patches = _take(torch.cat([tokens[:, prefix:], fill], dim=1), order.argsort(dim=1, stable=True))
         h, w = (side // self.patch for side in images.shape[-2:])
-        patches = patches + sincos_positions(h, w, patches.shape[-1]).to(patches)
+        size = (h, w, patches.shape[-1])
+        positions = self._constants.get(size, patches.device, lambda: sincos_positions(*size))
+        patches = patches + positions.to(patches.dtype)
         x = self.decoder(torch.cat([tokens[:, :prefix], patches], dim=1))
         return self.predict(self.norm(x[:, prefix:]))
 
@@ -199,7 +208,7 @@ def build_mae(params: Mae) -> FCMAE | ViTMAE:
         _check_convnext(encoder, params.encoder)
         model: FCMAE | ViTMAE = FCMAE(encoder, params.decoder_dim, params.decoder_depth)
     elif params.encoder.startswith("vit_"):
-        model = ViTMAE(_checked_vit(params), params.decoder_dim, params.decoder_depth)
+        model = ViTMAE(_checked_vit(params), params.decoder_dim, params.decoder_depth, params.mask_ratio)
     else:
         raise UserError(f"{KEY}.encoder = {params.encoder!r}: allowed: ConvNeXt-V2 (convnextv2_*) and ViT (vit_*)")
     _check_size(params, model.patch)

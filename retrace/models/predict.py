@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
@@ -22,6 +21,7 @@ from retrace.config.training import TrainingParams
 from retrace.data.transforms import normalize
 from retrace.errors import UserError
 from retrace.files import read_json
+from retrace.models.layers.bilinear import resize
 from retrace.models.weights import load_model
 
 SCORE_FLOOR = 0.001  # every engine keeps detections down to this confidence, as COCO scoring of the whole curve needs
@@ -195,7 +195,7 @@ def to_mask(logits: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
     """Logits float [C, h, w] -> class index uint8 [H, W] at `size`, by bilinear upsampling, then argmax."""
     native = logits[None]
     if tuple(logits.shape[-2:]) != tuple(size):
-        native = F.interpolate(native, size=tuple(size), mode="bilinear", align_corners=False)
+        native = resize(native, (size[0], size[1]))
     return native[0].argmax(0).to(torch.uint8).cpu().numpy()
 
 

@@ -9,6 +9,7 @@ from torchvision.models import segmentation as tv
 
 from retrace.config.network import DeepLabV3, UnetClassic
 from retrace.errors import UserError
+from retrace.models.layers import bilinear
 from retrace.models.unet_classic import ClassicUNet
 
 DEEPLABV3: dict[str, Callable[..., nn.Module]] = {
@@ -36,18 +37,23 @@ class Segmenter(nn.Module):
         padded = F.pad(images, (0, -width % self.stride, 0, -height % self.stride))
         # torchvision's pooled BatchNorm refuses to train on one image; its double gives that image's own statistics
         lonely = self.training and len(images) == 1 and isinstance(self.network, tv.DeepLabV3)
-        logits = self.network(torch.cat([padded, padded]) if lonely else padded)
-        if isinstance(logits, dict):
-            logits = logits["out"]
+        logits = self._logits(torch.cat([padded, padded]) if lonely else padded)
         if lonely:
             logits = logits[:1]
         return logits[..., :height, :width]
+
+    def _logits(self, images: Tensor) -> Tensor:
+        if not isinstance(self.network, tv.DeepLabV3):
+            return self.network(images)
+        # torchvision's forward, which ends in a resizing of its own
+        logits = self.network.classifier(self.network.backbone(images)["out"])
+        return bilinear.resize(logits, (images.shape[-2], images.shape[-1]))
 
 
 def deeplabv3(model: DeepLabV3, classes: int) -> Segmenter:
     """DeepLabV3 (torchvision) on MobileNetV3-Large or ResNet-50, without the auxiliary classifier."""
     network = DEEPLABV3[model.encoder](weights=None, weights_backbone=None, num_classes=classes, aux_loss=False)
-    return Segmenter(network, 1)
+    return Segmenter(bilinear.replace(network), 1)
 
 
 def unet_classic(model: UnetClassic, classes: int) -> Segmenter:

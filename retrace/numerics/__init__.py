@@ -88,6 +88,14 @@ def processor_flags(file: Path = CPUINFO) -> frozenset[str]:
     return frozenset(flags.partition(":")[2].split())
 
 
+def has_bfloat16(file: Path = CPUINFO) -> bool:
+    """Whether this CPU multiplies in bfloat16 by itself; elsewhere it is emulated, many times slower than float32.
+
+    On other architectures than x86-64 the library decides, and this says True.
+    """
+    return architecture() != "x86_64" or bool(processor_flags(file) & {"avx512_bf16", "amx_bf16"})
+
+
 def cpu_model(file: Path = CPUINFO) -> str | None:
     """The CPU's name, for example "AMD EPYC 7B13"; None where the system does not say."""
     try:

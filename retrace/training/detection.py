@@ -33,7 +33,7 @@ def detection(
     if not any(not box.crowd for image_id in lists["train"] for box in manifest.records[image_id].boxes):
         raise UserError(f"data/{params.study}/splits/train.txt: no image has an object to learn from")
     if fabric.device.type != "cpu":
-        # RoIAlign's backward has a deterministic kernel only where torch.compile works; elsewhere PyTorch warns
+        # no list says that every operation of the detector has a deterministic kernel; PyTorch warns of others
         torch.use_deterministic_algorithms(True, warn_only=True)
     share = {"rank": fabric.global_rank, "world": fabric.world_size}
     workers, size = params.machine.workers, phase.input_size
@@ -79,7 +79,7 @@ class Validation:
 
 def _images(batch: Batch) -> Tensor:
     # the region proposal network's losses are means over so many anchors of every image
-    return torch.tensor(len(batch[0]), device=batch[0][0].device)
+    return torch.full((), len(batch[0]), device=batch[0][0].device)  # filled there, not copied
 
 
 def _files(batch: Batch) -> list[str]:

@@ -41,12 +41,23 @@ class Ledger:
         self._monitor, self._offset, self._scaled = monitor, offset, scaled
         self._block = 1 if device.type == "cpu" else BLOCK
         self._pending: list[tuple[dict[str, Tensor], Tensor | None, dict[str, float], list[str]]] = []
+        self._skips: list[Tensor] = []
+        self._steps = self._skipped = 0
         self._sums: dict[str, list[float]] = {}
         self._rates: dict[str, float] = {}
         self._batches = 0
 
-    def add(self, losses: dict[str, Tensor], norm: Tensor | None, rates: dict[str, float], files: list[str]) -> None:
-        """Note one batch. norm: of the gradient, with the batch that ends an optimizer step."""
+    def add(
+        self,
+        losses: dict[str, Tensor],
+        norm: Tensor | None,
+        rates: dict[str, float],
+        files: list[str],
+        skipped: Tensor | None = None,
+    ) -> None:
+        """Note one batch. norm: of the gradient, with the batch that ends an optimizer step; skipped: by the scaler."""
+        if skipped is not None:
+            self._skips.append(skipped)
         self._pending.append(({name: loss.detach() for name, loss in losses.items()}, norm, rates, files))
         self._monitor.advance()
         if len(self._pending) >= self._block:
@@ -57,6 +68,10 @@ class Ledger:
         pending, self._pending = self._pending, []
         if not pending:
             return
+        if self._skips:
+            self._steps += len(self._skips)
+            self._skipped += int(torch.stack(self._skips).sum())
+            self._skips = []
         names = list(pending[0][0])
         own = torch.stack([torch.stack([losses[name].float() for name in names]) for losses, *_ in pending])
         shared = own if self._fabric is None else mean_of_all(self._fabric, own)
@@ -73,13 +88,26 @@ class Ledger:
             self._monitor.step(step, row, rates)
 
     def means(self) -> dict[str, float | None]:
-        """The epoch's train_loss, train_<part>, lr and lr_encoder (of the last step) and grad_norm."""
+        """The epoch's train_loss, train_<part>, lr and lr_encoder (of the last step) and grad_norm.
+
+        Under a loss scaler also skipped_steps: how many steps it left out because a gradient overflowed.
+        """
         sums = {name: math.fsum(values) / len(values) for name, values in self._sums.items()}
         row: dict[str, float | None] = {"train_loss": sums.pop("loss")}
         norm = sums.pop("grad_norm", None)
         row |= {f"train_{name}": value for name, value in sums.items()}
         row |= self._rates
-        return row | {"grad_norm": norm}
+        row |= {"grad_norm": norm}
+        return row | {"skipped_steps": self._skipped} if self._scaled else row
+
+    def require_a_step(self) -> None:
+        """Raise `UserError` where the loss scaler has skipped every step of the epoch: nothing was learned."""
+        if self._steps and self._skipped == self._steps:
+            raise UserError(
+                f"epoch {self.epoch}: the loss scaler of precision 16-mixed skipped all {self._steps} steps, because "
+                "every gradient overflowed float16; set precision to 32-true (or bf16-mixed on sm_80 and later), or "
+                "lower the learning rate"
+            )
 
     def _book(self, row: dict[str, float], rates: dict[str, float]) -> None:
         if self.first_loss is None:

@@ -22,7 +22,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from retrace import numerics
 from retrace.config.machine import Machine
 from retrace.config.steps import Precision
-from retrace.errors import STARTED_HERE, FailedElsewhere, UserError
+from retrace.errors import STARTED_HERE, FailedElsewhere, UserError, first_on_machine
 from retrace.models.predict import choose_device
 from retrace.training.processes import await_others, join_others
 
@@ -30,10 +30,10 @@ GRACE = 10  # seconds that a process gets to end by itself when another has fail
 
 
 def launch(machine: Machine, precision: Precision) -> Fabric:
-    """A launched Fabric. Raises `UserError` for devices this machine lacks and a precision its CPU must not compute in.
+    """A launched Fabric. Raises `UserError` for devices this machine lacks and a precision they must not compute in.
 
     A CPU has no fp16 arithmetic to speak of: there `16-mixed` computes in bfloat16, which needs no loss scaling, or in
-    float32 where results must be the same bits on every processor.
+    float32 where results must be the same bits on every processor or bfloat16 is emulated.
     """
     joined = dist.is_torchelastic_launched()
     if joined:
@@ -42,6 +42,8 @@ def launch(machine: Machine, precision: Precision) -> Fabric:
     devices, nodes = _extent(machine, device)
     if device == "cpu":
         precision = _on_cpu(precision)
+    if device == "cuda" and precision == "bf16-mixed":
+        _require_bfloat16(devices)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces every choice on stderr
     logging.getLogger("lightning_fabric.utilities.distributed").setLevel(logging.WARNING)
     fabric = Fabric(
@@ -62,14 +64,34 @@ def launch(machine: Machine, precision: Precision) -> Fabric:
 
 
 def _on_cpu(precision: Precision) -> Precision:
-    if not numerics.is_portable():
-        return "bf16-mixed" if precision == "16-mixed" else precision
-    if precision == "bf16-mixed":  # without AVX-512 it is emulated, at a tenth of float32's speed
-        raise UserError(
-            "precision: bf16-mixed on a CPU needs runtime.numerics: native; portable results are computed in float32: "
-            "set precision to 32-true"
+    if numerics.is_portable():
+        if precision == "bf16-mixed":  # without AVX-512 it is emulated, at a tenth of float32's speed
+            raise UserError(
+                "precision: bf16-mixed on a CPU needs runtime.numerics: native; portable results are computed in "
+                "float32: set precision to 32-true"
+            )
+        return "32-true"
+    if precision != "16-mixed":
+        return precision
+    if numerics.has_bfloat16():
+        return "bf16-mixed"
+    if first_on_machine():
+        print(
+            "precision: 16-mixed trains in float32 here: this CPU emulates half precision (no avx512_bf16 or amx_bf16)",
+            file=sys.stderr,
         )
     return "32-true"
+
+
+def _require_bfloat16(devices: int) -> None:
+    """PyTorch emulates bfloat16 on cards before sm_80, at a fraction of float16's speed, and says nothing."""
+    for index in range(devices):
+        major, minor = torch.cuda.get_device_capability(index)
+        if major < 8:
+            raise UserError(
+                f"precision: bf16-mixed needs a GPU of sm_80 or later; {torch.cuda.get_device_name(index)} is "
+                f"sm_{major}{minor}: set precision to 16-mixed or 32-true"
+            )
 
 
 def kind(fabric: Fabric) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from retrace.compat.fabric import scales_loss
+from retrace.compat.fabric import loss_scale, loss_scaler, scales_loss
 from retrace.errors import UserError
 from retrace.models.layers import BATCH_NORMS
 from retrace.seeds import derive, seed_everything
@@ -158,15 +158,27 @@ def train_one_epoch(
                 weight = weight_of_share(fabric, task.amount(batch))
                 losses = {name: value * weight for name, value in losses.items()}
             fabric.backward(losses["loss"] / group)
-        norm = None
+        norm = skipped = None
         if last_of_group:
             norm = clip(fabric, model, optimizer, plan.clip_norm)
-            optimizer.step()
+            skipped = step(fabric, optimizer)
             optimizer.zero_grad(set_to_none=True)
             if average is not None:
                 average.update_parameters(getattr(model, "module", model))
-        ledger.add(losses, norm, rates, task.files(batch))
+        ledger.add(losses, norm, rates, task.files(batch), skipped)
     ledger.flush()
+    ledger.require_a_step()
+
+
+def step(fabric: Fabric, optimizer: Any) -> Tensor | None:
+    """One step. Under a loss scaler: whether it was skipped because a gradient overflowed, a bool on the device."""
+    scaler = loss_scaler(fabric)
+    if scaler is None:
+        optimizer.step()
+        return None
+    before = loss_scale(scaler)
+    optimizer.step()
+    return loss_scale(scaler) < before  # lowered after an overflow, and then only
 
 
 def validate(fabric: Fabric, model: nn.Module, task: Task) -> dict[str, float | None]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from retrace.config.phases import Loss, Ohem
 from retrace.data.manifest import IGNORE
+from retrace.models.layers.constants import Constants
 
 SegmentationLoss = Callable[[Tensor, Tensor], dict[str, Tensor]]
 
@@ -21,11 +22,11 @@ def build_loss(params: Loss, pixels: Sequence[int]) -> SegmentationLoss:
 
     pixels: training pixels of each class, for the class weights.
     """
-    weights = class_weights(pixels, params.class_weights, params.max_class_weight)
+    weights, constants = class_weights(pixels, params.class_weights, params.max_class_weight), Constants()
 
     def loss(logits: Tensor, target: Tensor) -> dict[str, Tensor]:
         logits, target = logits.float(), target.long()
-        pixel_weights = None if weights is None else weights.to(logits.device)
+        pixel_weights = None if weights is None else constants.get(0, logits.device, lambda: weights)
         if isinstance(params, Ohem):
             main = ohem_cross_entropy(logits, target, params.ohem_threshold, params.ohem_min_kept, pixel_weights)
         else:
@@ -43,13 +44,16 @@ def scored_weight(params: Loss, pixels: Sequence[int]) -> Callable[[Tensor], Ten
 
     Mining and Dice look at one process's share of a batch; their means over processes are weighted alike.
     """
-    weights = class_weights(pixels, params.class_weights, params.max_class_weight)
+    weights, constants = class_weights(pixels, params.class_weights, params.max_class_weight), Constants()
 
     def amount(target: Tensor) -> Tensor:
         scored = target != IGNORE
         if weights is None:
             return scored.sum()
-        return weights.to(target.device)[torch.where(scored, target, torch.zeros_like(target)).long()][scored].sum()
+        of_pixels = constants.get(0, target.device, lambda: weights)[torch.where(scored, target, 0).long()]
+        if target.device.type == "cpu":
+            return of_pixels[scored].sum()
+        return (of_pixels * scored).sum()  # a selection would wait for the device to know its size
 
     return amount
 
@@ -122,4 +126,4 @@ def _hardest(hardness: Tensor, scored: Tensor, min_kept: float) -> Tensor:
     count = torch.ceil(scored.double() * min_kept).long().clamp(min=1)
     if hardness.device.type == "cpu":
         return hardness.kthvalue(len(hardness) - int(count) + 1).values
-    return hardness.sort(descending=True).values[count - 1]
+    return hardness.sort(descending=True).values.gather(0, count.view(1) - 1)[0]  # indexing would read the count

@@ -116,7 +116,7 @@ class Monitor:
         if not self._active:
             return
         for name, value in row.items():
-            if value is not None and name not in ("epoch", "grad_norm") and not name.startswith(("train_", "lr")):
+            if value is not None and not name.startswith(("epoch", "grad_norm", "skipped_steps", "train_", "lr")):
                 self._board.add_scalar(f"val/{name}", value, self._done)
         self._board.flush()
         self._rows.append(row)

@@ -6,6 +6,7 @@ from typing import Any
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from retrace.allocator import advice_when_out_of_memory, smaller_batch
 from retrace.config.pretrain import Mae
 from retrace.config.training import TrainingParams
 from retrace.data.loading import training_loader
@@ -39,7 +40,7 @@ def masked_autoencoder(params: TrainingParams, note: dict[str, Any]) -> None:
     mae = params.pretrain.mae
     assert mae is not None  # the schema sees to it
     fabric = launch(params.machine, mae.precision)
-    with together(fabric):
+    with together(fabric), advice_when_out_of_memory(smaller_batch("pretrain.mae", mae.batch_size)):
         _train(params, mae, note, fabric)
 
 
@@ -52,7 +53,7 @@ def _train(params: TrainingParams, mae: Mae, note: dict[str, Any], fabric: Fabri
     images = MaskedImages(manifest, ids, mae, model.patch, params.seed)
     share = {"rank": fabric.global_rank, "world": fabric.world_size}
     loader = training_loader(images, mae.batch_size, params.seed, params.machine.workers, collate, **share)
-    optimizer = build_optimizer(mae.optimizer, model, precision=mae.precision)
+    optimizer = build_optimizer(mae.optimizer, model, precision=mae.precision, device=fabric.device.type)
     plan = Plan(params.seed, mae.epochs, clip_norm=mae.optimizer.clip_norm, save_period=mae.save_period)
     identity = params.model_dump(mode="json", include={"study", "task", "seed", "runtime"})
     mark = fingerprint("pretrain", {**identity, "mae": mae.model_dump(mode="json")}, files, kind(fabric))

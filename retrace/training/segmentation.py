@@ -23,6 +23,7 @@ from retrace.data.manifest import IGNORE, Manifest
 from retrace.data.transforms import MEAN, STD, normalize
 from retrace.errors import UserError
 from retrace.evaluation.scores.segmentation import as_numbers, confusion_matrix_torch, scores
+from retrace.models.layers.bilinear import resize
 from retrace.training.job import Job
 from retrace.training.loop import Task
 from retrace.training.losses import SegmentationLoss, build_loss, scored_weight
@@ -83,7 +84,7 @@ class Validation:
             for logits, mask in zip(model(network_input(images)).float(), masks, strict=True):
                 native = logits[None]  # [1, C, h, w]
                 if native.shape[-2:] != mask.shape:
-                    native = F.interpolate(native, size=mask.shape, mode="bilinear", align_corners=False)
+                    native = resize(native, (mask.shape[0], mask.shape[1]))
                 confusion += confusion_matrix_torch(mask, native[0].argmax(0), count)
                 pixels = F.cross_entropy(native, mask[None].long(), ignore_index=IGNORE, reduction="none")
                 entropies.append(pixels.sum())

@@ -159,7 +159,7 @@ def test_vit_encodes_a_quarter_of_the_patches_and_nothing_else():
 
 
 def test_vit_puts_every_token_back_in_its_place(monkeypatch):
-    model = mae("vit_tiny_patch16_224", size=(32, 48))
+    model = mae("vit_tiny_patch16_224", size=(32, 48), mask_ratio=0.5)
     masked = torch.tensor([[True, False, True, True, False, False], [False, True, False, True, True, False]])
     monkeypatch.setattr(model, "encode", lambda images, visible: _tokens(visible, 32))
     model.project = nn.Identity()

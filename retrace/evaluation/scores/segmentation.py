@@ -31,15 +31,16 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int, ign
 def confusion_matrix_torch(
     truth: torch.Tensor, predicted: torch.Tensor, classes: int, ignore: int = IGNORE
 ) -> torch.Tensor:
-    """`confusion_matrix` on the tensors' device, for the training loop; values are not range-checked (no device sync).
+    """`confusion_matrix` on the tensors' device, for the training loop; values are not range-checked.
 
     Unweighted integer `bincount` is deterministic on every device, which its float and scatter relatives are not.
     """
     import torch
 
-    scored = truth != ignore
-    pairs = truth[scored].long() * classes + predicted[scored].long()
-    return torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+    cells = classes * classes
+    # pixels that are not scored get a bin of their own: selecting the others would wait for the device
+    pairs = torch.where(truth != ignore, truth.long() * classes + predicted.long(), cells)
+    return torch.bincount(pairs.flatten(), minlength=cells + 1)[:cells].reshape(classes, classes)
 
 
 def scores(confusion: np.ndarray, focus: Sequence[int] = (), whole: np.ndarray | None = None) -> dict[str, np.ndarray]:

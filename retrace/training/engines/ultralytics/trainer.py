@@ -7,6 +7,7 @@ after every epoch, nothing is recovered or halved silently, and no callback but 
 
 import copy
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +16,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from retrace.allocator import out_of_memory, ran_out_of_memory
 from retrace.compat.ultralytics import OpenTrainer
 from retrace.config.machine import Runtime
 from retrace.config.yolo import UltralyticsPhase
 from retrace.data.manifest import Manifest
-from retrace.errors import UserError
 from retrace.evaluation.scores.coco import coco_scores
 from retrace.evaluation.scores.matching import truth_of
 from retrace.models.predict import SCORE_FLOOR
@@ -117,11 +118,14 @@ class Trainer(OpenTrainer):
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
         """This process's part of split list `dataset_path`."""
         if mode == "train" and self.optimizer is not None:
-            # a second time: Ultralytics ran out of memory and would halve the batch
-            raise UserError(
-                f"out of memory with hyperparameters.batch = {self.run.phase.hyperparameters.batch} at imgsz = "
-                f"{self.args.imgsz}; lower one of them"
+            # a second time: Ultralytics takes an error for lack of memory and would halve the batch
+            cause = sys.exc_info()[1]
+            if cause is not None and not ran_out_of_memory(cause):
+                raise cause  # a library without a kernel for an operation, which no smaller batch gives it
+            remedy = (
+                f"lower hyperparameters.batch = {self.run.phase.hyperparameters.batch} or imgsz = {self.args.imgsz}"
             )
+            raise out_of_memory(cause or RuntimeError("nothing more"), remedy)
         return deal(self.run.fabric, super().get_dataloader(dataset_path, batch_size, rank, mode), mode == "train")
 
     def get_validator(self) -> Validator:
