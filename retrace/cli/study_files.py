@@ -7,10 +7,11 @@ from pathlib import Path
 
 from pydantic import BaseModel
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from retrace.config.load import parse
 
+REPEATS = "these phases again with these seeds: tables then show means over seeds"
 FIRST = ("note", "engine", "init")  # of a phase, before what it shares with others
 
 
@@ -33,6 +34,9 @@ def written_out(study: Path, overlay: Path | None = None) -> str:
         values["phases"][name] = _complete(phase, defaults)
         _write_out(values["phases"][name], params.phases[name])
         _leave_out(values["phases"][name], params.phases[name])
+    if "repeats" not in values:  # dvc.yaml reads it
+        after = list(values).index("phases") + 1
+        values.insert(after, "repeats", _lists(params.repeats), REPEATS)
     _write_out(values, params, "expected")
     _write_out(values["report"], params.report, "focus_classes", "colors")
     return _spaced(_dumped(yaml, values))
@@ -76,6 +80,15 @@ def _write_out(values: CommentedMap, block: BaseModel, *watched: str) -> None:
         wanted = name in watched or isinstance(getattr(block, name), BaseModel)
         if wanted and name not in values:
             values[name] = whole[name]
+
+
+def _lists(block: BaseModel) -> CommentedMap:
+    """A block of lists, each on one line."""
+    result = CommentedMap()
+    for name, items in block.model_dump(mode="json").items():
+        result[name] = CommentedSeq(items)
+        result[name].fa.set_flow_style()
+    return result
 
 
 def _leave_out(values: CommentedMap, block: BaseModel) -> None:
