@@ -1,6 +1,7 @@
 """One training of a phase, from its starting weights to its best epoch: `python -m stages.finetune <training>`.
 
-<training> is a phase, or `<phase>-<seed>` for one of its repeats. Writes models/<study>/<training>/. Interrupted, it goes on from the last complete epoch when it is run again unchanged.
+<training> is a phase, or `<phase>-<seed>` for one of its repeats. Writes models/<study>/<training>/.
+Interrupted, it goes on from the last complete epoch when it is run again unchanged.
 """
 
 import sys
@@ -124,7 +125,8 @@ def build_network(
         freeze_encoder(model)
     if phase.sync_batchnorm and fabric.world_size > 1:
         if fabric.device.type != "cuda":
-            raise UserError(f"phases.{params.phase_of(name)}.sync_batchnorm: PyTorch has it for CUDA devices only; set it to false here")
+            of = params.phase_of(name)
+            raise UserError(f"phases.{of}.sync_batchnorm: PyTorch has it for CUDA devices only; set it to false here")
         # not torch's own conversion, which drops the activation inside timm's BatchNormAct2d
         from timm.layers import convert_sync_batchnorm
 

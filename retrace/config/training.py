@@ -166,6 +166,10 @@ class TrainingParams(Block):
         """Those of one phase, the shipped one first."""
         return {name: one for name, one in self.trainings.items() if one.phase == phase}
 
+    def stage_of(self, step: str, training: str) -> str:
+        """The name in dvc.yaml of the `finetune` or `evaluate` of a training."""
+        return f"{step}@{training}" if training in self.phases else f"{step}_repeat@{training}"
+
     def phase_of(self, training: str) -> str:
         """The phase that a training, by its name, trains."""
         return self.trainings[training].phase

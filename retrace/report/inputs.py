@@ -96,7 +96,7 @@ class Results:
 class Inputs(Results):
     """The files as read. Paths are relative to the project's folder."""
 
-    leftover: tuple[str, ...]  # phases with metrics files that params.yaml no longer has
+    leftover: tuple[str, ...]  # trainings with metrics files that params.yaml no longer has
     dataset: Dataset
     splits: SplitSummary
     start: Start | None  # of pretraining; None where no phase needs any
@@ -105,6 +105,11 @@ class Inputs(Results):
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     journals: dict[str, RunLog] = field(default_factory=dict)  # by "<stage>" or "<stage>@<phase>"
     speed: dict[str, Speed] = field(default_factory=dict)
+    repeats: dict[str, Scores] = field(default_factory=dict)  # by training, `<phase>-<seed>`
+
+    def scores(self, training: str) -> Scores:
+        """The scores of a phase's shipped weights, or of one of its repeats."""
+        return self.metrics[training] if training in self.metrics else self.repeats[training]
 
     @property
     def file_start(self) -> str:
@@ -127,7 +132,7 @@ def read_inputs(params: Params) -> Inputs:
             another study.
     """
     study = params.study
-    metrics = _metrics(params)
+    scores = _metrics(params)
     measured = sorted(path.stem for path in Path("metrics", study).glob("*.json"))
     models = Path("models", study)
     pretrained = params.pretrain.method != "none"
@@ -135,8 +140,9 @@ def read_inputs(params: Params) -> Inputs:
     speed = {phase: _log(Speed, LOGS / study / phase / "speed.json") for phase in params.phases}
     return Inputs(
         params=params,
-        metrics=metrics,
-        leftover=tuple(name for name in measured if name not in params.phases),
+        metrics={phase: scores[phase] for phase in params.phases},
+        repeats={name: row for name, row in scores.items() if name not in params.phases},
+        leftover=tuple(name for name in measured if name not in params.trainings),
         dataset=Dataset.read(Path("data", study, "raw", "dataset.json")),
         splits=SplitSummary.read(Path("data", study, "splits", "summary.json")),
         start=Start.read(models / "pretrain" / START) if pretrained else None,
@@ -149,19 +155,19 @@ def read_inputs(params: Params) -> Inputs:
 
 
 def _metrics(params: Params) -> dict[str, Scores]:
-    paths = {phase: Path("metrics", params.study, f"{phase}.json") for phase in params.phases}
+    paths = {name: Path("metrics", params.study, f"{name}.json") for name in params.trainings}
     missing = [phase for phase, path in paths.items() if not path.is_file()]
     if len(missing) == len(paths):
         raise UserError(f"metrics/{params.study}: no phase has been evaluated yet; run `dvc repro` first")
     if missing:
         raise UserError(
             f"metrics/{params.study}: there is no metrics file for phase {', '.join(missing)} "
-            f"(phases in params.yaml: {', '.join(paths)}); run `dvc repro evaluate@{missing[0]}`, "
+            f"(phases in params.yaml: {', '.join(paths)}); run `dvc repro {params.stage_of('evaluate', missing[0])}`, "
             "or remove the phase from params.yaml"
         )
     result = {}
     for phase, path in paths.items():
-        scores, again = read_scores(path), f"run `dvc repro evaluate@{phase}`"
+        scores, again = read_scores(path), f"run `dvc repro {params.stage_of('evaluate', phase)}`"
         for key, wanted in (("study", params.study), ("phase", phase), ("task", params.task)):
             if getattr(scores, key) != wanted:
                 raise UserError(f"{path}: {key} is {getattr(scores, key)!r}, not {wanted!r}; {again}")
@@ -180,9 +186,9 @@ def _samples(study: str, phase: str) -> list[Sample]:
 
 def _journals(params: Params) -> dict[str, RunLog]:
     paths = {stage: journal_path(params.study, stage) for stage in ONCE_A_STUDY}
-    for phase in params.phases:
+    for training in params.trainings:
         for stage in ONCE_A_PHASE:
-            paths[f"{stage}@{phase}"] = journal_path(params.study, stage, phase)
+            paths[params.stage_of(stage, training)] = journal_path(params.study, stage, training)
     logs = {name: _log(RunLog, path) for name, path in paths.items()}
     return {name: log for name, log in logs.items() if log is not None}
 

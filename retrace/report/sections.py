@@ -16,6 +16,7 @@ from retrace.report import (
     model_tables,
     pictures,
     run_tables,
+    seed_tables,
     sheet,
     tables,
     training_log,
@@ -34,6 +35,7 @@ def compose(inputs: Inputs, ledger: Ledger, derived: Derived, document: Provenan
             "Summary",
             Text((report.summary,)) if report.summary else None,
             tables.headline(inputs, ledger),
+            seed_tables.sentence(inputs, ledger, derived),
             tables.never_found(inputs, inputs.headline_split),
             training_log.apart(inputs, ledger, derived),
             claims.final(inputs, ledger, derived),
@@ -78,8 +80,10 @@ def _phases(inputs: Inputs, ledger: Ledger, derived: Derived) -> Section | None:
     return section(
         "phases",
         "Phases side by side",
+        seed_tables.table(inputs, ledger, derived),
         tables.phases(inputs, ledger, derived, metric),
         run_tables.changes(inputs, ledger),
+        seed_tables.overall(inputs, ledger, derived),
         *(tables.overall(inputs, ledger, split) for split in others),
         *(detection_tables.operating_points(inputs, ledger, split) for split in others),
         detection_tables.sizes(inputs, ledger, inputs.headline_split),
@@ -92,7 +96,10 @@ def _leftover(inputs: Inputs) -> Text | None:
     if not inputs.leftover:
         return None
     return Text(
-        (f"This report ignores the metrics of phases that params.yaml no longer has ({', '.join(inputs.leftover)}).",)
+        (
+            "This report ignores the metrics of phases and repeats that params.yaml no longer has "
+            f"({', '.join(inputs.leftover)}).",
+        )
     )
 
 

@@ -153,13 +153,13 @@ def verdict(inputs: Results, ledger: Ledger, derived: Derived, phase: str, split
     return judged(row.difference(metric), (ledger.num(inputs.file_own("derived.json"), key, "fraction"),))
 
 
-def judged(row: Difference | None, detectable: Inline = ()) -> Cell:
+def judged(row: Difference | None, detectable: Inline = (), over_seeds: bool = False) -> Cell:
     """The verdict on one difference as a cell. detectable: the number that stands beside `undecided`."""
     if row is None:
         return cell("undefined", tone="quiet")
-    word = words(row)
+    word = words(row, over_seeds)
     note = run("; detectable: ", *detectable) if row.verdict == UNDECIDED and detectable else ()
-    return cell(word, *note, tone=TONES.get(word, "quiet"))
+    return cell(word, *note, tone=TONES.get(row.verdict or "", "quiet"))
 
 
 def phases(inputs: Results, ledger: Ledger, derived: Derived, metric: str) -> Table:

@@ -48,19 +48,18 @@ def spread(scores: np.ndarray) -> float | None:
     return float(np.std(scores, ddof=1))
 
 
-def superiority(scores: Sequence[float], others: Sequence[float]) -> Interval:
-    """P(A > B): how often a training of A scores above one of B, with its 95 % interval over seeds.
+def superiority(scores: np.ndarray, others: np.ndarray) -> Interval:
+    """P(A > B) from the scores [R], [S]: how often a training of A scores above one of B, with its 95 % interval over seeds.
 
     The share of all pairs of trainings, ties half (Bouthillier et al., MLSys 2021, from one test set); the interval is
     method 5 of Newcombe (Statistics in Medicine 25, 2006) for the Mann-Whitney statistic, which holds for few seeds
     and at 0 and 1. Undefined scores make it undefined.
     """
-    first, second = np.asarray(scores, dtype=float), np.asarray(others, dtype=float)
-    if np.isnan(first).any() or np.isnan(second).any():
+    if np.isnan(scores).any() or np.isnan(others).any():
         return Interval(None)
-    apart = first[:, None] - second
+    apart = scores[:, None] - others
     share = float(((apart > 0) + 0.5 * (apart == 0)).mean())
-    ends = [_end(share, len(first), len(second), side) for side in (-1, 1)]
+    ends = [_end(share, len(scores), len(others), side) for side in (-1, 1)]
     return Interval(share, *ends)
 
 
