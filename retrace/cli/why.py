@@ -64,7 +64,7 @@ def origin(rows: list[Match]) -> Iterator[str]:
         return
     for phase in phases:
         yield from _phase(study, phase, parameters, facts)
-    yield from _code([f"{step}@{phase}" for phase in phases for step in ("finetune", "evaluate")], facts)
+    yield from _code([step for step in facts.stages if step.partition("@")[2] in phases], facts)
     path = folder / "parameters.json"
     yield from _line("parameters", f"{path}, {_sum(path)}; seed {facts.seed}, {facts.threads} CPU threads")
     yield from _data(study, facts)
@@ -109,7 +109,7 @@ def _phase(study: str, phase: str, parameters: Parameters, facts: Provenance) ->
     weights = scores.weights
     path = Path(weights.file) if "/" in weights.file else Path("models", study, phase, weights.file)
     yield from _line("weights", f"{path}, sha256 {weights.sha256} ({_here(path, weights.sha256)})")
-    block, training = parameters.phases[phase], scores.training
+    block, training = parameters.phases[parameters.trainings[phase]], scores.training
     digest = hashlib.sha256(json.dumps(block, sort_keys=True).encode()).hexdigest()
     start, md5 = f"models/{study}/{block.get('init')}", _outs(facts).get(f"models/{study}/{block.get('init')}")
     yield from _line("phase", f"{phase}: epoch {training.best_epoch} of {training.epochs_run}, started from "

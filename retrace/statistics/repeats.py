@@ -49,11 +49,11 @@ def spread(scores: np.ndarray) -> float | None:
 
 
 def superiority(scores: np.ndarray, others: np.ndarray) -> Interval:
-    """P(A > B) from the scores [R], [S]: how often a training of A scores above one of B, with its 95 % interval over seeds.
+    """P(A > B) from the scores [R], [S]: how often a training of A scores above one of B, over seeds.
 
-    The share of all pairs of trainings, ties half (Bouthillier et al., MLSys 2021, from one test set); the interval is
-    method 5 of Newcombe (Statistics in Medicine 25, 2006) for the Mann-Whitney statistic, which holds for few seeds
-    and at 0 and 1. Undefined scores make it undefined.
+    The share of all pairs of trainings, ties half (Bouthillier et al., MLSys 2021, on one test set); the 95 %
+    interval is method 5 of Newcombe (Statistics in Medicine 25, 2006) for the Mann-Whitney statistic, which holds for
+    few seeds and at 0 and 1. Undefined scores make it undefined.
     """
     if np.isnan(scores).any() or np.isnan(others).any():
         return Interval(None)
