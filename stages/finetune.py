@@ -16,6 +16,7 @@ from torch import nn
 from retrace.allocator import keep_freed_memory
 from retrace.config.phases import DetectionPhase, Phase, SegmentationPhase
 from retrace.config.training import TrainingParams, load_training
+from retrace.config.trainings import phase_of
 from retrace.config.yolo import UltralyticsPhase
 from retrace.data.manifest import Manifest, read_manifest
 from retrace.data.splits import read_list
@@ -91,7 +92,7 @@ def ultralytics_engine(params: TrainingParams, name: str, phase: UltralyticsPhas
         raw, splits = Path("data", params.study, "raw"), Path("data", params.study, "splits")
         manifest, lists = read_manifest(raw), _lists(splits)
         start = Path("models", params.study, phase.init)
-        files = _dependencies(manifest, splits, start, yolo.local_file(phase, params.phase_of(name)))
+        files = _dependencies(manifest, splits, start, yolo.local_file(phase, phase_of(name)))
         mark = fingerprint("finetune", _identity(params, name, phase), files, kind(fabric))
         require_equal(fabric, mark)
         scratch = Scratch(params.study, name, mark)
@@ -118,14 +119,14 @@ def build_network(
     """The network with its starting weights, and its optimizer. Phases that start from nothing start alike."""
     seed_everything(derive(params.seed, "weights"))
     model = build(phase.model, params.classes)
-    note["start"] = load_start(model, phase.model, start, params.phase_of(name))
+    note["start"] = load_start(model, phase.model, start, phase_of(name))
     if on_terminal() and fabric.is_global_zero:
         print(*note["start"], sep="\n", file=sys.stderr)
     if phase.freeze == "encoder":
         freeze_encoder(model)
     if phase.sync_batchnorm and fabric.world_size > 1:
         if fabric.device.type != "cuda":
-            of = params.phase_of(name)
+            of = phase_of(name)
             raise UserError(f"phases.{of}.sync_batchnorm: PyTorch has it for CUDA devices only; set it to false here")
         # not torch's own conversion, which drops the activation inside timm's BatchNormAct2d
         from timm.layers import convert_sync_batchnorm

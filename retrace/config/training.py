@@ -15,6 +15,7 @@ from retrace.config.phases import Phase, SegmentationPhase
 from retrace.config.pretrain import Pretrain
 from retrace.config.reading import PARAMS, read_params
 from retrace.config.refusals import validated
+from retrace.config.trainings import repeat_name
 
 RESERVED = ("none", "pretrain")  # phase names that would collide with the starting weights' folders
 MOST_CLASSES = 254  # in a mask's byte; 255 = not scored
@@ -159,20 +160,12 @@ class TrainingParams(Block):
         for phase in self.phases:
             found[phase] = Trained(phase, self.own_seed(phase))
             for seed in self.repeats.seeds if phase in self.repeats.phases else ():
-                found[f"{phase}-{seed}"] = Trained(phase, seed)
+                found[repeat_name(phase, seed)] = Trained(phase, seed)
         return found
 
     def trainings_of(self, phase: str) -> dict[str, Trained]:
         """Those of one phase, the shipped one first."""
         return {name: one for name, one in self.trainings.items() if one.phase == phase}
-
-    def stage_of(self, step: str, training: str) -> str:
-        """The name in dvc.yaml of the `finetune` or `evaluate` of a training."""
-        return f"{step}@{training}" if training in self.phases else f"{step}_repeat@{training}"
-
-    def phase_of(self, training: str) -> str:
-        """The phase that a training, by its name, trains."""
-        return self.trainings[training].phase
 
     def class_index(self, name: str) -> int:
         """Index of a class in `classes`, which is its value in masks and its id in boxes."""

@@ -2,6 +2,7 @@
 
 from pydantic import JsonValue
 
+from retrace.config.trainings import repeat_name
 from retrace.documents.base import Document, Part
 
 
@@ -33,5 +34,5 @@ class Parameters(Document):
         for phase in self.phases:
             found[phase] = phase
             for seed in self.repeats.seeds if phase in self.repeats.phases else ():
-                found[f"{phase}-{seed}"] = phase
+                found[repeat_name(phase, seed)] = phase
         return found

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from retrace.config.metrics import CLASS, headlines, names
 from retrace.config.schema import Params
+from retrace.config.trainings import stage_of
 from retrace.documents.base import Document
 from retrace.documents.dataset import Dataset
 from retrace.documents.run_log import RunLog
@@ -162,12 +163,12 @@ def _metrics(params: Params) -> dict[str, Scores]:
     if missing:
         raise UserError(
             f"metrics/{params.study}: there is no metrics file for phase {', '.join(missing)} "
-            f"(phases in params.yaml: {', '.join(paths)}); run `dvc repro {params.stage_of('evaluate', missing[0])}`, "
+            f"(phases in params.yaml: {', '.join(paths)}); run `dvc repro {stage_of('evaluate', missing[0])}`, "
             "or remove the phase from params.yaml"
         )
     result = {}
     for phase, path in paths.items():
-        scores, again = read_scores(path), f"run `dvc repro {params.stage_of('evaluate', phase)}`"
+        scores, again = read_scores(path), f"run `dvc repro {stage_of('evaluate', phase)}`"
         for key, wanted in (("study", params.study), ("phase", phase), ("task", params.task)):
             if getattr(scores, key) != wanted:
                 raise UserError(f"{path}: {key} is {getattr(scores, key)!r}, not {wanted!r}; {again}")
@@ -188,7 +189,7 @@ def _journals(params: Params) -> dict[str, RunLog]:
     paths = {stage: journal_path(params.study, stage) for stage in ONCE_A_STUDY}
     for training in params.trainings:
         for stage in ONCE_A_PHASE:
-            paths[params.stage_of(stage, training)] = journal_path(params.study, stage, training)
+            paths[stage_of(stage, training)] = journal_path(params.study, stage, training)
     logs = {name: _log(RunLog, path) for name, path in paths.items()}
     return {name: log for name, log in logs.items() if log is not None}
 

@@ -6,6 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 from retrace.config import read_yaml
+from retrace.config.trainings import stage_of
 from retrace.documents.provenance import Data, Git, Hardware, Images, Lock, Provenance, Run, StageRun, Sums
 from retrace.documents.run_log import RunLog
 from retrace.documents.speed import Speed
@@ -96,7 +97,7 @@ def unpinned_steps(inputs: Inputs) -> list[str]:
     marks = {"collect": inputs.dataset.unpinned, "rebalance": inputs.splits.unpinned}
     marks["pretrain"] = inputs.start is not None and inputs.start.unpinned
     for training in inputs.params.trainings:
-        scores, stage_of = inputs.scores(training), inputs.params.stage_of
+        scores = inputs.scores(training)
         marks |= {stage_of("finetune", training): scores.training.unpinned}
         marks |= {stage_of("evaluate", training): scores.unpinned}
     for name, log in inputs.journals.items():
@@ -148,7 +149,7 @@ def _git(*arguments: str) -> str | None:
 def _stage_names(inputs: Inputs) -> list[str]:
     names = list(ONCE_A_STUDY)
     for training in inputs.params.trainings:
-        names += [inputs.params.stage_of(step, training) for step in ONCE_A_PHASE]
+        names += [stage_of(step, training) for step in ONCE_A_PHASE]
     return names
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from retrace import seeds
+from retrace.config.trainings import stage_of
 from retrace.documents.scores import DetectionSplit, Scores
 from retrace.errors import UserError
 from retrace.evaluation.scores import segmentation
@@ -27,7 +28,7 @@ def image_ids(inputs: Inputs, phase: str, split: str) -> list[str]:
 
 
 def _remedy(inputs: Inputs, training: str) -> str:
-    return f"`dvc repro {inputs.params.stage_of('evaluate', training)}` (or `dvc pull`)"
+    return f"`dvc repro {stage_of('evaluate', training)}` (or `dvc pull`)"
 
 
 def unit_names(inputs: Inputs, phase: str, split: str) -> list[str]:

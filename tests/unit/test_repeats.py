@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm, t
 
 from retrace.config.load import load, parse
+from retrace.config.trainings import stage_of
 from retrace.documents.derived import Derived
 from retrace.documents.scores import read_scores
 from retrace.errors import UserError
@@ -32,8 +33,8 @@ def test_the_first_training_of_a_phase_keeps_its_name_and_every_repeat_has_its_s
         "baseline", "baseline-18", "baseline-19", "mae_ohem", "mae_ohem-18", "mae_ohem-19", "colder",
     ]  # fmt: skip
     assert [one.seed for one in params.trainings_of("mae_ohem").values()] == [17, 18, 19]
-    assert params.stage_of("finetune", "colder") == "finetune@colder"
-    assert params.stage_of("evaluate", "baseline-18") == "evaluate_repeat@baseline-18"
+    assert stage_of("finetune", "colder") == "finetune@colder"
+    assert stage_of("evaluate", "baseline-18") == "evaluate_repeat@baseline-18"
     assert list(parse(PLAIN).trainings) == list(PLAIN["phases"])
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from retrace.config.schema import Params
+from retrace.config.trainings import stage_of
 from retrace.documents.scores import Scores, read_scores
 from retrace.provenance.md5 import Cache, changed, digest, listing, md5_of
 from retrace.provenance.verify.records import Record
@@ -85,7 +86,7 @@ def compare_metrics(root: Path, before: Path, params: Params, bits: bool) -> lis
         result = SAME if not names else DIFFERENT if bits else "other bytes"
         details = tuple(f"{file}: {key}: {_show(recorded.get(key))}, rerun {_show(again.get(key))}" for key in names)
         texts = (f"{len(recorded)}", f"{len(recorded) - len(names)} same")
-        rows.append(Row(params.stage_of("evaluate", phase), "all numbers", *texts, result, details))
+        rows.append(Row(stage_of("evaluate", phase), "all numbers", *texts, result, details))
     return rows
 
 
@@ -106,7 +107,7 @@ def _headlines(params: Params, phase: str, old: Scores, new: Scores, bits: bool)
             result = TOLERATED
         else:
             result = DIFFERENT if bits or tolerance is not None else "other bytes"
-        rows.append(Row(params.stage_of("evaluate", phase), f"{metric}, {split}", _show(a), _show(b), result))
+        rows.append(Row(stage_of("evaluate", phase), f"{metric}, {split}", _show(a), _show(b), result))
     return rows
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from retrace.config import read_yaml
 from retrace.config.schema import Params
+from retrace.config.trainings import stage_of
 from retrace.documents.base import checked
 from retrace.documents.lock import locked_stage
 from retrace.documents.provenance import Provenance
@@ -35,7 +36,7 @@ def stage_names(params: Params) -> list[str]:
     for phase in params.phases:
         phases += [name for name in reversed(chain(params, phase)) if name not in phases]
     trainings = [*phases, *(name for name in params.trainings if name not in phases)]
-    steps = [params.stage_of(step, name) for name in trainings for step in ("finetune", "evaluate")]
+    steps = [stage_of(step, name) for name in trainings for step in ("finetune", "evaluate")]
     return [*ONCE, *steps, "report"]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from retrace.config import PARAMS, read_yaml
+from retrace.config.trainings import phase_of
 from retrace.documents.base import read
 from retrace.documents.derived import Comparison, Derived
 from retrace.documents.lock import locked_stage
@@ -248,7 +249,7 @@ def _phases(file: str, key: str, names: list[str], active: str, comparisons: Map
         compared = comparisons.get(phase or "") if "comparisons" in words[:2] else None
         other = compared.origin if compared is not None else None
         if words[0] == "seeds":  # all trainings of these phases
-            return [name for name in names if phase and name.partition("-")[0] in (phase, other)]
+            return [name for name in names if phase and phase_of(name) in (phase, other)]
         return [name for name in names if name in (phase, other)]
     if parts[-1] == "provenance.json":
         return [name for name in names if name in {word.partition("@")[2] or word for word in words}]

@@ -146,8 +146,8 @@ def changes(run: Run, base: Run, limit: int = 6) -> str:
 
 def _settings(params: Params, training: str) -> dict[str, Any]:
     """What decides the outcome of a training, by dotted name; a repeat has its own seed."""
-    phase, seed = params.trainings[training]
+    phase, _, seed = training.partition("-")
     block = params.phases[phase].model_dump(mode="json")
-    if training != phase:
-        block["seed"] = seed
+    if seed:
+        block["seed"] = int(seed)
     return flat(params.model_dump(mode="json", include=set(SHARED)) | block)

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from torch import Tensor
 
 from retrace.config.training import TrainingParams
+from retrace.config.trainings import phase_of
 from retrace.config.yolo import UltralyticsPhase
 from retrace.data.manifest import Manifest
 from retrace.errors import UserError
@@ -79,7 +80,7 @@ def train(
     Returns the result (`state`: averaged weights of the best epoch) and the counts for train.json: `parameters` and
     `trainable_parameters`. Raises `UserError` for settings that cannot work and losses that are not finite.
     """
-    of = params.phase_of(name)
+    of = phase_of(name)
     phase = params.phases[of]
     assert isinstance(phase, UltralyticsPhase)
     _check(params, manifest, lists)
@@ -126,7 +127,7 @@ def write_yolo(
     folder: Path, params: TrainingParams, name: str, result: Result, counts: dict[str, int], processes: int = 1
 ) -> None:
     """best.pt, model.json, history.csv, train.json and training_config.yaml (every setting that was used)."""
-    phase = params.phases[params.phase_of(name)]
+    phase = params.phases[phase_of(name)]
     assert isinstance(phase, UltralyticsPhase)
     hyper = phase.hyperparameters
     write_bytes(folder / "best.pt", _dump(params, phase, result.state, result.history))
