@@ -189,6 +189,16 @@ def test_the_pages_have_the_table_over_seeds_and_say_what_later_phases_start_fro
     assert any(line.startswith("over 3 seeds: mean ") and line.endswith(", better") for line in lines)
 
 
+def test_plan_takes_the_spread_over_seeds_from_the_repeats(reported, monkeypatch):
+    from retrace.cli.plan import seeds
+
+    monkeypatch.chdir(reported)
+    phases = Derived.read(Path("reports/lanes/derived.json")).seeds.phases
+    spreads = [row.scores["test"]["mIoU"].spread for row in phases.values()]
+    spread, runs, needed = seeds(0.01, "mIoU")
+    assert spread == pytest.approx(np.mean(np.square(spreads)) ** 0.5) and runs == 6 and needed >= 2
+
+
 def test_why_traces_a_mean_over_seeds_to_all_its_weights(reported, monkeypatch):
     from retrace.provenance.verify.trace import find
 
