@@ -5,6 +5,7 @@ Test images come in sequences: a quality that varies between sequences and betwe
 that of a very large sample. Every study's interval is the one that `evaluate` and `report` compute.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,8 @@ from benchmarks.harness import arguments, save
 from retrace.evaluation.detection import BoxScores
 from retrace.evaluation.scores.matching import AREAS, ROW, THRESHOLDS, Matches
 from retrace.evaluation.scores.segmentation import scores
-from retrace.statistics.bootstrap import Statistic, Units, intervals, of_totals
+from retrace.statistics import repeats
+from retrace.statistics.bootstrap import Statistic, Units, bootstrap, intervals, of_totals, point
 from retrace.statistics.verdicts import BETTER, POWER, WORSE, decide, paired_difference
 
 DESIGNS = ((48, 1), (40, 5), (20, 5), (10, 5), (8, 30))  # sequences, images of each
@@ -22,6 +24,8 @@ METRICS = ("IoU", "mIoU", "AP50")
 RESAMPLES = 400
 MANY = 40_000  # images of the sample that stands for the truth
 OWN = 0.4  # spread of what two models do differently, in the unit of the logit of the quality
+SPREADS = (0.02, 0.1)  # of the trainings of a phase over seeds, in the same unit
+SEEDS = (2, 3, 5)
 SHIFT = 0.15  # how much better the second model is where there is a true difference
 
 
@@ -115,13 +119,19 @@ def truth(metric: str, icc: float, shift: float) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SeedsOutcome:
     """Shares of simulated studies; `detectable`: its mean."""
+
+    decided: float  # the difference is called better or worse, without a margin
+    detectable: float
+
+
+@dataclass(frozen=True)
+class Outcome(SeedsOutcome):
+    """The same, with the coverage of the intervals."""
 
     covered: float  # the interval of the first model's score holds the true score
     difference_covered: float  # the interval of the difference holds the true difference
-    decided: float  # the difference is called better or worse, without a margin
-    detectable: float
 
 
 def outcome(metric: str, sequences: int, images: int, icc: float, studies: int, shift: float = 0.0) -> Outcome:
@@ -137,7 +147,7 @@ def outcome(metric: str, sequences: int, images: int, icc: float, studies: int, 
         between += two.low <= second - first <= two.high
         decided += decide([two], margin=0.0)[0] in (BETTER, WORSE)
         detectable += two.detectable
-    return Outcome(hits / studies, between / studies, decided / studies, detectable / studies)
+    return Outcome(decided / studies, detectable / studies, hits / studies, between / studies)
 
 
 def power(metric: str, sequences: int, images: int, icc: float, studies: int) -> dict[str, float]:
@@ -146,15 +156,19 @@ def power(metric: str, sequences: int, images: int, icc: float, studies: int) ->
     The latter is interpolated between differences of known power around the former. Raises ValueError where
     these do not enclose 80 %.
     """
+    return _power(metric, icc, lambda shift: outcome(metric, sequences, images, icc, studies, shift))
+
+
+def _power(metric: str, icc: float, simulate: Callable[[float], SeedsOutcome]) -> dict[str, float]:
     grid = np.arange(0.0, 2.1, 0.2)
-    stated = outcome(metric, sequences, images, icc, studies).detectable
+    stated = simulate(0.0).detectable
     wanted = stated * np.array([0.8, 0.9, 1.0, 1.1, 1.2, 1.3])
     shifts = np.interp(wanted, [true_difference(metric, icc, shift) for shift in grid], grid)
     sizes = [true_difference(metric, icc, shift) for shift in shifts]
-    found = [outcome(metric, sequences, images, icc, studies, shift) for shift in shifts]
+    found = [simulate(shift) for shift in shifts]
     decided = [row.decided for row in found]
     if not decided[0] < POWER <= decided[-1]:
-        raise ValueError(f"{metric}, {sequences} x {images}, icc {icc}: differences {sizes} have power {decided}")
+        raise ValueError(f"{metric}, icc {icc}: differences {sizes} have power {decided}")
     reached = np.interp(POWER, decided, sizes)
     promised = np.interp(reached, sizes, [row.detectable for row in found])
     return {"promised": float(promised), "simulated": float(reached)}
@@ -164,6 +178,72 @@ def true_difference(metric: str, icc: float, shift: float) -> float:
     """How much better the second model is."""
     first, second = truth(metric, icc, shift)
     return second - first
+
+
+def trainings(
+    random: np.random.Generator,
+    metric: str,
+    sequences: int,
+    images: int,
+    icc: float,
+    spread: float,
+    shifts: list[float],
+) -> tuple[list[Statistic], Units]:
+    """One training for each of `shifts`, all scored on the same images.
+
+    Each has an offset of its own (standard deviation `spread`, in the unit of the logit of the quality), beside what
+    any two models do differently. shifts: how much better each is meant to be.
+    """
+
+    def by_sequence(size: float) -> np.ndarray:
+        between = random.normal(0, size * np.sqrt(icc), (sequences, 1))
+        within = random.normal(0, size * np.sqrt(1 - icc), (sequences, images))
+        return (between + within).ravel()
+
+    shared = 1.0 + by_sequence(0.7)
+    sizes = random.lognormal(6, 0.5, (len(shared), 3)).astype(np.int64)
+    counts = 1 + random.poisson(2.0, len(shared))
+    models = []
+    for shift in shifts:
+        quality = 1 / (1 + np.exp(-(shared + shift + random.normal(0, spread) + by_sequence(OWN))))
+        if metric == "AP50":
+            models.append(boxes_scored(random, quality, counts))
+        else:
+            models.append(masks_scored(segmentation(random, quality, sizes), metric))
+    return models, Units(np.repeat(np.arange(sequences), images))
+
+
+def over_seeds(models: list[Statistic], units: Units, metric: str, number: int) -> repeats.Trained:
+    """The scores and draws of the trainings of a phase, as the report makes them."""
+    values = [point(model, units) for model in models]
+    draws = [bootstrap(model, units, RESAMPLES, number)[metric] for model in models]
+    return np.array([float(value[metric]) for value in values]), np.stack(draws, axis=1)
+
+
+def seeds_outcome(
+    metric: str, sequences: int, images: int, icc: float, spread: float, seeds: int, studies: int, shift: float = 0.0
+) -> SeedsOutcome:
+    """Simulate this many studies of two phases with `seeds` trainings each."""
+    decided, detectable = 0, 0.0
+    for number in range(studies):
+        random = np.random.default_rng([number, sequences, images, round(100 * icc), seeds])
+        models, units = trainings(random, metric, sequences, images, icc, spread, [0.0] * seeds + [shift] * seeds)
+        first, second = (over_seeds(part, units, metric, number) for part in (models[:seeds], models[seeds:]))
+        found = repeats.difference(second, first, units.count)
+        decided += decide([found], margin=0.0)[0] in (BETTER, WORSE)
+        detectable += found.detectable or 0.0
+    return SeedsOutcome(decided / studies, detectable / studies)
+
+
+def seeds_power(
+    metric: str, sequences: int, images: int, icc: float, spread: float, seeds: int, studies: int
+) -> dict[str, float]:
+    """`power` for two phases with several seeds."""
+
+    def simulate(shift: float) -> SeedsOutcome:
+        return seeds_outcome(metric, sequences, images, icc, spread, seeds, studies, shift)
+
+    return _power(metric, icc, simulate)
 
 
 def main() -> None:
@@ -189,7 +269,23 @@ def main() -> None:
         for metric in METRICS
         for sequences, images, icc in ((48, 1, 0.0), (40, 5, 0.5))
     ]
-    save("coverage", options.tiny, rows, studies=options.studies, power=powers)
+    save("coverage", options.tiny, rows, studies=options.studies, power=powers, seeds=_seeds(options.studies))
+
+
+def _seeds(studies: int) -> list[dict[str, float | str]]:
+    rows: list[dict[str, float | str]] = []
+    for sequences, images, icc in ((48, 1, 0.0), (40, 5, 0.5)):
+        for spread in SPREADS:
+            for seeds in SEEDS:
+                design = (METRICS[0], sequences, images, icc, spread, seeds, studies)
+                found = seeds_outcome(*design)
+                rows.append(
+                    {"metric": METRICS[0], "sequences": sequences, "images": images, "icc": icc, "spread": spread}
+                    | {"seeds": seeds, "false_verdicts": found.decided}
+                    | (seeds_power(*design) if seeds > 2 else {})
+                )
+                print(rows[-1], flush=True)
+    return rows
 
 
 if __name__ == "__main__":

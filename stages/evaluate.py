@@ -1,4 +1,4 @@
-"""Score the shipped weights of one phase, read back from disk, on every split: `python -m stages.evaluate <phase>`."""
+"""Score the weights of one training, read back from disk, on every split: `python -m stages.evaluate <training>`."""
 
 import sys
 from pathlib import Path
@@ -78,10 +78,10 @@ def _score(work: Work, lists: dict[str, list[str]]) -> dict[str, Split]:
 
 
 def _phase(arguments: tuple[str, ...], params: Params) -> str:
-    if len(arguments) != 1 or arguments[0] not in params.phases:
+    if len(arguments) != 1 or arguments[0] not in params.trainings:
         given = " ".join(arguments) or "nothing"
-        allowed = ", ".join(params.phases)
-        raise UserError(f"stages.evaluate takes the name of one phase, not {given!r}; allowed: {allowed}")
+        allowed = ", ".join(params.trainings)
+        raise UserError(f"stages.evaluate takes the name of one phase or repeat, not {given!r}; allowed: {allowed}")
     return arguments[0]
 
 

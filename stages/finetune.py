@@ -1,6 +1,7 @@
-"""One training phase, from its starting weights to its best epoch: `python -m stages.finetune <phase>`.
+"""One training of a phase, from its starting weights to its best epoch: `python -m stages.finetune <training>`.
 
-Writes models/<study>/<phase>/. Interrupted, it goes on from the last complete epoch when it is run again unchanged.
+<training> is a phase, or `<phase>-<seed>` for one of its repeats. Writes models/<study>/<training>/.
+Interrupted, it goes on from the last complete epoch when it is run again unchanged.
 """
 
 import sys
@@ -15,6 +16,7 @@ from torch import nn
 from retrace.allocator import advice_when_out_of_memory, keep_freed_memory, smaller_batch
 from retrace.config.phases import DetectionPhase, Phase, SegmentationPhase
 from retrace.config.training import TrainingParams, load_training
+from retrace.config.trainings import phase_of
 from retrace.config.yolo import UltralyticsPhase
 from retrace.data.manifest import Manifest, read_manifest
 from retrace.data.splits import read_list
@@ -91,7 +93,7 @@ def ultralytics_engine(params: TrainingParams, name: str, phase: UltralyticsPhas
         raw, splits = Path("data", params.study, "raw"), Path("data", params.study, "splits")
         manifest, lists = read_manifest(raw), _lists(splits)
         start = Path("models", params.study, phase.init)
-        files = _dependencies(manifest, splits, start, yolo.local_file(phase, name))
+        files = _dependencies(manifest, splits, start, yolo.local_file(phase, phase_of(name)))
         mark = fingerprint("finetune", _identity(params, name, phase), files, kind(fabric))
         require_equal(fabric, mark)
         scratch = Scratch(params.study, name, mark)
@@ -118,14 +120,15 @@ def build_network(
     """The network with its starting weights, and its optimizer. Phases that start from nothing start alike."""
     seed_everything(derive(params.seed, "weights"))
     model = build(phase.model, params.classes)
-    note["start"] = load_start(model, phase.model, start, name)
+    note["start"] = load_start(model, phase.model, start, phase_of(name))
     if on_terminal() and fabric.is_global_zero:
         print(*note["start"], sep="\n", file=sys.stderr)
     if phase.freeze == "encoder":
         freeze_encoder(model)
     if phase.sync_batchnorm and fabric.world_size > 1:
         if fabric.device.type != "cuda":
-            raise UserError(f"phases.{name}.sync_batchnorm: PyTorch has it for CUDA devices only; set it to false here")
+            of = phase_of(name)
+            raise UserError(f"phases.{of}.sync_batchnorm: PyTorch has it for CUDA devices only; set it to false here")
         # not torch's own conversion, which drops the activation inside timm's BatchNormAct2d
         from timm.layers import convert_sync_batchnorm
 
@@ -171,18 +174,18 @@ ENGINES: dict[str, Callable[..., None]] = {"fabric": fabric_engine, "ultralytics
 
 @stage
 def main(name: str) -> None:
-    """Train the phase `name` of params.yaml."""
+    """Train the phase `name` of params.yaml, or one of its repeats."""
     with together_from_the_start():
         _main(name)
 
 
 def _main(name: str) -> None:
     params = load_training()
-    if name not in params.phases:
-        raise UserError(f"params.yaml: no phase {name!r}; phases: {', '.join(params.phases)}")
-    phase = params.phases[name]
-    if phase.seed is not None:
-        params = params.model_copy(update={"seed": phase.seed})
+    if name not in params.trainings:
+        raise UserError(f"params.yaml: no phase or repeat {name!r}; allowed: {', '.join(params.trainings)}")
+    trained = params.trainings[name]
+    phase = params.phases[trained.phase]
+    params = params.model_copy(update={"seed": trained.seed})
     if spread(params.machine, "stages.finetune", [name]):
         return
     keep_freed_memory()
@@ -193,5 +196,5 @@ def _main(name: str) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        raise SystemExit("usage: python -m stages.finetune <phase>")
+        raise SystemExit("usage: python -m stages.finetune <training>")
     main(sys.argv[1])

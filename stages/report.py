@@ -66,7 +66,9 @@ def main() -> None:
     with journal(params.study, "report"):
         inputs = report(params)
     if inputs.leftover:
-        print(f"ignoring the metrics of phases that params.yaml no longer has: {', '.join(inputs.leftover)}")
+        print(
+            f"ignoring the metrics of phases and repeats that params.yaml no longer has: {', '.join(inputs.leftover)}"
+        )
     text = "\n".join(conclusion(inputs, Derived.read(inputs.report_folder / "derived.json")))
     encoding = sys.stdout.encoding or "utf-8"
     print(

@@ -115,10 +115,10 @@ def plan(
     console.print("With 80 % power at the 5 % level, from the spread in the report of this study.")
     spread = command.seeds(detect, name)
     if spread is None:
-        console.print("Seeds: unknown, since the study has no ablation with several seeds (`retrace ablate`).")
+        console.print("Seeds: unknown, since the study has neither `repeats` nor an ablation (`retrace ablate`).")
         return
     value, runs, seeds = spread
-    console.print(f"Seeds: {seeds} of each phase (spread over seeds {value:.4f}, from {runs} runs of the ablation).")
+    console.print(f"Seeds: {seeds} of each phase (spread over seeds {value:.4f}, from {runs} runs).")
 
 
 @app.command(epilog=_examples("retrace studies"))

@@ -66,19 +66,38 @@ def _need(comparison: str, row: Difference, scored: Split, detect: float) -> Nee
 
 
 def seeds(detect: float, metric: str) -> tuple[float, int, int] | None:
-    """(spread over seeds, runs it was taken from, seeds that each phase needs), from the study's committed ablation.
+    """(spread over seeds, runs it was taken from, seeds that each phase needs).
 
-    None where there is none, or all of its runs score alike.
+    The runs are those of the study's committed ablation, without one the repeats in its report. None where there are
+    none of both, or all score alike.
     """
-    path = Path("reports", f"{load().study}-ablation", "ablation.json")
-    if not path.is_file():
-        return None
+    study = load().study
+    path = Path("reports", f"{study}-ablation", "ablation.json")
+    groups = _ablated(path, metric) if path.is_file() else _repeated(Path("reports", study), metric)
+    several = [scores for scores in groups if len(scores) > 1]
+    variances = [float(np.var(scores, ddof=1)) for scores in several]
+    spread = math.sqrt(sum(variances) / len(variances)) if variances else 0.0
+    runs = sum(map(len, groups))
+    return (spread, runs, seeds_needed(spread, detect)) if spread > 0 else None
+
+
+def _ablated(path: Path, metric: str) -> list[list[float]]:
+    """The scores of the runs of each combination of an ablation."""
     cells: dict[tuple[tuple[str, str], ...], list[float]] = {}
     for run in AblationResult.read(path).runs:
         score = run.scores.get(metric)
         if score is not None:
             cells.setdefault(tuple(sorted(run.levels.items())), []).append(score)
-    variances = [float(np.var(scores, ddof=1)) for scores in cells.values() if len(scores) > 1]
-    spread = math.sqrt(sum(variances) / len(variances)) if variances else 0.0
-    runs = sum(map(len, cells.values()))
-    return (spread, runs, seeds_needed(spread, detect)) if spread > 0 else None
+    return list(cells.values())
+
+
+def _repeated(folder: Path, metric: str) -> list[list[float]]:
+    """The scores of the trainings of each repeated phase, on the split that the report speaks of."""
+    found = Derived.read(folder / "derived.json").seeds
+    split = read_scores(Path("metrics", folder.name, f"{load().phase}.json")).headline_split
+    groups = []
+    for phase in found.phases.values() if found is not None else ():
+        row = phase.scores.get(split, {}).get(metric)
+        if row is not None:
+            groups.append([value for value in row.values if value is not None])
+    return groups

@@ -62,8 +62,8 @@ class Run:
 def predict(params: Params, source: Path, phase: str | None, every: int, limit: int | None, out: Path) -> Run:
     """Predict every k-th image or frame of `source` into `out`; raises `UserError` after the last readable one."""
     name = phase or params.phase
-    if name not in params.phases:
-        raise UserError(f"--phase {name}: no such phase; allowed: {', '.join(params.phases)}")
+    if name not in params.trainings:
+        raise UserError(f"--phase {name}: no such phase or repeat; allowed: {', '.join(params.trainings)}")
     if not source.exists():
         raise UserError(f"{source}: no such file or folder; give an image, a folder of images or a video")
     if every < 1 or (limit is not None and limit < 1):

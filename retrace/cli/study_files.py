@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
@@ -18,6 +18,7 @@ from retrace.config.load import parse
 from retrace.config.reading import yaml_mapping
 from retrace.errors import UserError
 
+REPEATS = "these phases again with these seeds: tables then show means over seeds"
 FIRST = ("note", "engine", "init")  # of a phase, before what it shares with others
 
 
@@ -50,6 +51,9 @@ def written_out(study: Path, overlay: Path | None = None) -> str:
         values["phases"][name] = _complete(phase, defaults)
         _write_out(values["phases"][name], params.phases[name])
         _leave_out(values["phases"][name], params.phases[name])
+    if "repeats" not in values:  # dvc.yaml reads it
+        after = list(values).index("phases") + 1
+        values.insert(after, "repeats", _lists(params.repeats), REPEATS)
     _write_out(values, params, "expected")
     _write_out(values["report"], params.report, "focus_classes", "colors")
     return _spaced(_dumped(yaml, values))
@@ -124,6 +128,15 @@ def _write_out(values: CommentedMap, block: BaseModel, *watched: str) -> None:
         wanted = name in watched or isinstance(getattr(block, name), BaseModel)
         if wanted and name not in values:
             values[name] = whole[name]
+
+
+def _lists(block: BaseModel) -> CommentedMap:
+    """A block of lists, each on one line."""
+    result = CommentedMap()
+    for name, items in block.model_dump(mode="json").items():
+        result[name] = CommentedSeq(items)
+        result[name].fa.set_flow_style()
+    return result
 
 
 def _leave_out(values: CommentedMap, block: BaseModel) -> None:

@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from retrace.config import PARAMS, read_yaml
+from retrace.config.trainings import stage_of
 from retrace.documents.ablation import AblationResult
 from retrace.documents.parameters import Parameters
 from retrace.documents.provenance import Provenance
@@ -99,7 +100,7 @@ def origin(rows: list[Match], hashes: bool) -> Iterator[str]:
     for phase in phases:
         yield from _phase(study, phase, parameters, facts, hashes)
     if hashes:
-        yield from _code([f"{step}@{phase}" for phase in phases for step in ("finetune", "evaluate")], facts)
+        yield from _code([step for step in facts.stages if step.partition("@")[2] in phases], facts)
     path = folder / "parameters.json"
     md5 = f", {_sum(path)}" if hashes else ""
     yield from _line("parameters", f"{path}{md5}; seed {facts.seed}, {facts.threads} CPU threads")
@@ -150,8 +151,9 @@ def _phase(study: str, phase: str, parameters: Parameters, facts: Provenance, ha
     weights = scores.weights
     path = Path(weights.file) if "/" in weights.file else Path("models", study, phase, weights.file)
     sha256 = f", sha256 {weights.sha256}" if hashes else ""
-    yield from _line("weights", f"{path}{sha256} ({_here(path, weights.sha256, f'dvc repro finetune@{phase}')})")
-    block, training = parameters.phases[phase], scores.training
+    again = f"dvc repro {stage_of('finetune', phase)}"
+    yield from _line("weights", f"{path}{sha256} ({_here(path, weights.sha256, again)})")
+    block, training = parameters.phases[parameters.trainings[phase]], scores.training
     digest = hashlib.sha256(json.dumps(block, sort_keys=True).encode()).hexdigest()
     start, md5 = f"models/{study}/{block.get('init')}", _outs(facts).get(f"models/{study}/{block.get('init')}")
     text = f"{phase}: epoch {training.best_epoch} of {training.epochs_run}, started from {start}"

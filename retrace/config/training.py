@@ -4,7 +4,7 @@ Other stages' blocks are not imported here: a new key of the report makes no tra
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import ConfigDict, model_validator
 
@@ -15,6 +15,7 @@ from retrace.config.phases import Phase, SegmentationPhase
 from retrace.config.pretrain import Pretrain
 from retrace.config.reading import PARAMS, read_params
 from retrace.config.refusals import validated
+from retrace.config.trainings import repeat_name
 
 RESERVED = ("none", "pretrain")  # phase names that would collide with the starting weights' folders
 MOST_CLASSES = 254  # in a mask's byte; 255 = not scored
@@ -28,6 +29,20 @@ class Focus(Block):
     focus_classes: Items[str] = ()
 
 
+class Repeats(Block):
+    """Phases that are trained again, once with each of `seeds`; dvc.yaml makes stages of them."""
+
+    phases: Items[str] = ()
+    seeds: Items[Index] = ()
+
+
+class Trained(NamedTuple):
+    """What a training trains: a phase, with a seed."""
+
+    phase: str
+    seed: int
+
+
 class TrainingParams(Block):
     """params.yaml as a training reads it; every other key is ignored."""
 
@@ -39,6 +54,7 @@ class TrainingParams(Block):
     classes: Items[str]
     pretrain: Pretrain = Pretrain()
     phases: dict[Name, Phase]
+    repeats: Repeats = Repeats()
     report: Focus
     runtime: Runtime = Runtime()
     machine: Machine = Machine()
@@ -104,12 +120,52 @@ class TrainingParams(Block):
                 chain.append(parent)
 
     @model_validator(mode="after")
+    def _repeats(self) -> "TrainingParams":
+        phases, seeds = self.repeats.phases, self.repeats.seeds
+        if seeds and not phases:
+            why = "names no phase, so repeats.seeds would have no effect; name some"
+            raise refused("repeats.phases", why, [], self.phases)
+        for name in phases:
+            if name not in self.phases:
+                raise refused("repeats.phases", "no such phase", name, self.phases)
+        for key, listed in (("phases", phases), ("seeds", seeds)):
+            if len(set(listed)) < len(listed):
+                raise refused(f"repeats.{key}", "names one twice", list(listed))
+        for name in phases:
+            if self.own_seed(name) in seeds:
+                why = f"phase {name} is trained with seed {self.own_seed(name)} anyway; take it out"
+                raise refused("repeats.seeds", why, list(seeds))
+        return self
+
+    @model_validator(mode="after")
     def _weights(self) -> "TrainingParams":
         allowed = ["all", *self.phases]
         for name in self.pretrain.weights or {}:
             if name not in allowed and self.pretrain.method == "weights":
                 raise refused(f"pretrain.weights.{name}", "no such phase", allowed=allowed)
         return self
+
+    def own_seed(self, phase: str) -> int:
+        """The seed of a phase's first training, whose weights are shipped."""
+        seed = self.phases[phase].seed
+        return self.seed if seed is None else seed
+
+    @property
+    def trainings(self) -> dict[str, Trained]:
+        """Every training by its name: `<phase>`, then for each of its repeats `<phase>-<seed>`.
+
+        The names are those of the folders in models/ and metrics/, and of the stages in dvc.yaml.
+        """
+        found = {}
+        for phase in self.phases:
+            found[phase] = Trained(phase, self.own_seed(phase))
+            for seed in self.repeats.seeds if phase in self.repeats.phases else ():
+                found[repeat_name(phase, seed)] = Trained(phase, seed)
+        return found
+
+    def trainings_of(self, phase: str) -> dict[str, Trained]:
+        """Those of one phase, the shipped one first."""
+        return {name: one for name, one in self.trainings.items() if one.phase == phase}
 
     def class_index(self, name: str) -> int:
         """Index of a class in `classes`, which is its value in masks and its id in boxes."""

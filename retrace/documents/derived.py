@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Self
 
 from retrace.documents.base import Document, Part, named
-from retrace.statistics.estimate import Difference, Estimate
+from retrace.statistics.estimate import Difference, Estimate, Interval
 
 
 class Paired(Part):
@@ -39,6 +39,45 @@ class Comparison(Part):
     def on(self, split: str) -> Paired | None:
         """The differences on a split."""
         return self.__pydantic_extra__.get(split)
+
+
+class SeedScore(Part):
+    """A score of a phase over seeds. `spread`: standard deviation; `values`: by seed, in order."""
+
+    mean: Estimate  # with an interval over seeds and units
+    spread: float | None
+    values: list[float | None]
+
+
+class PhaseSeeds(Part):
+    """A phase that was trained with several seeds; the weights of the first are shipped."""
+
+    seeds: list[int]
+    scores: dict[str, dict[str, SeedScore]]  # by split and metric
+
+
+class SeedDifference(Part):
+    """The headline of a phase over seeds less that of another.
+
+    `superiority`: P(A > B), how often a training of the first scores above one of the second.
+    """
+
+    difference: Difference
+    superiority: Interval
+
+
+class SeedComparison(Part):
+    """A phase against the one that it starts from, both over seeds."""
+
+    origin: str = named("from")
+    splits: dict[str, SeedDifference]
+
+
+class Seeds(Part):
+    """Scores over seeds, by phase that has repeats."""
+
+    phases: dict[str, PhaseSeeds]
+    comparisons: dict[str, SeedComparison]
 
 
 class Classes(Part):
@@ -160,3 +199,4 @@ class Derived(Document):
     log: Log
     checks: list[Check]
     bundle: list[BundleFile]
+    seeds: Seeds | None = None  # written only where phases have repeats

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from retrace.config.metrics import CLASS, FILE, find, names
+from retrace.config.trainings import stage_of
 from retrace.documents.base import Document, Part, parse, read
 from retrace.documents.training import Training
 from retrace.statistics.estimate import UNDEFINED, Estimate
@@ -249,17 +250,21 @@ class DetectionScores(Scores):
     splits: dict[str, DetectionSplit]
 
 
+def _again(path: Path) -> str:
+    return f"`dvc repro {stage_of('evaluate', path.stem)}`"
+
+
 KINDS = {"segmentation": SegmentationScores, "detection": DetectionScores}
 EITHER = Annotated[SegmentationScores | DetectionScores, Field(discriminator="task")]
 
 
 def read_scores(path: Path, name: str | None = None) -> Scores:
     """Read metrics/<study>/<phase>.json; raises as `Document.read` does."""
-    scores: Scores = read(EITHER, path, AGAIN, name)
+    scores: Scores = read(EITHER, path, _again(path), name)
     return scores
 
 
 def parse_scores(text: str | bytes, name: str) -> Scores:
     """The scores that JSON holds; raises as `Document.read` does."""
-    scores: Scores = parse(EITHER, text, name, AGAIN.format(stem=Path(name).stem))
+    scores: Scores = parse(EITHER, text, name, _again(Path(name)))
     return scores

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from retrace.config.trainings import phase_of
 from retrace.documents.samples import Sample
 from retrace.documents.scores import DetectionSplit, Floor
 from retrace.evaluation import pictures
@@ -73,7 +74,7 @@ def _floors(
 
 def _logged(work: Work, matches: Matches, units: Units, seed: int) -> dict[str, Estimate | float]:
     """AP50 as the training log of a YOLO phase shows it, whose validator drops detections below `conf`."""
-    phase = work.params.phases[work.phase]
+    phase = work.params.phases[phase_of(work.phase)]
     if phase.engine != "ultralytics":
         return {}
     confidence = phase.hyperparameters.conf

@@ -3,7 +3,7 @@
 from typing import Any
 
 from retrace.documents.ablation import AblationResult
-from retrace.documents.derived import Derived
+from retrace.documents.derived import Derived, Seeds
 from retrace.documents.provenance import Provenance
 from retrace.report.blocks import Cell, Interval, Intervals, Link, Links, Text, cell, run
 from retrace.report.inputs import Inputs
@@ -38,7 +38,9 @@ def _of_phases(inputs: Inputs, ledger: Ledger, derived: Derived) -> Inline:
     active, first, metric = inputs.params.phase, next(iter(inputs.metrics)), inputs.params.report.headline
     split = inputs.headline_split
     parts: list[Any] = []
-    if active != first:
+    if derived.seeds is not None and active in derived.seeds.comparisons:
+        parts.append(_over_seeds(inputs, ledger, derived.seeds, active))
+    elif active != first:
         paired = derived.final.get(split)
         row = paired.difference(metric) if paired is not None else None
         parts.append(_compared(inputs, ledger, (active, first), row, f"final.{split}.{metric}"))
@@ -58,14 +60,31 @@ def _compared(inputs: Inputs, ledger: Ledger, phases: tuple[str, str], row: Diff
     """`mae_ohem is better than baseline, by +0.050 [+0.010, +0.090]. `, or that it is not known."""
     if row is None or row.value is None:
         return ()
+    return run("With these weights, ", *_judged(inputs, ledger, phases, row, key))
+
+
+def _over_seeds(inputs: Inputs, ledger: Ledger, found: Seeds, phase: str) -> Inline:
+    """The same of the means over several seeds, which is what a verdict about a phase is about."""
+    split, comparison = inputs.headline_split, found.comparisons[phase]
+    if split not in comparison.splits:
+        return ()
+    key = f"seeds.comparisons.{phase}.splits.{split}.difference"
+    row = comparison.splits[split].difference
+    if row.value is None:
+        return ()
+    seeds = ledger.num(inputs.file_own("derived.json"), f"seeds.phases.{phase}.seeds", "plain")
+    return run("Over the seeds ", seeds, ", ", *_judged(inputs, ledger, (phase, comparison.origin), row, key))
+
+
+def _judged(inputs: Inputs, ledger: Ledger, phases: tuple[str, str], row: Difference, key: str) -> Inline:
     one, other = phases
     file = inputs.file_own("derived.json")
     change = ledger.interval(file, key, "signed")
     if row.verdict in SAID:
-        return run(f"With these weights, {one} {SAID[row.verdict]} {other}: ", *change, ". ")
+        return run(f"{one} {SAID[row.verdict]} {other}: ", *change, ". ")
     if row.verdict == UNDECIDED:
         least = ledger.num(file, f"{key}.detectable", "fraction")
-        text = (f"Whether {one} differs from {other} is undecided: ", *change)
+        text = (f"it is undecided whether {one} differs from {other}: ", *change)
         return run(*text, "; this comparison could have shown a difference of ", least, ". ")
     return run(f"{one} against {other}: ", *change, f", {words(row)}. ")
 
@@ -122,6 +141,18 @@ def chart(inputs: Inputs, ledger: Ledger, derived: Derived) -> Intervals:
     return Intervals(title, tuple(rows), known, run(*caption, "."))
 
 
+def _seeds(inputs: Inputs, ledger: Ledger, derived: Derived) -> Inline:
+    """How often each phase was trained, and with which seeds."""
+    first = ledger.num(inputs.file_own("parameters.json"), "seed", "plain")
+    if derived.seeds is None:
+        return ("one training per phase, seed ", first)
+    parts: list[Any] = []
+    for phase in derived.seeds.phases:
+        seeds = ledger.num(inputs.file_own("derived.json"), f"seeds.phases.{phase}.seeds", "plain")
+        parts += [f"{phase} with seeds ", seeds, "; "]
+    return run(*parts, "the tables of scores show those with seed ", first)
+
+
 def trust(inputs: Inputs, ledger: Ledger, derived: Derived, document: Provenance) -> Links:
     """Whether the data is real, what was resampled, how often each phase was trained, and what can be checked."""
     split, file = inputs.headline_split, inputs.file_metrics(inputs.params.phase)
@@ -135,11 +166,7 @@ def trust(inputs: Inputs, ledger: Ledger, derived: Derived, document: Provenance
     items = [
         Link("Data", (real,), "#data"),
         Link("Independent units", (units, f" {unit}s on {split}"), "#method"),
-        Link(
-            "Seeds",
-            ("one training per phase, seed ", ledger.num(inputs.file_own("parameters.json"), "seed", "plain")),
-            "#method",
-        ),
+        Link("Seeds", _seeds(inputs, ledger, derived), "#phases" if derived.seeds else "#method"),
         Link("Checklist", (checks,), "#checks"),
         Link("Reproducible", (sums,), "#provenance"),
     ]

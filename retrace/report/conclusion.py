@@ -3,11 +3,11 @@
 from collections import Counter
 
 from retrace.documents.derived import Derived, Paired
+from retrace.report import seed_tables
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import Ledger, plain
 from retrace.report.tables import counted, label
 from retrace.report.verdicts import words
-from retrace.statistics.verdicts import BETTER, WORSE
 
 PAGE = "report.html"
 
@@ -16,7 +16,8 @@ def conclusion(inputs: Inputs, derived: Derived) -> list[str]:
     """The lines, with the words and digits of the report. derived: derived.json."""
     ledger = Ledger()
     ledger.add(inputs.file_own("derived.json"), derived.content())
-    lines = [_score(inputs, ledger), *_verdicts(inputs, ledger, derived), _targets(inputs, derived)]
+    over_seeds = seed_tables.line(inputs, ledger, derived)
+    lines = [_score(inputs, ledger), over_seeds, *_verdicts(inputs, ledger, derived), _targets(inputs, derived)]
     return [line for line in lines if line] + [f"{inputs.report_folder.as_posix()}/{PAGE}"]
 
 
@@ -47,8 +48,7 @@ def _verdict(inputs: Inputs, ledger: Ledger, what: str, rows: Paired | None, key
     if row is None or row.value is None:
         return []
     change = plain(ledger.interval(inputs.file_own("derived.json"), f"{key}.{split}.{metric}", "signed"))
-    weights = " (these weights)" if row.verdict in (BETTER, WORSE) else ""
-    return [f"{what}: {change}, {words(row)}{weights}"]
+    return [f"{what}: {change}, {words(row)}"]
 
 
 def _targets(inputs: Inputs, derived: Derived) -> str:

@@ -2,7 +2,7 @@
 
 from retrace.documents.derived import Derived
 from retrace.documents.provenance import Provenance
-from retrace.report import bundle, checks, comparisons, data_tables, lists, training_log
+from retrace.report import bundle, checks, comparisons, data_tables, lists, over_seeds, training_log
 from retrace.report.inputs import Inputs
 
 
@@ -10,6 +10,7 @@ def derive(inputs: Inputs, origin: Provenance) -> Derived:
     """Everything that derived.json holds, from the results per image, the logs and the checks."""
     compared = comparisons.compare(inputs)
     claims = range(len(inputs.params.report.claims))
+    seeds = over_seeds.over_seeds(inputs)
     return Derived(
         comparisons=compared.comparisons,
         groups=compared.groups,
@@ -22,4 +23,5 @@ def derive(inputs: Inputs, origin: Provenance) -> Derived:
         log=training_log.derive(inputs),
         checks=checks.run_checks(inputs, origin),
         bundle=bundle.derive(inputs),
+        **({} if seeds is None else {"seeds": seeds}),
     )

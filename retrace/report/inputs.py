@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from retrace.config.metrics import CLASS, headlines, names
 from retrace.config.schema import Params
+from retrace.config.trainings import stage_of
 from retrace.documents.ablation import AblationResult
 from retrace.documents.base import Document
 from retrace.documents.dataset import Dataset
@@ -97,7 +98,7 @@ class Results:
 class Inputs(Results):
     """The files as read. Paths are relative to the project's folder."""
 
-    leftover: tuple[str, ...]  # phases with metrics files that params.yaml no longer has
+    leftover: tuple[str, ...]  # trainings with metrics files that params.yaml no longer has
     dataset: Dataset
     splits: SplitSummary
     start: Start | None  # of pretraining; None where no phase needs any
@@ -107,9 +108,15 @@ class Inputs(Results):
     journals: dict[str, RunLog] = field(default_factory=dict)  # by "<stage>" or "<stage>@<phase>"
     speed: dict[str, Speed] = field(default_factory=dict)
     ablation: AblationResult | None = None  # of this study, where there is one beside the report's folder
+    repeats: dict[str, Scores] = field(default_factory=dict)  # by training, `<phase>-<seed>`
+
+    def scores(self, training: str) -> Scores:
+        """The scores of a phase's shipped weights, or of one of its repeats."""
+        return self.metrics[training] if training in self.metrics else self.repeats[training]
 
     @property
     def file_ablation(self) -> str:
+        """Where the study's ablation stands."""
         return f"reports/{self.study}-ablation/ablation.json"
 
     @property
@@ -133,7 +140,7 @@ def read_inputs(params: Params) -> Inputs:
             another study.
     """
     study = params.study
-    metrics = _metrics(params)
+    scores = _metrics(params)
     measured = sorted(path.stem for path in Path("metrics", study).glob("*.json"))
     models = Path("models", study)
     pretrained = params.pretrain.method != "none"
@@ -141,8 +148,9 @@ def read_inputs(params: Params) -> Inputs:
     speed = {phase: _log(Speed, LOGS / study / phase / "speed.json") for phase in params.phases}
     return Inputs(
         params=params,
-        metrics=metrics,
-        leftover=tuple(name for name in measured if name not in params.phases),
+        metrics={phase: scores[phase] for phase in params.phases},
+        repeats={name: row for name, row in scores.items() if name not in params.phases},
+        leftover=tuple(name for name in measured if name not in params.trainings),
         dataset=Dataset.read(Path("data", study, "raw", "dataset.json")),
         splits=SplitSummary.read(Path("data", study, "splits", "summary.json")),
         start=Start.read(models / "pretrain" / START) if pretrained else None,
@@ -156,19 +164,19 @@ def read_inputs(params: Params) -> Inputs:
 
 
 def _metrics(params: Params) -> dict[str, Scores]:
-    paths = {phase: Path("metrics", params.study, f"{phase}.json") for phase in params.phases}
+    paths = {name: Path("metrics", params.study, f"{name}.json") for name in params.trainings}
     missing = [phase for phase, path in paths.items() if not path.is_file()]
     if len(missing) == len(paths):
         raise UserError(f"metrics/{params.study}: no phase has been evaluated yet; run `dvc repro` first")
     if missing:
         raise UserError(
             f"metrics/{params.study}: there is no metrics file for phase {', '.join(missing)} "
-            f"(phases in params.yaml: {', '.join(paths)}); run `dvc repro evaluate@{missing[0]}`, "
+            f"(phases in params.yaml: {', '.join(paths)}); run `dvc repro {stage_of('evaluate', missing[0])}`, "
             "or remove the phase from params.yaml"
         )
     result = {}
     for phase, path in paths.items():
-        scores, again = read_scores(path), f"run `dvc repro evaluate@{phase}`"
+        scores, again = read_scores(path), f"run `dvc repro {stage_of('evaluate', phase)}`"
         for key, wanted in (("study", params.study), ("phase", phase), ("task", params.task)):
             if getattr(scores, key) != wanted:
                 raise UserError(f"{path}: {key} is {getattr(scores, key)!r}, not {wanted!r}; {again}")
@@ -187,9 +195,9 @@ def _samples(study: str, phase: str) -> list[Sample]:
 
 def _journals(params: Params) -> dict[str, RunLog]:
     paths = {stage: journal_path(params.study, stage) for stage in ONCE_A_STUDY}
-    for phase in params.phases:
+    for training in params.trainings:
         for stage in ONCE_A_PHASE:
-            paths[f"{stage}@{phase}"] = journal_path(params.study, stage, phase)
+            paths[stage_of(stage, training)] = journal_path(params.study, stage, training)
     logs = {name: _log(RunLog, path) for name, path in paths.items()}
     return {name: log for name, log in logs.items() if log is not None}
 

@@ -74,5 +74,5 @@ def sums(document: Provenance) -> Table | None:
 
 
 def _stages(names: list[str]) -> Cell:
-    plain = dict.fromkeys(name.partition("@")[0] for name in names)
+    plain = dict.fromkeys(name.partition("@")[0].removesuffix("_repeat") for name in names)
     return cell(", ".join(plain) or ABSENT)

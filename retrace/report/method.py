@@ -32,8 +32,7 @@ def method(inputs: Inputs, ledger: Ledger, title: str = METHOD) -> Section | Non
             "verdicts of a table), equal when its whole interval lies within the margin of ",
             ledger.num(inputs.file_own("parameters.json"), "report.margin", "plain"),
             " (report.margin), otherwise undecided; the detectable difference is the smallest that this comparison "
-            "would have found with a probability of 80 %. Each phase was trained once, so a verdict is about these "
-            "weights: with another seed it may be another.",
+            f"would have found with a probability of 80 %. {_seeds(inputs)}",
         ),
         (
             "Floor: the best constant answer that can be learned on the training list, an answer that looks at no "
@@ -59,3 +58,12 @@ def method(inputs: Inputs, ledger: Ledger, title: str = METHOD) -> Section | Non
             )
         )
     return section("method", title, Bullets(tuple(notes)), fold=True)
+
+
+def _seeds(inputs: Inputs) -> str:
+    if not inputs.repeats:
+        return "Each phase was trained once, so a verdict is about these weights: with another seed it may be another."
+    return (
+        "A verdict on these weights compares the shipped files; with another seed it may be another. A verdict over "
+        "seeds compares the means of all trainings of two phases, and its interval covers both seeds and units."
+    )

@@ -95,6 +95,7 @@ def _given(value: float) -> str:
 
 FORMATS: dict[str, Callable[[Any], str]] = {
     "fraction": lambda value: f"{value:.3f}",
+    "fraction2": lambda value: f"{value:.2f}",
     "fraction4": lambda value: f"{value:.4f}",
     "signed": lambda value: f"{value:+.3f}",
     "points": _points(1),

@@ -16,19 +16,21 @@ LIMIT = 40_000  # bytes of a sample picture
 
 
 def scalars(inputs: Inputs) -> dict[str, float]:
-    """`{"<split>_<metric>": value}` of the active phase, at most three.
+    """`{"<split>_<metric>": value}` of the active phase, at most three; means where it has several seeds.
 
     With DVC's own columns (Experiment, Created, State, Executor) and `phase`, two take 95 characters of a line; in a
     narrower terminal `dvc exp show` cuts words and then leaves columns out.
     """
     result = {}
     scored = inputs.active.splits
+    trainings = [inputs.scores(name) for name in inputs.params.trainings_of(inputs.params.phase)]
     for split in ("val", "test"):
         listed = split if "test" in scored else "test"
         for metric in METRICS[inputs.params.task]:
-            value = scored[split].estimate(metric.name).value if split in scored else None
-            if listed in metric.scalars and value is not None:
-                result[f"{split}_{metric.name}"] = value
+            values = [row.splits[split].estimate(metric.name).value for row in trainings if split in row.splits]
+            known = [value for value in values if value is not None]
+            if listed in metric.scalars and len(known) == len(trainings):
+                result[f"{split}_{metric.name}"] = sum(known) / len(known)
     return result
 
 

@@ -6,6 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 from retrace.config import read_yaml
+from retrace.config.trainings import stage_of
 from retrace.documents.provenance import Data, Git, Hardware, Images, Lock, Provenance, Run, StageRun, Sums
 from retrace.documents.run_log import RunLog
 from retrace.documents.speed import Speed
@@ -50,9 +51,9 @@ def provenance(inputs: Inputs) -> Provenance:
 
 
 def processes(inputs: Inputs) -> dict[str, int]:
-    """Number of processes that trained each phase (and `pretrain`); no hash covers it, but it affects the result."""
+    """Number of processes of each training (and `pretrain`); no hash covers it, but it affects the result."""
     counts = {"pretrain": inputs.start.processes if inputs.start is not None else None}
-    counts |= {phase: scores.training.processes for phase, scores in inputs.metrics.items()}
+    counts |= {name: inputs.scores(name).training.processes for name in inputs.params.trainings}
     return {name: count for name, count in counts.items() if count is not None}
 
 
@@ -95,8 +96,10 @@ def unpinned_steps(inputs: Inputs) -> list[str]:
     """
     marks = {"collect": inputs.dataset.unpinned, "rebalance": inputs.splits.unpinned}
     marks["pretrain"] = inputs.start is not None and inputs.start.unpinned
-    for phase, scores in inputs.metrics.items():
-        marks |= {f"finetune@{phase}": scores.training.unpinned, f"evaluate@{phase}": scores.unpinned}
+    for training in inputs.params.trainings:
+        scores = inputs.scores(training)
+        marks |= {stage_of("finetune", training): scores.training.unpinned}
+        marks |= {stage_of("evaluate", training): scores.unpinned}
     for name, log in inputs.journals.items():
         marks[name] = marks.get(name, False) or (log.image is not None and log.image.unpinned)
     return sorted(name for name, marked in marks.items() if marked)
@@ -143,13 +146,20 @@ def _git(*arguments: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
+def _stage_names(inputs: Inputs) -> list[str]:
+    names = list(ONCE_A_STUDY)
+    for training in inputs.params.trainings:
+        names += [stage_of(step, training) for step in ONCE_A_PHASE]
+    return names
+
+
 def locked_stages(inputs: Inputs) -> dict[str, Sums]:
     """The md5 sums of this study's stages, from dvc.lock."""
     path = Path("dvc.lock")
     if not path.is_file():
         return {}
     listed = read_yaml(path).get("stages") or {}
-    names = [*ONCE_A_STUDY, *(f"{stage}@{phase}" for phase in inputs.params.phases for stage in ONCE_A_PHASE)]
+    names = _stage_names(inputs)
     result = {}
     for name in names:
         entry = listed.get(name) or {}
@@ -162,7 +172,7 @@ def locked_stages(inputs: Inputs) -> dict[str, Sums]:
 
 def run_times(inputs: Inputs) -> Run:
     """Status, start and seconds of every stage; a stage without a run log was restored from the cache."""
-    names = [*ONCE_A_STUDY, *(f"{stage}@{phase}" for phase in inputs.params.phases for stage in ONCE_A_PHASE)]
+    names = _stage_names(inputs)
     stages = {}
     for name in names:
         log = inputs.journals.get(name)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from retrace import seeds
+from retrace.config.trainings import stage_of
 from retrace.documents.scores import DetectionSplit, Scores
 from retrace.errors import UserError
 from retrace.evaluation.scores import segmentation
@@ -18,12 +19,16 @@ Draws = dict[str, np.ndarray]  # by score
 
 
 def image_ids(inputs: Inputs, phase: str, split: str) -> list[str]:
-    """The ids of the images that a phase was scored on, in order."""
+    """The ids of the images that a phase (or a repeat of one) was scored on, in order."""
     path = Path("metrics", inputs.study, phase, f"images_{split}.txt")
     try:
         return path.read_text(encoding="utf-8").split()
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `dvc repro evaluate@{phase}` (or `dvc pull`)") from None
+        raise UserError(f"{path}: no such file; run {_remedy(inputs, phase)}") from None
+
+
+def _remedy(inputs: Inputs, training: str) -> str:
+    return f"`dvc repro {stage_of('evaluate', training)}` (or `dvc pull`)"
 
 
 def unit_names(inputs: Inputs, phase: str, split: str) -> list[str]:
@@ -32,9 +37,7 @@ def unit_names(inputs: Inputs, phase: str, split: str) -> list[str]:
     try:
         return read_unit_names(folder, split)
     except FileNotFoundError:
-        raise UserError(
-            f"{folder}/units_{split}.txt: no such file; run `dvc repro evaluate@{phase}` (or `dvc pull`)"
-        ) from None
+        raise UserError(f"{folder}/units_{split}.txt: no such file; run {_remedy(inputs, phase)}") from None
 
 
 def read_unit_names(folder: Path, split: str) -> list[str]:
@@ -48,9 +51,9 @@ def read_units(folder: Path, split: str) -> Units:
 
 
 class Resamples:
-    """Every score of every (phase, split) on all images and on each resample, computed once.
+    """Every score of every (training, split) on all images and on each resample, computed once.
 
-    All phases see the same resamples of a split, so the difference of two phases' draws is paired.
+    All trainings see the same resamples of a split, so the difference of two phases' draws is paired.
     """
 
     def __init__(self, inputs: Inputs):
@@ -83,7 +86,7 @@ class Resamples:
 
     def units(self, phase: str, split: str, name: str) -> int:
         """How many units a score is made from: for a class those that show it."""
-        scored = self._inputs.metrics[phase].splits[split]
+        scored = self._inputs.scores(phase).splits[split]
         row = scored.per_class.get(name.partition("/")[2])
         return scored.units if row is None else row.units
 
@@ -92,14 +95,13 @@ def statistic(inputs: Inputs, phase: str, split: str) -> Statistic:
     """Image weights [b, N] -> the overall scores, the main score of every class and of every group of classes [b]."""
     folder, focus = Path("metrics", inputs.study, phase), inputs.params.report.focus_classes
     try:
-        scores = per_image(folder, split, inputs.metrics[phase], focus)
+        scores = per_image(folder, split, inputs.scores(phase), focus)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{folder}: cannot read the per-image results of {split} ({error}); "
-            f"run `dvc repro evaluate@{phase}` (or `dvc pull`)"
+            f"{folder}: cannot read the per-image results of {split} ({error}); run {_remedy(inputs, phase)}"
         ) from None
     main, groups = inputs.per_class[0], inputs.params.report.class_groups
-    whole = scores(np.ones((1, inputs.metrics[phase].splits[split].images)))
+    whole = scores(np.ones((1, inputs.scores(phase).splits[split].images)))
     defined = {group: [not np.isnan(whole[f"{main}/{name}"][0]) for name in names] for group, names in groups.items()}
     wanted = (*inputs.overall, *(f"{main}/{name}" for name in inputs.params.classes))
 

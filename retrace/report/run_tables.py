@@ -82,6 +82,7 @@ def clock(started: str | None) -> str:
 def _paths(inputs: Inputs, name: str) -> tuple[str, str]:
     study = inputs.study
     stage, _, phase = name.partition("@")
+    stage = stage.removesuffix("_repeat")
     log = f"logs/{study}/{phase}/" if phase else f"logs/{study}/{stage}.json"
     written = {
         "collect": f"data/{study}/raw",
@@ -89,7 +90,7 @@ def _paths(inputs: Inputs, name: str) -> tuple[str, str]:
         "pretrain": f"models/{study}/pretrain",
         "evaluate": f"metrics/{study}/{phase}.json",
     }
-    return weights_path(inputs, phase) if stage == "finetune" else written[stage], log
+    return weights_path(inputs.scores(phase)) if stage == "finetune" else written[stage], log
 
 
 def code(text: str) -> Cell:

@@ -18,6 +18,7 @@ from retrace.report import (
     model_tables,
     pictures,
     run_tables,
+    seed_tables,
     sheet,
     tables,
     training_log,
@@ -37,6 +38,7 @@ def compose(inputs: Inputs, ledger: Ledger, derived: Derived, document: Provenan
             "Summary",
             Text((report.summary,), tone="question") if report.summary else None,
             answer.sentence(inputs, ledger, derived, document),
+            seed_tables.sentence(inputs, ledger, derived),
             answer.chart(inputs, ledger, derived),
             pictures.first(inputs, ledger, split),
             answer.trust(inputs, ledger, derived, document),
@@ -91,9 +93,11 @@ def _phases(inputs: Inputs, ledger: Ledger, derived: Derived) -> Section | None:
     return section(
         "phases",
         "Phases side by side",
+        seed_tables.table(inputs, ledger, derived),
         tables.phases(inputs, ledger, derived, metric),
         tables.never_found(inputs, inputs.headline_split),
         folded(run_tables.changes(inputs, ledger)),
+        folded(seed_tables.overall(inputs, ledger, derived)),
         *(folded(tables.overall(inputs, ledger, split)) for split in others),
         *(folded(detection_tables.operating_points(inputs, ledger, split)) for split in others),
         folded(detection_tables.sizes(inputs, ledger, inputs.headline_split)),
@@ -106,7 +110,10 @@ def _leftover(inputs: Inputs) -> Text | None:
     if not inputs.leftover:
         return None
     return Text(
-        (f"This report ignores the metrics of phases that params.yaml no longer has ({', '.join(inputs.leftover)}).",)
+        (
+            "This report ignores the metrics of phases and repeats that params.yaml no longer has "
+            f"({', '.join(inputs.leftover)}).",
+        )
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from retrace.config.metrics import title
 from retrace.documents.derived import Derived
+from retrace.documents.scores import Scores
 from retrace.report.blocks import Cell, Table, Text, cell, run
 from retrace.report.inputs import Results
 from retrace.report.numbers import ABSENT, Inline, Ledger
@@ -124,10 +125,10 @@ def _weights(inputs: Results, phase: str) -> str:
     return str(inputs.metrics[phase].weights.file)
 
 
-def weights_path(inputs: Results, phase: str) -> str:
-    """Path of the shipped weights, relative to the project's folder."""
-    file = _weights(inputs, phase)
-    return file if "/" in file else f"models/{inputs.study}/{phase}/{file}"
+def weights_path(scores: Scores) -> str:
+    """Path of the weights that were scored, relative to the project's folder."""
+    file = scores.weights.file
+    return file if "/" in file else f"models/{scores.study}/{scores.phase}/{file}"
 
 
 def _difference(inputs: Results, ledger: Ledger, phase: str, split: str, metric: str) -> Inline:
@@ -152,13 +153,13 @@ def verdict(inputs: Results, ledger: Ledger, derived: Derived, phase: str, split
     return judged(row.difference(metric), (ledger.num(inputs.file_own("derived.json"), key, "fraction"),))
 
 
-def judged(row: Difference | None, detectable: Inline = ()) -> Cell:
+def judged(row: Difference | None, detectable: Inline = (), over_seeds: bool = False) -> Cell:
     """The verdict on one difference as a cell. detectable: the number that stands beside `undecided`."""
     if row is None:
         return cell("undefined", tone="quiet")
-    word = words(row)
+    word = words(row, over_seeds)
     note = run("; detectable: ", *detectable) if row.verdict == UNDECIDED and detectable else ()
-    return cell(word, *note, tone=TONES.get(word, "quiet"))
+    return cell(word, *note, tone=TONES.get(row.verdict or "", "quiet"))
 
 
 def phases(inputs: Results, ledger: Ledger, derived: Derived, metric: str) -> Table:

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from retrace.documents.scores import Floor
 from retrace.report.inputs import Inputs
-from retrace.statistics.bootstrap import FEWEST_UNITS
+from retrace.statistics.bootstrap import FEWEST_UNITS, LEAST_USABLE
 from retrace.statistics.estimate import Difference
-from retrace.statistics.verdicts import decide
+from retrace.statistics.verdicts import BETTER, EQUAL, WORSE, decide
 
 Rows = dict[str, Difference]  # by metric
 BySplit = dict[str, Rows | None]  # None: not the same images
@@ -20,12 +20,18 @@ NO_VERDICT = {  # key of the reason -> in words
     "floor": "no verdict: not above a constant answer",
     "units": f"no verdict: fewer than {FEWEST_UNITS} independent units",
     "usable": "no verdict: undefined in most resamples",
+    "seeds": "no verdict: all seeds score alike",
     "undefined": "undefined",
 }
 
 
-def words(row: Difference) -> str:
-    """The verdict, or why there is none."""
+def words(row: Difference, over_seeds: bool = False) -> str:
+    """The verdict, or why there is none.
+
+    over_seeds: whether both phases were trained with several seeds. If not, the verdict is about these weights.
+    """
+    if row.verdict in (BETTER, WORSE, EQUAL) and not over_seeds:
+        return f"{row.verdict} (these weights)"
     return row.verdict or NO_VERDICT[row.why or "undefined"]
 
 
@@ -77,5 +83,7 @@ def why_not(row: Difference, floor: Floor | None) -> str | None:
     if floor is not None and floor.beaten is False:
         return "floor"
     if row.low is None:
-        return "units" if row.n < FEWEST_UNITS else "usable"
+        if row.n < FEWEST_UNITS:
+            return "units"
+        return "usable" if row.usable < LEAST_USABLE else "seeds"
     return None

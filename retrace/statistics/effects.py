@@ -53,8 +53,8 @@ class Layout:
 
     def __post_init__(self) -> None:
         counts = np.unique(self.cells, return_counts=True)[1]
-        if len(counts) < 2 or counts.min() < 2 or counts.min() != counts.max():
-            raise ValueError("every cell needs a run with every seed, at least two cells and two seeds")
+        if counts.min() < 2 or counts.min() != counts.max():
+            raise ValueError("every cell needs a run with every seed, and at least two seeds")
 
     @property
     def seeds(self) -> int:
@@ -110,21 +110,34 @@ def effect(
     usable = draws[~np.isnan(draws).any(1)]
     if units < FEWEST_UNITS or len(usable) < 2 or np.ptp(scores[contrast != 0]) == 0:
         return Interval(value)
-    half = _half_width(layout, contrast, scores, usable, units, level)
+    half = variances(layout, contrast, scores, usable, units).half_width(level)
     return Interval(value, value - half, value + half)
 
 
-def _half_width(
-    layout: Layout, contrast: np.ndarray, scores: np.ndarray, draws: np.ndarray, units: int, level: float
-) -> float:
-    from scipy.stats import t
+@dataclass(frozen=True)
+class Variances:
+    """The two parts of the variance of a contrast, each with its degrees of freedom."""
 
+    by_seed: float
+    by_unit: float
+    seed_freedom: float
+    unit_freedom: int
+
+    def half_width(self, level: float) -> float:
+        """Half of the interval of this level (0 to 1), in the unit of the contrast."""
+        from scipy.stats import t
+
+        quantiles = t.ppf((1 + level) / 2, [self.seed_freedom, self.unit_freedom])
+        return float((quantiles[0] ** 2 * self.by_seed + quantiles[1] ** 2 * self.by_unit) ** 0.5)
+
+
+def variances(layout: Layout, contrast: np.ndarray, scores: np.ndarray, draws: np.ndarray, units: int) -> Variances:
+    """The parts of the variance of a contrast [R], from the runs' scores [R] and their defined draws [B, R]."""
     parts = layout.by_cell(contrast, scores)
     small = units / (units - 1)  # the bootstrap's variance is that of the population of these units
     both = small * float(layout.by_cell(contrast, draws - draws.mean(0)).sum(-1).mean())
     by_image = max(small * float((draws @ contrast).var(ddof=1)) - both, 0.0)
-    quantiles = t.ppf((1 + level) / 2, [_freedom(parts, layout.seeds), units - 1])
-    return float((quantiles[0] ** 2 * parts.sum() + quantiles[1] ** 2 * by_image) ** 0.5)
+    return Variances(float(parts.sum()), by_image, _freedom(parts, layout.seeds), units - 1)
 
 
 def _freedom(parts: np.ndarray, seeds: int) -> float:

@@ -90,16 +90,16 @@ def p_value(value: float, draws: np.ndarray, units: int, error: float) -> float:
 
 def detectable_ratio(units: int) -> float:
     """Smallest detectable difference of paired units, in standard errors."""
-    return _detectable(units - 1)
+    return detectable_by(units - 1)
 
 
-def _detectable(freedom: int) -> float:
+def detectable_by(freedom: float) -> float:
     """In standard errors, from the power of the two-sided t test (noncentral t)."""
     from scipy.optimize import brentq
     from scipy.stats import nct, t
 
     limit = t.isf(ALPHA / 2, freedom)
-    return float(brentq(lambda shift: nct.sf(limit, freedom, shift) - POWER, 0.0, 20.0))
+    return float(brentq(lambda shift: nct.sf(limit, freedom, shift) - POWER, 0.0, 60.0))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -162,7 +162,7 @@ def seeds_needed(spread: float, wanted: float) -> int:
     """
     if spread <= 0 or wanted <= 0:
         raise ValueError("spread and difference must be above 0")
-    return _fewest(lambda count: spread * math.sqrt(2 / count) * _detectable(2 * count - 2) <= wanted)
+    return _fewest(lambda count: spread * math.sqrt(2 / count) * detectable_by(2 * count - 2) <= wanted)
 
 
 def _fewest(enough: Callable[[int], bool]) -> int:

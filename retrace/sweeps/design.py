@@ -82,6 +82,8 @@ def training_seed(label: int, on: Iterable[str]) -> int:
 def _changes(params: Params, ablation: Ablation, cell: Cell, seed: int) -> dict[str, Any]:
     block = f"phases.{ablation.phase}"
     changes: dict[str, Any] = {} if params.phase == ablation.phase else {"phase": ablation.phase}
+    if params.repeats.seeds:  # an experiment is one training: metrics.json must hold its score, not a mean
+        changes |= {"repeats.phases": [], "repeats.seeds": []}
     for (name, factor), level in zip(ablation.factors.items(), cell, strict=True):
         for key, value in (factor.on if level else factor.off).items():
             if isinstance(value, dict):  # DVC would merge it into what stands there

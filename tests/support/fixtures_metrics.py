@@ -197,6 +197,11 @@ def build(root: Path, task: str = "segmentation", params: dict | None = None) ->
     _start(root, params)
     for number, phase in enumerate(params["phases"]):
         _phase(root, params, phase, number)
+    repeats = params.get("repeats", {"phases": (), "seeds": ()})
+    for phase in repeats["phases"]:
+        for seed in repeats["seeds"]:
+            name = f"{phase}-{seed}"
+            _phase(root, {**params, "phases": {name: params["phases"][phase]}}, name, 1)
     _journals(root, params)
     _lock(root, params)
     (root / "requirements").mkdir(exist_ok=True)
@@ -338,7 +343,8 @@ def _picture(path: Path, seed: int, size: tuple[int, int] = (300, 700)) -> None:
 def _phase(root: Path, params: dict, phase: str, number: int) -> None:
     study, detection = params["study"], params["task"] == "detection"
     monitor = "AP50" if detection else "mIoU"
-    start = START.get(phase, 0.6) + GAIN.get(phase, 0)
+    of, _, seed = phase.partition("-")
+    start = START.get(of, 0.6) + GAIN.get(of, 0) + 0.004 * (int(seed or params["seed"]) - params["seed"])
     curve = [start - 0.3 * 0.5**k for k in range(5)] + [start - 0.2]
     history = [
         {"epoch": k + 1, "train_loss": 1 / (k + 1), "lr": 1e-3, "grad_norm": 1.0, monitor: value}

@@ -113,7 +113,8 @@ def as_yaml(values: dict[str, Any]) -> str:
 
 def write_params(project: Path, values: dict[str, Any]) -> None:
     """Write params.yaml of a project."""
-    (project / "params.yaml").write_text(as_yaml(whole(values)), encoding="utf-8")
+    complete = {"repeats": {"phases": [], "seeds": []}, **whole(values)}  # dvc.yaml reads it
+    (project / "params.yaml").write_text(as_yaml(complete), encoding="utf-8")
 
 
 def make_project(target: Path, values: dict[str, Any] | None = None) -> Path:

@@ -308,7 +308,7 @@ def test_files_say_what_the_comparison_says(lanes, capsys, monkeypatch):
     markdown, page = files[0].read_text(), files[1].read_text()
     cell = f"{document['mIoU']['value']:.3f} [{low}, {high}]"
     assert f"| mae_ohem | {cell}" in markdown and f">{cell}</td>" in page
-    assert "**better**" in markdown and 'class="good"' in page
+    assert "**better (these weights)**" in markdown and 'class="good"' in page
     line = list(csv.DictReader(io.StringIO(files[2].read_text())))[1]
     assert float(line["value"]) == document["mIoU"]["value"] and line["images"] == "20"
     assert line["verdict"] == "better" and line["compared_with"] == "lanes:baseline"

@@ -8,7 +8,7 @@ in less than 1 % of the cases (exact binomial test): with 400 studies, a coverag
 import pytest
 from scipy.stats import binom
 
-from benchmarks.coverage import outcome, power
+from benchmarks.coverage import outcome, power, seeds_outcome, seeds_power
 
 STUDIES = {"IoU": 400, "mIoU": 400, "AP50": 150}  # one of AP50 takes six times as long
 DESIGNS = ((48, 1, 0.0), (40, 5, 0.0), (40, 5, 0.8), (20, 5, 0.5), (10, 5, 0.5))
@@ -50,4 +50,18 @@ def test_the_detectable_difference_is_found_in_four_of_five_studies(metric, sequ
     """
     error = (0.8 * 0.2 / studies) ** 0.5 / 0.8
     found = power(metric, sequences, images, icc, studies)
+    assert found["promised"] == pytest.approx(found["simulated"], rel=0.1 + 2 * error), found
+
+
+@pytest.mark.parametrize("spread", [0.02, 0.1])
+@pytest.mark.parametrize(("sequences", "images", "icc"), [(48, 1, 0.0), (40, 5, 0.5)])
+def test_two_equal_settings_with_other_seeds_are_called_different_in_at_most_6_percent(sequences, images, icc, spread):
+    studies = 200
+    found = seeds_outcome("IoU", sequences, images, icc, spread, seeds=3, studies=studies)
+    assert found.decided <= FALSE_VERDICTS, found
+
+
+def test_the_detectable_difference_of_three_seeds_is_found_in_four_of_five_studies():
+    found = seeds_power("IoU", 48, 1, 0.0, spread=0.1, seeds=3, studies=200)
+    error = (0.8 * 0.2 / 200) ** 0.5 / 0.8
     assert found["promised"] == pytest.approx(found["simulated"], rel=0.1 + 2 * error), found

@@ -15,8 +15,12 @@ for name, block in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].ite
     STAGES[name] = block.get("do", block)
 
 
+def script(stage: str) -> str:
+    return stage.removesuffix("_repeat")
+
+
 def closure(stage: str) -> set[Path]:
-    seen, todo = set(), ["stages", f"stages.{stage}"]
+    seen, todo = set(), ["stages", f"stages.{script(stage)}"]
     while todo:
         name = todo.pop()
         if name not in seen:
@@ -57,7 +61,7 @@ def test_deps_are_the_code_that_the_stage_imports(stage):
 @pytest.mark.parametrize("stage", sorted(STAGES))
 def test_deps_cover_every_module_the_stage_loads(stage):
     code = (
-        f"import sys, stages.{stage}\n"
+        f"import sys, stages.{script(stage)}\n"
         f"print(*sorted(m.__file__ for n, m in list(sys.modules.items()) if n.split('.')[0] in {CODE}), sep='\\n')"
     )
     loaded = run(ROOT, sys.executable, "-c", code, check=True).stdout

@@ -90,7 +90,8 @@ def run_seeds(job: Job) -> list[tuple[Row, str]]:
     targets = ["pretrain", *line, f"evaluate@{active}"]
     for seed in expected.seeds_of(job.params):
         if seed not in documents:
-            write_text(job.root / "params.yaml", dump_json(read_yaml(job.root / "params.yaml") | {"seed": seed}))
+            changed = {"seed": seed, "repeats": {"phases": [], "seeds": []}}
+            write_text(job.root / "params.yaml", dump_json(read_yaml(job.root / "params.yaml") | changed))
             rerun(job.root, job.log, f"seed {seed}", len(targets), [["--single-item", *targets]])
             documents[seed] = read_scores(job.root / metrics)
     result = []

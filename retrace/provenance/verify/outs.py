@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from retrace.config.schema import Params
+from retrace.config.trainings import stage_of
 from retrace.documents.scores import Scores, read_scores
 from retrace.provenance.md5 import Cache, changed, digest, listing, md5_of
 from retrace.provenance.verify.records import Record
@@ -74,9 +75,9 @@ def _with_guide(before: Path, row: Row, found: dict[str, str]) -> dict[str, str]
 
 
 def compare_metrics(root: Path, before: Path, params: Params, bits: bool) -> list[Row]:
-    """For each phase: the headline on every split, and all other numbers of its metrics file in one row."""
+    """For each training: the headline on every split, and all other numbers of its metrics file in one row."""
     rows = []
-    for phase in params.phases:
+    for phase in params.trainings:
         file = f"metrics/{params.study}/{phase}.json"
         old, new = (read_scores(folder / file, file) for folder in (before, root))
         rows += _headlines(params, phase, old, new, bits)
@@ -85,7 +86,7 @@ def compare_metrics(root: Path, before: Path, params: Params, bits: bool) -> lis
         result = SAME if not names else DIFFERENT if bits else "other bytes"
         details = tuple(f"{file}: {key}: {_show(recorded.get(key))}, rerun {_show(again.get(key))}" for key in names)
         texts = (f"{len(recorded)}", f"{len(recorded) - len(names)} same")
-        rows.append(Row(f"evaluate@{phase}", "all numbers", *texts, result, details))
+        rows.append(Row(stage_of("evaluate", phase), "all numbers", *texts, result, details))
     return rows
 
 
@@ -106,7 +107,7 @@ def _headlines(params: Params, phase: str, old: Scores, new: Scores, bits: bool)
             result = TOLERATED
         else:
             result = DIFFERENT if bits or tolerance is not None else "other bytes"
-        rows.append(Row(f"evaluate@{phase}", f"{metric}, {split}", _show(a), _show(b), result))
+        rows.append(Row(stage_of("evaluate", phase), f"{metric}, {split}", _show(a), _show(b), result))
     return rows
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from retrace.config import read_yaml
 from retrace.config.schema import Params
+from retrace.config.trainings import stage_of
 from retrace.documents.base import checked
 from retrace.documents.lock import locked_stage
 from retrace.documents.provenance import Provenance
@@ -31,11 +32,13 @@ class Record:
 
 
 def stage_names(params: Params) -> list[str]:
-    """The stages of a study in an order in which they can run; `finetune` and `evaluate` once a phase."""
+    """The stages of a study in an order in which they can run; `finetune` and `evaluate` once a training."""
     phases: list[str] = []
     for phase in params.phases:
         phases += [name for name in reversed(chain(params, phase)) if name not in phases]
-    return [*ONCE, *(f"{stage}@{phase}" for phase in phases for stage in ("finetune", "evaluate")), "report"]
+    trainings = [*phases, *(name for name in params.trainings if name not in phases)]
+    steps = [stage_of(step, name) for name in trainings for step in ("finetune", "evaluate")]
+    return [*ONCE, *steps, "report"]
 
 
 def chain(params: Params, phase: str) -> list[str]:
@@ -153,5 +156,5 @@ def kept_by_git(root: Path, params: Params) -> set[str]:
         for row in (row for kind in ("outs", "metrics", "plots") for row in block.get(kind) or ()):
             named = row.items() if isinstance(row, dict) else ()
             found |= {path for path, options in named if (options or {}).get("cache") is False}
-    values = [{"study": params.study, "key": phase} for phase in params.phases]
+    values = [{"study": params.study, "key": name} for name in params.trainings]
     return {path.replace("${study}", row["study"]).replace("${key}", row["key"]) for path in found for row in values}

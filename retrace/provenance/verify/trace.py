@@ -3,11 +3,12 @@
 import contextlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from retrace.config import PARAMS, read_yaml
+from retrace.config.trainings import phase_of
 from retrace.documents.base import read
 from retrace.documents.derived import Comparison, Derived
 from retrace.documents.lock import locked_stage
@@ -85,7 +86,7 @@ def _listed(study: str) -> Iterator[Match]:
     folder, ablation = Path("reports", study), Path("reports", f"{study}-ablation")
     comparisons = Derived.read(folder / "derived.json").comparisons
     parameters = Parameters.read(folder / "parameters.json")
-    names = list(parameters.phases)
+    names = list(parameters.trainings)
     rows = document.read(folder).numbers
     if (ablation / document.NAME).is_file():
         rows += document.read(ablation, ABLATE).numbers
@@ -151,7 +152,7 @@ def _unprinted(query: str) -> list[Match]:
         with contextlib.suppress(KeyError, UserError):
             value = Ledger().value(file, place)
             if isinstance(value, (int, float)):
-                names = list(Parameters.read(Path("reports", study, "parameters.json")).phases)
+                names = list(Parameters.read(Path("reports", study, "parameters.json")).trainings)
                 phases = tuple(_phases(file, place, names, "", {}))
                 return [Match(study, file, place, show(value, "plain"), "plain", phases)]
     return []
@@ -177,8 +178,23 @@ def _flat(study: str | None, key: str) -> list[Match]:
         metric = name.removeprefix(f"{split}_")
         if key in ("", name, metric):
             place = f"splits.{split}.{metric}.value"
-            found.append(Match(made, file, place, show(scalars[name], "fraction"), "fraction", (phase,)))
+            match = Match(made, file, place, show(scalars[name], "fraction"), "fraction", (phase,))
+            found.append(_over_seeds(match, phase, split, metric) or match)
     return found
+
+
+def _over_seeds(match: Match, phase: str, split: str, metric: str) -> Match | None:
+    """The mean over seeds that metrics.json holds of a phase with repeats; None for one that was trained once."""
+    folder = Path("reports", match.study)
+    if not (folder / "derived.json").is_file():
+        return None
+    seeds = Derived.read(folder / "derived.json").seeds
+    if seeds is None or phase not in seeds.phases:
+        return None
+    trainings = Parameters.read(folder / "parameters.json").trainings
+    names = tuple(name for name, of in trainings.items() if of == phase)
+    key = f"seeds.phases.{phase}.scores.{split}.{metric}.mean.value"
+    return replace(match, file=(folder / "derived.json").as_posix(), key=key, phases=names)
 
 
 def _scores_of_flat() -> dict[str, float | None]:
@@ -230,8 +246,10 @@ def _phases(file: str, key: str, names: list[str], active: str, comparisons: Map
         if words[0] == "final":  # the first phase against the active one
             return [name for name in names if name in (names[0], active)]
         phase = next((name for name in names if name in words), None)
-        compared = comparisons.get(phase or "") if words[0] == "comparisons" else None
+        compared = comparisons.get(phase or "") if "comparisons" in words[:2] else None
         other = compared.origin if compared is not None else None
+        if words[0] == "seeds":  # all trainings of these phases
+            return [name for name in names if phase and phase_of(name) in (phase, other)]
         return [name for name in names if name in (phase, other)]
     if parts[-1] == "provenance.json":
         return [name for name in names if name in {word.partition("@")[2] or word for word in words}]

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from retrace.config.trainings import stage_of
 from retrace.errors import UserError
 from retrace.provenance.md5 import MD5, Cache, cache_of
 from retrace.report.comparison.selection import Run
@@ -19,7 +20,7 @@ from retrace.report.comparison.selection import Run
 
 def locked(run: Run) -> dict[str, str] | None:
     """`{path: md5}` of what the evaluation that wrote this very metrics file read and wrote; None where unrecorded."""
-    stage = f"evaluate@{run.phase}"
+    stage = stage_of("evaluate", run.phase)
     entry = (run.place.mapping("dvc.lock").get("stages") or {}).get(stage) or {}
     rows = [*(entry.get("deps") or ()), *(entry.get("outs") or ())]
     kept = run.place.mapping(f"reports/{run.study}/provenance.json").get("stages", {}).get(stage) or {}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from retrace import seeds
+from retrace.config.trainings import stage_of
 from retrace.errors import UserError
 from retrace.programs import how_to_get
 from retrace.report.comparison import cache
@@ -92,7 +93,7 @@ def _outlines(run: Run, split: str) -> tuple[str, ...]:
 
 
 def _how_to_get(run: Run, folder: str) -> str:
-    again = how_to_get(folder, f"dvc repro evaluate@{run.phase}")
+    again = how_to_get(folder, f"dvc repro {stage_of('evaluate', run.phase)}")
     if run.place.commit is not None:
         there = f"dvc exp apply {run.place.name}" if run.place.experiment else f"git checkout {run.place.name}"
         return f"`{there}`, then {again}"
@@ -119,7 +120,7 @@ def _units(run: Run, folder: Path, split: str) -> Units:
         raise Unpaired(
             "made before units",
             f"{run.name}: it was scored by a version that did not write which images are independent; "
-            f"`dvc repro evaluate@{run.phase}`",
+            f"`dvc repro {stage_of('evaluate', run.phase)}`",
         ) from None
 
 
@@ -133,14 +134,15 @@ def _statistic(run: Run, folder: Path, split: str, metric: str) -> Statistic:
         raise UserError(f"{metric!r}: not a metric with results per image") from None
     except (OSError, ValueError) as error:
         raise Unpaired(
-            "results per image damaged", f"{run.name}: {error}; `dvc checkout`, or `dvc repro evaluate@{run.phase}`"
+            "results per image damaged",
+            f"{run.name}: {error}; `dvc checkout`, or `dvc repro {stage_of('evaluate', run.phase)}`",
         ) from None
     kept = run.scores.splits[split].estimate(metric).value
     if kept is not None and not abs(again - kept) <= EXACT:
         raise Unpaired(
             "results per image of another run",
             f"{run.name}: {metric} is {kept:.6f} in its metrics file, but {again:.6f} from its results per image; "
-            f"`dvc checkout`, or `dvc repro evaluate@{run.phase}`",
+            f"`dvc checkout`, or `dvc repro {stage_of('evaluate', run.phase)}`",
         )
 
     def chosen(weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -158,7 +160,7 @@ def _same_truth(run: Run, base: Run, ids: list[str]) -> None:
             raise Unpaired(
                 "truth unknown",
                 f"{one.name}: neither dvc.lock nor the report records the data of this metrics file; "
-                f"`dvc repro` (or `dvc commit evaluate@{one.phase}`)",
+                f"`dvc repro` (or `dvc commit {stage_of('evaluate', one.phase)}`)",
             )
         sums.append(manifest)
     if sums[0] == sums[1]:

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from retrace.config.metrics import headlines
+from retrace.config.schema import Params
 from retrace.errors import UserError
 from retrace.report.changes import flat
 from retrace.report.comparison.pairing import MISSING, Outcome, difference
@@ -134,11 +136,17 @@ def changes(run: Run, base: Run, limit: int = 6) -> str:
     """`exp-1 differs from lanes:baseline in loss.name: cross_entropy → ohem`; empty where nothing differs."""
     if run.params is None or base.params is None:
         return f"{run.name}: parameters written by another version of Retrace, so the differences cannot be listed"
-    after, before = (
-        flat(params.model_dump(mode="json", include=set(SHARED)) | params.phases[phase].model_dump(mode="json"))
-        for params, phase in ((run.params, run.phase), (base.params, base.phase))
-    )
+    after, before = (_settings(params, name) for params, name in ((run.params, run.phase), (base.params, base.phase)))
     names = [name for name in sorted({*after, *before}) if after.get(name) != before.get(name) and name != "note"]
     listed = [f"{name} {show(before.get(name), 'plain')} → {show(after.get(name), 'plain')}" for name in names[:limit]]
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return f"{run.name} differs from {base.name} in {', '.join(listed)}{more}." if listed else ""
+
+
+def _settings(params: Params, training: str) -> dict[str, Any]:
+    """What decides the outcome of a training, by dotted name; a repeat has its own seed."""
+    phase, _, seed = training.partition("-")
+    block = params.phases[phase].model_dump(mode="json")
+    if seed:
+        block["seed"] = int(seed)
+    return flat(params.model_dump(mode="json", include=set(SHARED)) | block)

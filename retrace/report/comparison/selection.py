@@ -8,6 +8,7 @@ from typing import Any
 
 from retrace.config.load import parse
 from retrace.config.schema import Evaluate, Params, Report
+from retrace.config.trainings import phase_of, stage_of
 from retrace.documents.scores import Scores, parse_scores
 from retrace.errors import UserError
 from retrace.programs import experiments
@@ -203,15 +204,15 @@ def _remedy(place: Place, study: str, phase: str) -> str:
     values = place.mapping("params.yaml")
     active = values.get("study") == study
     kept = values if active else place.mapping(f"reports/{study}/parameters.json")
-    if place.commit is not None or phase not in (kept.get("phases") or {}):
+    if place.commit is not None or phase_of(phase) not in (kept.get("phases") or {}):
         return ""
-    return f"; run `dvc repro evaluate@{phase}`" if active else f"; run: {how_to_run(study)}"
+    return f"; run `dvc repro {stage_of('evaluate', phase)}`" if active else f"; run: {how_to_run(study)}"
 
 
 def _settings_of(place: Place, study: str, phase: str, content: bytes) -> dict[str, Any]:
     """What the report of this very metrics file keeps (params.yaml may be edited since); without it, as for a study."""
     stages = place.mapping(f"reports/{study}/provenance.json").get("stages") or {}
-    outs = (stages.get(f"evaluate@{phase}") or {}).get("outs") or {}
+    outs = (stages.get(stage_of("evaluate", phase)) or {}).get("outs") or {}
     kept = place.mapping(f"reports/{study}/parameters.json")
     if "seed" in kept and outs.get(f"metrics/{study}/{phase}.json") == hashlib.md5(content).hexdigest():
         return kept
@@ -221,7 +222,7 @@ def _settings_of(place: Place, study: str, phase: str, content: bytes) -> dict[s
 def _settings(place: Place, study: str, phase: str | None = None) -> dict[str, Any]:
     """params.yaml where it speaks of this study (and phase), else the parameters that the study's report keeps."""
     values = place.mapping("params.yaml")
-    if values.get("study") == study and (phase is None or phase in (values.get("phases") or {})):
+    if values.get("study") == study and (phase is None or phase_of(phase) in (values.get("phases") or {})):
         return values
     kept = place.mapping(f"reports/{study}/parameters.json")
     if "seed" not in kept:

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from torch import Tensor
 
 from retrace.config.training import TrainingParams
+from retrace.config.trainings import phase_of
 from retrace.config.yolo import UltralyticsPhase
 from retrace.data.manifest import Manifest
 from retrace.errors import UserError
@@ -74,12 +75,13 @@ def train(
     monitor: Monitor,
     note: dict[str, Any],
 ) -> tuple[Result, dict[str, int]]:
-    """Train phase `name` from its starting weights, or go on from the state in `scratch`; `fabric` is launched.
+    """Run the training `name` from its starting weights, or go on from the state in `scratch`; `fabric` is launched.
 
     Returns the result (`state`: averaged weights of the best epoch) and the counts for train.json: `parameters` and
     `trainable_parameters`. Raises `UserError` for settings that cannot work and losses that are not finite.
     """
-    phase = params.phases[name]
+    of = phase_of(name)
+    phase = params.phases[of]
     assert isinstance(phase, UltralyticsPhase)
     _check(params, manifest, lists)
     # these load Ultralytics
@@ -87,8 +89,8 @@ def train(
     from retrace.training.engines.ultralytics.trainer import Run, Trainer
 
     seed_everything(derive(params.seed, "weights"))
-    network = build_yolo(phase.model, params.classes, f"phases.{name}.model")
-    note["start"] = start_yolo(network, Path("models", params.study, phase.init), name)
+    network = build_yolo(phase.model, params.classes, f"phases.{of}.model")
+    note["start"] = start_yolo(network, Path("models", params.study, phase.init), of)
     kept = LOGS / params.study / name / "checkpoints"
 
     def keep(epoch: int, state: dict[str, Tensor]) -> None:
@@ -100,7 +102,7 @@ def train(
     options = {**FIXED, **QUIET, **phase.hyperparameters.model_dump(), "amp": False, "save_period": -1}
     options |= {"model": "yolo11n.yaml", "name": "ultralytics", "device": _device(fabric.device)}
     options |= {"seed": params.seed % 2**31, "workers": params.machine.workers}
-    _accept(options, name)
+    _accept(options, of)
     if state is None or not state["finished"]:  # else it was interrupted between its last epoch and writing the outs
         with _folder(fabric, scratch) as folder:
             trainer = Trainer(run, network, {**options, "project": str(folder)})
@@ -125,7 +127,7 @@ def write_yolo(
     folder: Path, params: TrainingParams, name: str, result: Result, counts: dict[str, int], processes: int = 1
 ) -> None:
     """best.pt, model.json, history.csv, train.json and training_config.yaml (every setting that was used)."""
-    phase = params.phases[name]
+    phase = params.phases[phase_of(name)]
     assert isinstance(phase, UltralyticsPhase)
     hyper = phase.hyperparameters
     write_bytes(folder / "best.pt", _dump(params, phase, result.state, result.history))
