@@ -311,7 +311,7 @@ def test_files_say_what_the_comparison_says(lanes, capsys, monkeypatch):
     assert "**better (these weights)**" in markdown and 'class="good"' in page
     line = list(csv.DictReader(io.StringIO(files[2].read_text())))[1]
     assert float(line["value"]) == document["mIoU"]["value"] and line["images"] == "20"
-    assert line["verdict"] == "better" and line["compared_with"] == "lanes:baseline"
+    assert line["verdict"] == "better (these weights)" and line["compared_with"] == "lanes:baseline"
     assert line["focus_classes"] == "White Solid + White Dashed"
 
 

@@ -320,7 +320,7 @@ def test_final_table(lanes):
     assert float(row["Change"].split()[0]) == pytest.approx(
         values["mae_ohem"]["value"] - values["baseline"]["value"], abs=6e-4
     )
-    assert rows["mIoU, test"]["Status"] == "better"
+    assert rows["mIoU, test"]["Status"] == "better (these weights)"
     assert list(row) == ["Metric", "Baseline", "Target", "Final (mae_ohem)", "Change", "Status"]
 
 
@@ -337,7 +337,7 @@ def test_rare_and_absent_classes_are_marked(project):
 
 def test_verdict_on_a_rare_class_is_marked(lanes):
     rows = {row["Class"]: row["Verdict"] for row in table("lanes", "class_changes_test")}
-    assert rows["White Solid"] == "better"
+    assert rows["White Solid"] == "better (these weights)"
     assert rows["White Dashed"] == "no verdict: fewer than 5 independent units; n = 3: not reliable"
 
 
