@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from retrace.errors import UserError
+from retrace.programs import how_to_get
 
 SCRATCH = Path(".retrace")  # git- and DVC-ignored: checkpoints, downloads, generated sources
 CODE = ("retrace", "scenes", "stages")  # the folders of this project's code
@@ -64,7 +65,7 @@ def read_json(path: Path):
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `dvc repro` (or `dvc pull`) first") from None
+        raise UserError(f"{path}: no such file; run {how_to_get(str(path), 'dvc repro')}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid JSON ({error}); delete it and run `dvc repro`") from None
 
@@ -82,7 +83,7 @@ def read_jsonl(path: Path) -> Iterator[dict]:
             for line in stream:
                 yield json.loads(line)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `dvc repro` (or `dvc pull`) first") from None
+        raise UserError(f"{path}: no such file; run {how_to_get(str(path), 'dvc repro')}") from None
 
 
 @contextmanager

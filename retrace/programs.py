@@ -89,8 +89,8 @@ def has_remote(folder: Path | None = None) -> bool:
 
 
 def how_to_get(path: str, again: str) -> str:
-    """The commands that bring back a file of the DVC cache; `again` makes it anew."""
-    return f"`dvc pull {path}`, or `{again}`" if has_remote() else f"`{again}`"
+    """The commands that bring back a file of the DVC cache (\"\": all files); `again` makes it anew."""
+    return f"`{f'dvc pull {path}'.strip()}`, or `{again}`" if has_remote() else f"`{again}`"
 
 
 def experiments(folder: Path | None = None) -> list[Experiment]:

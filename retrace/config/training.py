@@ -53,6 +53,9 @@ class TrainingParams(Block):
     seed: Index
     classes: Items[str]
     pretrain: Pretrain = Pretrain()
+    # the active phase: the one that metrics.json and the headline speak of; no training uses it, but each refuses a
+    # slip in it, which would otherwise come to light after all of them
+    phase: Name
     phases: dict[Name, Phase]
     repeats: Repeats = Repeats()
     report: Focus
@@ -86,6 +89,8 @@ class TrainingParams(Block):
     def _phases(self) -> "TrainingParams":
         if not self.phases:
             raise refused("phases", "name at least one training phase", {})
+        if self.phase not in self.phases:
+            raise refused("phase", "no such phase", self.phase, self.phases)
         for name, phase in self.phases.items():
             self._check_phase(name, phase)
         self._no_cycle()

@@ -21,6 +21,7 @@ from retrace.data.hashing import BadImage, decode, decode_rgb, open_image, read_
 from retrace.data.manifest import Manifest
 from retrace.data.transforms import augment
 from retrace.errors import UserError
+from retrace.programs import how_to_get
 from retrace.seeds import derive
 
 CACHE_BYTES = 2 * 1024**3  # of decoded images; what does not fit is decoded again each time
@@ -67,7 +68,8 @@ def _recorded(path: Path, sha256: str | None) -> bytes:
 
 
 def _unusable(path: Path, why: str) -> UserError:
-    return UserError(f"{path}: {why}; bring the collected file back with `dvc checkout collect` or `dvc pull collect`")
+    again = how_to_get(str(path), "dvc repro collect")
+    return UserError(f"{path}: {why}; bring the collected file back with `dvc checkout collect` or {again}")
 
 
 class Cache:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from retrace.errors import UserError
 from retrace.files import write_json
+from retrace.programs import how_to_get
 
 
 def named(key: str) -> Any:
@@ -66,7 +67,7 @@ def read(kind: Any, path: Path, again: str, name: str | None = None) -> Any:
         text = path.read_bytes()
     except FileNotFoundError:
         raise UserError(
-            f"{name or path}: no such file; run `dvc repro` (or `dvc pull`) first"
+            f"{name or path}: no such file; run {how_to_get(str(path), 'dvc repro')}"
         ) from None
     return parse(kind, text, name or path.as_posix(), again.format(stem=path.stem))
 

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from retrace.documents.base import damaged
 from retrace.errors import UserError
 from retrace.files import write_jsonl
+from retrace.programs import how_to_get
 
 AGAIN = "`dvc repro collect`"
 
@@ -53,7 +54,7 @@ def read_records(path: Path) -> Iterator[Record]:
     """
     adapter = TypeAdapter(Record)
     if not path.is_file():
-        raise UserError(f"{path}: no such file; run `dvc repro` (or `dvc pull`) first")
+        raise UserError(f"{path}: no such file; run {how_to_get(str(path), 'dvc repro')}")
     with open(path, "rb") as stream:
         for number, line in enumerate(stream, start=1):
             try:

@@ -23,6 +23,7 @@ from retrace.errors import UserError
 from retrace.files import read_json
 from retrace.models.layers.bilinear import resize
 from retrace.models.weights import load_model
+from retrace.programs import how_to_get
 
 SCORE_FLOOR = 0.001  # every engine keeps detections down to this confidence, as COCO scoring of the whole curve needs
 WEIGHTS = {"fabric": "weights.safetensors", "ultralytics": "best.pt"}  # the shipped file of each engine
@@ -89,7 +90,7 @@ def load_predictor(folder: Path, device: torch.device) -> Predictor:
     config = read_json(folder / "model.json")
     path = folder / WEIGHTS[config["engine"]]
     if not path.is_file():
-        raise UserError(f"{path}: no such file; run `dvc repro` (or `dvc pull`) first")
+        raise UserError(f"{path}: no such file; run {how_to_get(str(path), 'dvc repro')}")
     if config["engine"] == "ultralytics":
         return YoloPredictor(path, device, config)
     network, _ = load_model(folder)

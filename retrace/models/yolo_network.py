@@ -19,6 +19,7 @@ from retrace.documents.start import START, Start
 from retrace.errors import UserError
 from retrace.files import read_json
 from retrace.models.weights import CONFIG, start_file
+from retrace.programs import how_to_get
 
 BEST = "best.pt"
 
@@ -50,7 +51,7 @@ def build_yolo(model: str, classes: Sequence[str], where: str = "model") -> nn.M
 def read_yolo(path: Path) -> Any:
     """The network inside an Ultralytics .pt file, float32; no classes but Ultralytics' and PyTorch's are unpickled."""
     if not path.is_file():
-        raise UserError(f"{path}: no such file; run `dvc repro` (or `dvc pull`) first")
+        raise UserError(f"{path}: no such file; run {how_to_get(str(path), 'dvc repro')}")
     try:
         checkpoint, _ = torch_safe_load(str(path), safe_only=True)
         network = checkpoint.get("ema") or checkpoint["model"]

@@ -16,6 +16,7 @@ from retrace.documents.derived import BundleFile, Derived
 from retrace.documents.provenance import Provenance
 from retrace.errors import UserError
 from retrace.files import dump_json, sha256_of, write_bytes
+from retrace.programs import how_to_get
 from retrace.report import checks, data_tables, method, run_tables, tables, training_log
 from retrace.report.blocks import Bullets, Page, Section, Table, Text, cell, section
 from retrace.report.inputs import Inputs
@@ -54,7 +55,7 @@ def contents(inputs: Inputs) -> dict[str, Path | bytes]:
     listed[SCORES] = dump_json(_scores(inputs)).encode()
     for path in listed.values():
         if isinstance(path, Path) and not path.is_file():
-            raise UserError(f"{path}: no such file; run `dvc repro finetune@{phase}` (or `dvc pull`)")
+            raise UserError(f"{path}: no such file; run {how_to_get(str(path), f'dvc repro finetune@{phase}')}")
     return listed
 
 

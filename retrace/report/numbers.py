@@ -21,6 +21,7 @@ from pydantic_core.core_schema import SerializationInfo
 
 from retrace.errors import UserError
 from retrace.files import read_json
+from retrace.programs import how_to_get
 
 ABSENT = "–"  # printed for null: undefined, e.g. the IoU of a class that no image contains
 
@@ -157,7 +158,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         with open(path, encoding="utf-8", newline="") as stream:
             return list(csv.DictReader(stream))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `dvc repro` (or `dvc pull`) first") from None
+        raise UserError(f"{path}: no such file; run {how_to_get(str(path), 'dvc repro')}") from None
 
 
 def number(text: str | None) -> float | None:

@@ -37,7 +37,7 @@ def shrink(path: Path, limit: int, side: int = SIDE) -> bytes:
         with Image.open(path) as opened:
             image = opened.convert("RGB")
     except (OSError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as an image ({error}); run `dvc repro` (or `dvc pull`)") from None
+        raise UserError(f"{path}: cannot be read as an image ({error}); delete it and run `dvc repro`") from None
     content = b""
     for scale in (1.0, 0.75, 0.5):
         smaller = image.copy()

@@ -10,6 +10,7 @@ from retrace.config.trainings import stage_of
 from retrace.documents.scores import DetectionSplit, Scores
 from retrace.errors import UserError
 from retrace.evaluation.scores import segmentation
+from retrace.programs import how_to_get
 from retrace.report.inputs import Inputs
 from retrace.statistics.bootstrap import Statistic, Units, draw, of_totals, point
 from retrace.statistics.estimate import Difference
@@ -28,7 +29,7 @@ def image_ids(inputs: Inputs, phase: str, split: str) -> list[str]:
 
 
 def _remedy(inputs: Inputs, training: str) -> str:
-    return f"`dvc repro {stage_of('evaluate', training)}` (or `dvc pull`)"
+    return how_to_get(f"metrics/{inputs.study}/{training}", f"dvc repro {stage_of('evaluate', training)}")
 
 
 def unit_names(inputs: Inputs, phase: str, split: str) -> list[str]:

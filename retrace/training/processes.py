@@ -85,7 +85,7 @@ def require_equal(fabric: Fabric, mark: str) -> None:
     if other is not None:
         raise UserError(
             f"{other} has other parameters, data, starting weights, code or requirements/runtime.txt than "
-            f"{marks[0][1]}; bring the same Git commit and `dvc pull`ed data to every machine"
+            f"{marks[0][1]}; bring the same Git commit and the same data to every machine"
         )
 
 

@@ -227,6 +227,15 @@ def test_a_training_reads_its_own_part_alone(values, tmp_path):
     assert (error.value.key, error.value.value) == (f"{PHASE}.epochs", 0)
 
 
+def test_a_slip_in_the_active_phase_is_refused_before_a_training(values, tmp_path):
+    path = tmp_path / "params.yaml"
+    put(values, "phase", "nosuch")
+    path.write_text(json.dumps(whole(values)))
+    with pytest.raises(UserError) as error:
+        load_training(path)
+    assert (error.value.key, error.value.value) == ("phase", "nosuch")
+
+
 def test_a_focus_monitor_needs_focus_classes(values):
     put(values, "phase_defaults.fabric.monitor", "focus_mIoU")
     put(values, "report.claims", [])

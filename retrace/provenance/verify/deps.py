@@ -12,7 +12,7 @@ from pathlib import Path
 
 from retrace.compat.dvc import is_ignored
 from retrace.errors import UserError
-from retrace.programs import git, git_bytes
+from retrace.programs import git, git_bytes, how_to_get
 from retrace.provenance.md5 import Cache, digest, listing
 from retrace.provenance.verify.records import Record
 
@@ -119,7 +119,7 @@ class _Outs:
                 here = listing(self._project / out)
                 files = here if here is not None and digest(here) == md5 else None
             if files is None:
-                raise LookupError(f"the files of {out} are not here (`dvc pull`)")
+                raise LookupError(f"the files of {out} are not here ({how_to_get(out, 'dvc repro')})")
             self._known[out] = files
         return self._known[out]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retrace.errors import UserError
+from retrace.programs import how_to_get
 from retrace.progress import track
 from retrace.provenance.md5 import Cache, changed, digest, listing, md5_of
 from retrace.provenance.verify.records import Record
@@ -60,6 +61,10 @@ def _same_out(folders: Sequence[Path], out: str, md5: str) -> Path | None:
     return None
 
 
+def _again(out: str) -> str:
+    return f"run {how_to_get(out, 'dvc repro collect')}, or leave out --data-from-cache"
+
+
 def check_out(cache: Cache, out: str, md5: str, root: Path) -> None:
     """Write an out of the project at `root` from the cache, every file checked on the way.
 
@@ -68,17 +73,16 @@ def check_out(cache: Cache, out: str, md5: str, root: Path) -> None:
     """
     files = cache.listing(md5)
     if files is None:
-        raise UserError(f"{out}: {md5} is not in the cache {cache.folder}; run `dvc pull {out}`, or leave out "
-                        "--data-from-cache")  # fmt: skip
+        raise UserError(f"{out}: {md5} is not in the cache {cache.folder}; {_again(out)}")  # fmt: skip
     for name, sum in track(sorted(files.items()), "raw data from the cache"):
         place = root / out / name if name else root / out
         place.parent.mkdir(parents=True, exist_ok=True)
         if not cache.path(sum).is_file():
-            raise UserError(f"{out}/{name}: {sum} is not in the cache {cache.folder}; run `dvc pull {out}`")
+            raise UserError(f"{out}/{name}: {sum} is not in the cache {cache.folder}; {_again(out)}")
         shutil.copyfile(cache.path(sum), place)
         if md5_of(place) != sum:
             raise UserError(f"{cache.path(sum)}: damaged: its md5 is not its name ({out}/{name}); delete it, then "
-                            f"`dvc pull {out}`")  # fmt: skip
+                            f"{_again(out)}")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from retrace.errors import UserError
 from retrace.files import read_json
-from retrace.programs import git
+from retrace.programs import git, how_to_get
 from retrace.provenance.md5 import changed, digest, listing
 from retrace.provenance.verify.again import code_of, write_again
 from retrace.report.document import AGAIN, NAME, Document, read
@@ -69,7 +69,8 @@ def check(
     for file in documents:
         if not (folder / file).is_file():
             wrong.append(f"reports/{name}/{file}: no such file; run {again} and commit what it writes")
-    notes = [] if results else [f"{name}: not computed again, because not all results are here (`dvc pull`)"]
+    everything = how_to_get("", "dvc repro")
+    notes = [] if results else [f"{name}: not computed again, because not all results are here ({everything})"]
     code = code_of(clone, f"reports/{name}", document.report.code, writers)
     if code is None:
         text = f"reports/{name}: written by report code that is not in this commit or the one that wrote it"

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from retrace.errors import UserError
+from retrace.programs import how_to_get
 from retrace.provenance.verify import ablation, deps, pages, parameters
 from retrace.provenance.verify.job import Job
 from retrace.provenance.verify.material import Stored, damage, gather
@@ -50,7 +51,8 @@ class Standing:
         )
         if lost:
             files = ", ".join(f"{file} ({count})" for file, count in sorted(found.unchecked.items()))
-            yield f"{lost} printed numbers not compared, their files are not here (run `dvc pull`): {files}"
+            again = how_to_get("", "dvc repro")
+            yield f"{lost} printed numbers not compared, their files are not here (run {again}): {files}"
         yield from found.notes
 
 
