@@ -108,7 +108,8 @@ def test_samples_do_not_depend_on_order_workers_or_cache(raw):
 
 
 @pytest.mark.parametrize(
-    ("limit", "expected"), [((64, 96), (48, 64)), ((24, 96), (24, 32)), ((96, 16), (16, 21)), ((64, 48), (48, 64))]
+    ("limit", "expected"),
+    [((64, 96), (48, 64)), ((24, 96), (24, 32)), ((96, 24), (24, 32)), ((16, 16), (12, 16)), ((64, 48), (48, 64))],
 )
 def test_images_are_fitted_but_never_enlarged(limit, expected):
     record = Record("a", "a.png", None, "", "", 64, 48, "a", None, "a", {}, (Box(0, (16.0, 12.0, 32.0, 24.0)),))
