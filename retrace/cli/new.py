@@ -1,4 +1,4 @@
-"""`retrace new`: start a study of one's own from the file of another, with its comments, without its published figures."""
+"""`retrace new`: start a study of one's own from the file of another, without its published figures."""
 
 import re
 
@@ -13,7 +13,7 @@ from retrace.files import write_text
 
 # figures of the study that is copied: they say nothing about other data
 PUBLISHED = ("report.claims", "report.published_images", "report.published_epochs", "expected")
-HEADER = """# Study `{name}`, started from `{source}`: edit `classes`, `data` and `report`, then run `retrace use {name}`.
+HEADER = """# Study `{name}`, started from `{source}`: edit `classes`, `data` and `report`, then `retrace use {name}`.
 # What was published of `{source}` (claims, expected values) is left out.
 # `retrace inspect <folder>` writes `classes` and `data` for a folder of yours.
 """
