@@ -19,6 +19,7 @@ from retrace.data.formats import Item, unlabeled
 from retrace.data.formats.archive import open_root
 from retrace.data.formats.convert import Job, Refused, convert_all
 from retrace.data.formats.jobs import jobs_of
+from retrace.data.formats.missing import explained
 from retrace.data.formats.problems import LEFT_OUT, Problems
 from retrace.documents.dataset import Dataset, Source
 from retrace.documents.manifest import Record, write_records
@@ -48,6 +49,11 @@ def main() -> None:
 
 def collect(params: Params) -> Dataset:
     """Write data/<study>/raw whole or not at all; returns its dataset.json."""
+    with explained(params):
+        return _collected(params)
+
+
+def _collected(params: Params) -> Dataset:
     root = _draw(params) if params.data.synthetic is not None else open_root(params.data)
     problems = Problems()
     with _frames_folder(params.study) as frames:

@@ -67,6 +67,18 @@ def use(
     typer.echo(command.use(study, demo, force))
 
 
+@app.command(epilog=_examples("retrace new highway --from lanes"))
+@stage
+def new(
+    name: Annotated[str, typer.Argument(help="Name of your study: letters, digits and _.")],
+    source: Annotated[str, typer.Option("--from", help="The study to start from; `retrace studies` lists them.")],
+) -> None:
+    """Start a study of your own: write studies/<name>.yaml from another study's file."""
+    from retrace.cli.new import new as start
+
+    typer.echo(start(name, source))
+
+
 @app.command(epilog=_examples("retrace plan --detect 0.01", "retrace plan --detect 0.02 --metric focus_mIoU"))
 @stage
 def inspect(

@@ -13,9 +13,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from retrace.cli.data_folder import prepare
 from retrace.cli.study_files import written_out
 from retrace.config import PARAMS, read_yaml
-from retrace.config.load import parse
+from retrace.config.load import load, parse
 from retrace.config.reading import yaml_mapping
 from retrace.errors import UserError
 from retrace.files import write_text
@@ -107,12 +108,8 @@ def use(study: str, demo: bool, force: bool) -> str:
             f"discard them with: retrace use {study}{' --demo' if demo else ''} --force"
         )
     write_text(PARAMS, text)
-    values = read_yaml(PARAMS)
-    root = Path(values["data"]["root"])
     line = f"params.yaml is now study {study}{' (demo data)' if demo else ''}; next: dvc repro"
-    if not root.exists():
-        line += f"\nstill missing: {root} - {values['report'].get('data_needed') or 'the data of this study'}"
-    return line
+    return "\n".join([line, *prepare(load(PARAMS), folder() / f"{study}.data.md")])
 
 
 def table() -> list[dict[str, str]]:

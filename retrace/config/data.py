@@ -236,6 +236,7 @@ class Unlabeled(Block):
 
     path: str
     every: Count = 1  # keep every k-th file or frame
+    optional: bool = False  # where it is not there, the study does without it
 
 
 class Data(Block):

@@ -3,6 +3,7 @@
 Boxes are (x1, y1, x2, y2) in pixels of the image they come with; labels count from 1, because 0 is the background.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,29 @@ Target = dict[str, Tensor]  # boxes float32 [N, 4], labels int64 [N]
 
 
 def fitted(record: Record, limit: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of an image scaled down, never up, to lie within `limit`, its proportions kept."""
-    ratio = min(1.0, limit[0] / record.height, limit[1] / record.width)
+    """(height, width) of an image scaled down, never up, to lie within `limit`, its proportions kept.
+
+    The smaller number of `limit` is of the image's shorter side: upright images lose no more than wide ones.
+    """
+    ratio = min(1.0, _ratio(record, limit))
     return max(1, round(record.height * ratio)), max(1, round(record.width * ratio))
+
+
+def taken(record: Record, shorter: int, longest: int) -> tuple[int, int]:
+    """(height, width) to which the network's own resizing brings an image, up or down; shorter <= longest."""
+    ratio = _ratio(record, (shorter, longest))
+    return max(1, round(record.height * ratio)), max(1, round(record.width * ratio))
+
+
+def _ratio(record: Record, limit: tuple[int, int]) -> float:
+    """The largest scale at which the image's shorter and longer side lie within those of `limit`."""
+    short, long = sorted((record.height, record.width))
+    return min(min(limit) / short, max(limit) / long)
+
+
+def shrunk(records: Iterable[Record], limit: tuple[int, int], shorter: int, longest: int) -> list[Record]:
+    """The images of which `limit` keeps fewer pixels than they have and the network takes."""
+    return [record for record in records if _ratio(record, limit) < min(1.0, _ratio(record, (shorter, longest)))]
 
 
 def target_of(record: Record, size: tuple[int, int]) -> Target:
@@ -39,21 +60,23 @@ def target_of(record: Record, size: tuple[int, int]) -> Target:
 
 
 class Pictures:
-    """Decoded images within `limit` = (height, width), held in a bounded cache that loader workers share."""
+    """Decoded images within `limit` (see `fitted`), held in a bounded cache that loader workers share."""
 
     def __init__(self, manifest: Manifest, ids: list[str], limit: tuple[int, int]):
         self._manifest, self._ids, self._limit = manifest, ids, limit
-        self._cache = Cache(len(ids), (*limit, 3))
+        sizes = [fitted(manifest.records[image_id], limit) for image_id in ids]
+        self._most = max((height * width * 3 for height, width in sizes), default=1)  # bytes of an image
+        self._cache = Cache(len(ids), (self._most,))
 
     def get(self, index: int) -> np.ndarray:
         """RGB uint8 [h, w, 3], see `fitted`."""
         height, width = fitted(self._manifest.records[self._ids[index]], self._limit)
         held = self._cache.get(index)
         if held is not None:
-            return held[:height, :width]
+            return held[: height * width * 3].reshape(height, width, 3)
         image = read_image(self._manifest, self._ids[index], (height, width))
-        padded = np.zeros((*self._limit, 3), np.uint8)
-        padded[:height, :width] = image
+        padded = np.zeros(self._most, np.uint8)
+        padded[: image.size] = image.reshape(-1)
         self._cache.put(index, padded)
         return image
 
@@ -61,7 +84,7 @@ class Pictures:
 class DetectionTraining(Dataset):
     """(epoch, index) -> (image uint8 [3, h, w], target, id), changed at random and resized for the network.
 
-    size: images are cached within it (height, width). shorter: the range of the shorter side, pixels; longest: limit
+    size: images are cached within it, see `fitted`. shorter: the range of the shorter side, pixels; longest: limit
     of the longer side.
     """
 

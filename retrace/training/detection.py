@@ -1,6 +1,8 @@
 """Detection by torchvision's Faster R-CNN as a `Job`: batches of images and boxes, the summed losses, COCO scores."""
 
 import math
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,10 +13,19 @@ from torch.utils.data import DataLoader
 from retrace.compat.torchvision import skip_resize
 from retrace.config.phases import DetectionPhase
 from retrace.config.training import TrainingParams
-from retrace.data.detection_loading import DetectionTraining, DetectionValidation, Target, collate
+from retrace.data.detection_loading import (
+    DetectionTraining,
+    DetectionValidation,
+    Target,
+    collate,
+    fitted,
+    shrunk,
+    taken,
+)
 from retrace.data.loading import evaluation_loader, training_loader
 from retrace.data.manifest import Manifest
 from retrace.data.transforms import MEAN, STD
+from retrace.documents.manifest import Record
 from retrace.errors import UserError
 from retrace.evaluation.scores.coco import coco_scores
 from retrace.evaluation.scores.matching import Found, Truth, rounded, truth_of
@@ -38,7 +49,10 @@ def detection(
     share = {"rank": fabric.global_rank, "world": fabric.world_size}
     workers, size = params.machine.workers, phase.input_size
     shorter = phase.resize_range or (phase.model.min_size, phase.model.min_size)
-    longest = max(phase.model.max_size, shorter[1]) if phase.resize_range else phase.model.max_size
+    longest = longest_side(phase)
+    records = [manifest.records[image_id] for image_id in lists["train"]]
+    if fabric.is_global_zero and (said := shrinking(records, size, shorter[1], longest)):
+        print(said, file=sys.stderr)
     samples = DetectionTraining(manifest, lists["train"], size, phase.augment, shorter, longest, params.seed)
     loader = training_loader(samples, phase.batch_size, params.seed, workers, collate, **share)
     held_out = DetectionValidation(manifest, lists["val"], size)
@@ -46,6 +60,32 @@ def detection(
     truths = [truth_of(manifest.records[image_id]) for image_id in lists["val"]]
     validate = Validation(fabric, validation, truths, params.classes)
     return Job(loader, Task(compute_loss, _files, validate, phase.monitor, _images), MEAN, STD)
+
+
+def longest_side(phase: DetectionPhase) -> int:
+    """The limit of the longer side in training, pixels.
+
+    `model.max_size` belongs to `model.min_size`. A larger `resize_range` takes a limit larger in proportion: with the
+    same limit all photographs wider than 5:3 would be trained at one size.
+    """
+    if phase.resize_range is None:
+        return phase.model.max_size
+    most = phase.resize_range[1]
+    return max(most, round(phase.model.max_size * most / phase.model.min_size))
+
+
+def shrinking(records: Sequence[Record], limit: tuple[int, int], shorter: int, longest: int) -> str:
+    """A warning where `input_size` takes pixels from images that the network would use; empty where it does not."""
+    lost = shrunk(records, limit, shorter, longest)
+    if not lost:
+        return ""
+    worst = max(lost, key=lambda record: record.height * record.width)
+    kept, used = fitted(worst, limit), taken(worst, shorter, longest)
+    return (
+        f"warning: input_size = {list(limit)} shrinks {len(lost):,} of {len(records):,} train images below what the "
+        f"network takes: {worst.id} of {worst.width}x{worst.height} is kept at {kept[1]}x{kept[0]} and trained at up "
+        f"to {used[1]}x{used[0]}; set input_size to {[shorter, longest]}"
+    )
 
 
 def compute_loss(model: Any, batch: Batch) -> dict[str, Tensor]:

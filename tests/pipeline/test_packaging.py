@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from retrace.files import CODE
 from tests.support.projects import ROOT, run
 
-STUDIES = sorted(path.name for path in (ROOT / "studies").glob("*.yaml"))
+STUDIES = sorted(path.name for path in (ROOT / "studies").glob("*.*"))
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,10 @@ import torch
 from lightning_fabric import Fabric
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 
+from retrace.config import read_yaml, whole
 from retrace.config.load import parse
 from retrace.config.phases import Augment
-from retrace.data.detection_loading import DetectionTraining, DetectionValidation, collate, fitted, target_of
+from retrace.data.detection_loading import DetectionTraining, DetectionValidation, collate, fitted, taken, target_of
 from retrace.data.loading import read_image, training_loader
 from retrace.data.manifest import read_manifest
 from retrace.documents.manifest import Box, Record
@@ -21,10 +22,11 @@ from retrace.evaluation.scores.coco import coco_scores
 from retrace.evaluation.scores.matching import rounded, truth_of
 from retrace.models.predict import load_predictor
 from retrace.training.checkpoints import Scratch
-from retrace.training.detection import compute_loss, detection
+from retrace.training.detection import compute_loss, detection, longest_side, shrinking
 from stages.finetune import main
 from tests.support.fixtures_detection import CLASSES, COLORS, make_shapes, params, write_params
 from tests.support.fixtures_training import only_progress, without_progress
+from tests.support.projects import ROOT
 
 CHANGES = Augment(flip=0.5, color=0.1)
 
@@ -105,13 +107,53 @@ def test_samples_do_not_depend_on_order_workers_or_cache(raw):
         assert all(torch.equal(a["boxes"], b["boxes"]) for a, b in zip(targets, targets2, strict=True))
 
 
-@pytest.mark.parametrize(("limit", "expected"), [((64, 96), (48, 64)), ((24, 96), (24, 32)), ((96, 16), (12, 16))])
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [((64, 96), (48, 64)), ((24, 96), (24, 32)), ((96, 24), (24, 32)), ((16, 16), (12, 16)), ((64, 48), (48, 64))],
+)
 def test_images_are_fitted_but_never_enlarged(limit, expected):
     record = Record("a", "a.png", None, "", "", 64, 48, "a", None, "a", {}, (Box(0, (16.0, 12.0, 32.0, 24.0)),))
     assert fitted(record, limit) == expected
     scale = expected[0] / 48
     target = target_of(record, expected)
     assert target["boxes"].tolist() == [pytest.approx([16 * scale, 12 * scale, 48 * scale, 36 * scale])]
+
+
+def wide(width, height):
+    return Record(f"{width}x{height}", "a.jpg", None, "", "", width, height, "a", None, "a", {}, ())
+
+
+SIZES = [(640, 640), (1280, 720), (720, 1280), (1920, 1080), (480, 640), (4000, 3000)]
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_a_random_resize_of_the_study_plates_draws_many_sizes_whatever_the_proportions(width, height):
+    phase = parse(whole(read_yaml(ROOT / "studies/plates.yaml"))).phases["mobilenet"]
+    low, high = phase.resize_range
+    sizes = {taken(wide(width, height), shorter, longest_side(phase)) for shorter in range(low, high + 1)}
+    assert len(sizes) > 300
+    most = max(max(size) for size in sizes)
+    assert most <= longest_side(phase)
+    kept = fitted(wide(width, height), phase.input_size)
+    assert kept == (height, width) or max(kept) >= most  # nothing is lost that the network would use
+    assert not shrinking([wide(width, height)], phase.input_size, high, longest_side(phase))
+
+
+def test_images_that_input_size_shrinks_below_the_network_are_said(raw):
+    records = [wide(*size) for size in SIZES]
+    said = shrinking(records, (640, 640), 1333, 2221)
+    assert "input_size = [640, 640] shrinks 4 of 6 train images" in said and "4000x3000 is kept at 640x480" in said
+    assert "input_size to [1333, 2221]" in said
+    assert not shrinking(records, (1333, 2221), 1333, 2221)
+    assert not shrinking(records[:1], (640, 640), 1333, 2221)  # the network enlarges it; nothing is lost
+
+
+def test_the_training_warns_of_shrunk_images(raw, capsys):
+    lists = {name: ids(name) for name in ("train", "val")}
+    for size, warned in (([64, 96], False), ([20, 20], True)):
+        settings = parse(params({"phase_defaults": {"fabric": {"input_size": size}}}))
+        detection(settings, settings.phases["light"], raw, lists, Fabric(accelerator="cpu"))
+        assert ("shrinks 7 of 7 train images" in capsys.readouterr().err) == warned
 
 
 def test_validation_sees_native_pixels_whatever_the_cache_holds(raw):

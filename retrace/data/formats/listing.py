@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from retrace.config.data import Split, SplitByRatio
@@ -45,9 +45,10 @@ def shown(path: Path, root: Path) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def holds(folder: Path) -> str:
-    """What lies in a folder, for the message that something else does not."""
-    names = sorted(child.name + "/" * child.is_dir() for child in folder.iterdir()) if folder.is_dir() else []
+def holds(folder: Path, besides: Collection[str] = ()) -> str:
+    """What lies in a folder, for the message that something else does not. besides: names that do not count."""
+    inside = [child for child in folder.iterdir() if child.name not in besides] if folder.is_dir() else []
+    names = sorted(child.name + "/" * child.is_dir() for child in inside)
     more = f", ... ({len(names)} in all)" if len(names) > 8 else ""
     return ", ".join(names[:8]) + more if names else "nothing"
 

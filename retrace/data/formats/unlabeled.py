@@ -57,6 +57,9 @@ def _files(entry: Unlabeled, root: Path, problems: Problems) -> tuple[Path, list
     start = Path(*literal) if literal else Path()
     start = start.resolve() if given.is_absolute() else below(root, start.as_posix(), "data.unlabeled.path")
     limit = start if given.is_absolute() else root
+    if entry.optional and not start.exists():
+        problems.note("optional_missing", shown(start, root), "not there, so done without, as data.unlabeled allows")
+        return start, []
     if len(literal) < len(given.parts):
         pattern = "/".join(given.parts[len(literal) :])
         if ".." in pattern.split("/"):
