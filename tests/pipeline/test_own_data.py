@@ -1,5 +1,7 @@
 """One's own data in data/external under DVC: added, queued, linked, and kept out of Git whatever fails."""
 
+import shutil
+
 import numpy as np
 import pytest
 import yaml
@@ -77,6 +79,9 @@ def test_dvc_add_takes_data_in_data_external_and_git_keeps_its_hash_alone(projec
     commit(project, "the data")
     assert f"{ROOT}.dvc" in _in_git(project)
     assert not [name for name in _in_git(project) if name.startswith(f"{ROOT}/")]
+    shutil.rmtree(project / ROOT)
+    run(project, "dvc", "checkout", "--allow-missing", check=True)
+    assert (project / ROOT / "train/mask/train0.png").is_file()
 
 
 @pytest.mark.slow
