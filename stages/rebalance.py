@@ -140,9 +140,9 @@ def _check_splits(params: Params, records: list[Record]) -> None:
 def _check_scored(params: Params, manifest: Manifest, final: dict[str, list[str]]) -> None:
     """Refuse, before anything is trained, lists that could not tell a good model from a bad one."""
     if not any(sum(manifest.records[image].counts.values()) for image in final["val"]):
-        what = "object" if params.task == "detection" else "labeled pixel"
+        what = "an object" if params.task == "detection" else "a labeled pixel"
         raise UserError(
-            f"rebalance: none of the {len(final['val'])} images in val has a {what} of any class "
+            f"rebalance: none of the {len(final['val'])} images in val has {what} of any class "
             f"({', '.join(params.classes)}), so every epoch would score the same; give val labeled images in "
             "data.source"
         )

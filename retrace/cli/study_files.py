@@ -17,6 +17,7 @@ from retrace.config import read_yaml
 from retrace.config.load import parse
 from retrace.config.reading import yaml_mapping
 from retrace.errors import UserError
+from retrace.text_files import read_utf8
 
 REPEATS = "these phases again with these seeds: tables then show means over seeds"
 FIRST = ("note", "engine", "init")  # of a phase, before what it shares with others
@@ -67,7 +68,7 @@ def _read(yaml: YAML, path: Path) -> CommentedMap:
     """
     read_yaml(path)  # refuses with the line what the other reader ends on in ways of its own
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"))
+        values = yaml.load(read_utf8(path))
     except (YAMLError, ValueError, AttributeError, TypeError, RecursionError) as error:
         why = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise UserError(f"{path}: a value cannot be read ({why})") from None

@@ -21,6 +21,7 @@ from retrace.config.reading import yaml_mapping
 from retrace.errors import UserError
 from retrace.files import write_text
 from retrace.programs import git
+from retrace.text_files import read_utf8
 
 STUDIES = Path("studies")  # of the project; outside of one: the copies that come with an installed `retrace`
 MARK = re.compile(r"^# retrace use (?P<study>[a-z0-9_]+)(?P<demo> --demo)?; values (?P<hash>[0-9a-f]{16})$", re.M)
@@ -76,7 +77,7 @@ def render(study: str, demo: bool) -> str:
 def edited(path: Path = PARAMS) -> bool:
     """Whether params.yaml holds values that would be lost: not committed, and of no study file as it is now."""
     values = read_yaml(path)
-    mark = MARK.search(path.read_text(encoding="utf-8"))
+    mark = MARK.search(read_utf8(path))
     if (mark is not None and mark["hash"] == values_hash(values)) or values == _committed(path):
         return False
     return not any(values == written for written in _written(str(values.get("study"))))

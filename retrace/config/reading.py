@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import yaml
 
 from retrace.errors import UserError
+from retrace.text_files import read_utf8
 
 PARAMS = Path("params.yaml")
 DEEPEST = 100  # levels of lists and mappings in a file
@@ -59,16 +60,16 @@ for _tag, _first, _pattern in (
 def read_yaml(path: Path, shown: str = "") -> Values:
     """The mapping in a YAML 1.2 file. shown: what messages call the file.
 
-    Raises `UserError` for a file that is missing, not UTF-8, not valid YAML or not a mapping.
+    Raises `UserError` for a file that is missing, unreadable, not UTF-8, not valid YAML or not a mapping.
     """
     name = shown or str(path)
     try:
-        return yaml_mapping(path.read_text(encoding="utf-8"), name)
+        return yaml_mapping(read_utf8(path, name), name)
     except FileNotFoundError:
         remedy = "run `retrace use <study>` in the project's folder to make it"
         raise UserError(f"{name}: no such file; {remedy}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{name}: not a text file in UTF-8; save it as one") from None
+    except OSError as error:
+        raise UserError(f"{name}: could not be read ({error.strerror})") from None
 
 
 def yaml_mapping(text: str, name: str) -> Values:

@@ -2,7 +2,7 @@
 
 Accepted: 8-bit RGB, grey, palette and 1-bit pictures, and those with an alpha channel that is opaque everywhere; all of
 them load as RGB. Refused by name (`BadImage`): 16-bit and CMYK pictures, real transparency, several frames, and an EXIF
-orientation other than upright (1). Readers disagree on all of these: a mask or a box could silently stop fitting.
+orientation of 2 to 8. Readers disagree on all of these: a mask or a box could silently stop fitting.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ MAX_BYTES = 512 * 2**20  # of one image file
 MAX_PIXELS = 2**27  # 134 megapixels; more is a decompression bomb
 ORIENTATION = 0x0112  # EXIF tag
 UPRIGHT = 1
+TURNED = range(2, 9)  # mirrored or rotated; readers take any other value as upright
 
 
 class BadImage(Exception):
@@ -154,6 +155,7 @@ def inspect(content: bytes) -> Inspected:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return int(image.getexif().get(ORIENTATION, UPRIGHT)) or UPRIGHT
+        stated = image.getexif().get(ORIENTATION)
     except Exception:  # damaged EXIF: the pixels do not need it
         return UPRIGHT
+    return int(stated) if stated in TURNED else UPRIGHT

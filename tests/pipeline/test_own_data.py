@@ -1,11 +1,13 @@
 """One's own data in data/external under DVC: added, queued, linked, and kept out of Git whatever fails."""
 
+import shutil
+
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
-from tests.support.projects import commit, make_project, run
+from tests.support.projects import commit, make_project, run, write_params
 
 ROOT = "data/external/mine"
 PHASE = {
@@ -61,7 +63,7 @@ def _data(folder):
 def project(tmp_path):
     """A project with the study `mine`, whose data is not there yet."""
     made = make_project(tmp_path / "project")
-    (made / "params.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
+    write_params(made, STUDY)
     commit(made, "the study")
     return made
 
@@ -77,13 +79,16 @@ def test_dvc_add_takes_data_in_data_external_and_git_keeps_its_hash_alone(projec
     commit(project, "the data")
     assert f"{ROOT}.dvc" in _in_git(project)
     assert not [name for name in _in_git(project) if name.startswith(f"{ROOT}/")]
+    shutil.rmtree(project / ROOT)
+    run(project, "dvc", "checkout", "--allow-missing", check=True)
+    assert (project / ROOT / "train/mask/train0.png").is_file()
 
 
 @pytest.mark.slow
 def test_a_failed_first_run_puts_no_data_into_git(project):
     _data(project / ROOT)
     values = {**STUDY, "rebalance": {**STUDY["rebalance"], "min_val_instances": 999}}
-    (project / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    write_params(project, values)
     assert run(project, "dvc", "repro", "rebalance").returncode != 0
     assert (project / "data/mine/raw/manifest.jsonl").is_file()
     commit(project, "everything")
@@ -102,3 +107,49 @@ def test_a_link_to_a_data_folder_elsewhere_is_watched(project, tmp_path):
     assert "Running stage 'collect'" in run(project, "dvc", "repro", "collect", check=True).stdout
     commit(project, "everything")
     assert not [name for name in _in_git(project) if name.startswith(f"{ROOT}/")]
+
+
+MORE_IN_VAL = ("-S", "rebalance.min_val_instances=4")
+COLLECT_AGAIN = ("-S", "data.on_error=skip")
+
+
+def _first_run(project):
+    run(project, "dvc", "repro", "rebalance", check=True)
+    commit(project, "the lists")
+
+
+def _committed_lock(project, experiment):
+    """The stages in dvc.lock of HEAD or of an experiment, which DVC keeps under refs/exps."""
+    refs = run(project, "git", "for-each-ref", "--format=%(refname)", "refs/exps", check=True).stdout.split()
+    revision = next((ref for ref in refs if ref.endswith(f"/{experiment}")), "HEAD")
+    assert (revision == "HEAD") == (experiment == "HEAD")
+    return yaml.safe_load(run(project, "git", "show", f"{revision}:dvc.lock", check=True).stdout)["stages"]
+
+
+@pytest.mark.slow
+def test_data_that_only_lies_in_data_external_and_an_experiment_in_a_copy_of_the_project(project):
+    _data(project / ROOT)
+    _first_run(project)
+    temp = ("dvc", "exp", "run", "--temp", "-n")
+    assert run(project, *temp, "bare", *MORE_IN_VAL, "rebalance").returncode != 0
+    run(project, *temp, "same", "--allow-missing", *MORE_IN_VAL, "rebalance", check=True)
+    run(project, *temp, "copied", "-C", ROOT, *COLLECT_AGAIN, "rebalance", check=True)
+    first, same, copied = (_committed_lock(project, name) for name in ("HEAD", "same", "copied"))
+    assert same["collect"] == first["collect"] and same["rebalance"]["outs"] != first["rebalance"]["outs"]
+    assert copied["collect"]["deps"] == first["collect"]["deps"]
+    assert copied["collect"]["params"] != first["collect"]["params"]
+    assert not [name for name in _in_git(project) if name.startswith(f"{ROOT}/")]
+
+
+@pytest.mark.slow
+def test_data_that_dvc_keeps_is_there_for_every_experiment_of_the_queue(project):
+    _data(project / ROOT)
+    run(project, "dvc", "add", ROOT, check=True)
+    _first_run(project)
+    for name, change in (("lists", MORE_IN_VAL), ("again", COLLECT_AGAIN)):
+        run(project, "dvc", "exp", "run", "--queue", "-n", name, *change, "rebalance", check=True)
+    run(project, "dvc", "exp", "run", "--run-all", check=True)
+    first, lists, again = (_committed_lock(project, name) for name in ("HEAD", "lists", "again"))
+    assert lists["rebalance"]["outs"] != first["rebalance"]["outs"]
+    assert again["collect"]["params"] != first["collect"]["params"]
+    assert again["collect"]["outs"] == first["collect"]["outs"]

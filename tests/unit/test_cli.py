@@ -126,6 +126,21 @@ def test_a_params_yaml_that_shares_defaults_is_refused_with_the_way_out(project)
         load()
 
 
+def test_a_params_yaml_or_study_file_saved_as_utf_16_is_named_as_such(project):
+    for path, words in ((Path("params.yaml"), ("lanes",)), (Path("studies/mine.yaml"), ("mine", "--force"))):
+        path.write_text(Path("studies/lanes.yaml").read_text(encoding="utf-8"), encoding="utf-16")
+        result = retrace("use", *words)
+        assert result.returncode == 1 and f"error: {path}: the text is in UTF-16, not in UTF-8" in result.stderr
+        path.unlink()
+
+
+def test_a_study_file_with_a_byte_order_mark_is_read(project):
+    text = Path("studies/lanes.yaml").read_text(encoding="utf-8").replace("study: lanes", "study: marked")
+    Path("studies/marked.yaml").write_text(text, encoding="utf-8-sig")
+    assert retrace("use", "marked").returncode == 0
+    assert load().study == "marked"
+
+
 def test_a_params_file_from_elsewhere_counts_as_hand_made(project):
     (project / "params.yaml").write_text("seed: 1\n")
     assert retrace("use", "lanes").returncode == 1

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrace.data.formats.text_files import NotUtf8, decoded, encoding_of
 from retrace.data.formats.voc_xml import parse_voc
 from retrace.data.formats.yolo_rows import Seen
 from retrace.errors import UserError
+from retrace.text_files import NotUtf8, decoded, encoding_of
 from tests.support.detection_sets import COCO, VOC, coco, coco_file, kinds, params, picture, read, voc, voc_xml, yolo
 
 ONE = {"kind": "coco", "annotations": {"train": COCO["annotations"]["train"]}, "images": {"train": "train"}}

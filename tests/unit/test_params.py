@@ -359,6 +359,18 @@ def test_a_file_that_cannot_be_read_is_one_clear_line(tmp_path, kind):
     assert "p.yaml" in str(error.value) and len(str(error.value).splitlines()) == 1
 
 
+def test_a_file_in_another_encoding_is_refused_with_its_name_and_the_remedy(tmp_path):
+    path = tmp_path / "p.yaml"
+    for content, encoding in (("a: 1\n".encode("utf-16"), "UTF-16"), ("a: Öl\n".encode("cp1252"), "WINDOWS-1252")):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=f"p.yaml: the text is in {encoding}, not in UTF-8; .*iconv -f {encoding} "):
+            read_yaml(path)
+    path.write_bytes("a: 1\n".encode("utf-8-sig"))
+    assert read_yaml(path) == {"a": 1}
+    with pytest.raises(UserError, match="could not be read"):
+        read_yaml(tmp_path)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -2,13 +2,14 @@
 
 import io
 import re
+import struct
 
 import imagehash
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageOps
 
 from retrace.config.data import SplitByRatio
 from retrace.data.formats import Codes
@@ -64,6 +65,29 @@ def test_a_truncated_png_and_one_whose_orientation_stands_behind_the_pixels():
         with pytest.raises(BadImage) as error:
             inspect(content)
         assert error.value.kind == kind
+
+
+def exif_orientation(stated):
+    """EXIF of one tag, 0x0112: an int as a short number, a str as text of one character."""
+    if isinstance(stated, int):
+        entry = struct.pack(">HHIHH", 0x0112, 3, 1, stated, 0)
+    else:
+        entry = struct.pack(">HHI4s", 0x0112, 2, 2, stated.encode())
+    return b"Exif\0\0MM" + struct.pack(">HIH", 42, 8, 1) + entry + bytes(4)
+
+
+@pytest.mark.parametrize("stated", [0, 1, 9, 255, 65535, "x", "6"])
+def test_an_orientation_that_no_reader_turns_by_means_upright(stated):
+    content = encoded(scene(1), "JPEG", exif=exif_orientation(stated))
+    assert Image.open(io.BytesIO(content)).getexif()[0x0112] == stated
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))  # another reader
+    assert np.array_equal(decode_rgb(content), np.asarray(turned))
+
+
+@pytest.mark.parametrize("stated", range(2, 9))
+def test_an_orientation_that_readers_turn_by_is_refused(stated):
+    with pytest.raises(BadImage, match=f"EXIF orientation {stated}"):
+        decode_rgb(encoded(scene(1), "JPEG", exif=exif_orientation(stated)))
 
 
 @settings(deadline=None)

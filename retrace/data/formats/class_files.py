@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 
 from retrace.config import read_yaml
-from retrace.data.formats.text_files import NotUtf8, decoded
 from retrace.data.manifest import IGNORE
 from retrace.errors import UserError
+from retrace.text_files import read_utf8
 
 DEFAULT = "_classes.csv"
 IGNORED = "__ignore__"  # LabelMe's name for pixels that are not scored
@@ -35,11 +35,11 @@ def read_class_file(path: Path, shown: str) -> dict[int, str]:
     if suffix in (".yaml", ".yml"):
         rows = _of_names(read_yaml(path, shown).get("names"), shown)
     elif suffix == ".csv":
-        rows = _of_table(_text(path, shown), shown)
+        rows = _of_table(read_utf8(path, shown), shown)
     elif suffix == ".txt":
-        rows = _of_lines(_text(path, shown))
+        rows = _of_lines(read_utf8(path, shown))
     elif suffix == ".json":
-        rows = _of_json(_text(path, shown), shown)
+        rows = _of_json(read_utf8(path, shown), shown)
     else:
         raise UserError(f"{shown}: data.source.class_file must be one of {KINDS}")
     names: dict[int, str] = {}
@@ -49,13 +49,6 @@ def read_class_file(path: Path, shown: str) -> dict[int, str]:
     if not names:
         raise UserError(f"{shown}: names no class")
     return names
-
-
-def _text(path: Path, shown: str) -> str:
-    try:
-        return decoded(path.read_bytes())
-    except NotUtf8 as error:
-        raise UserError(f"{shown}: {error}") from None
 
 
 def _of_table(text: str, shown: str) -> list[tuple[int, str]]:

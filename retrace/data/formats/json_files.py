@@ -6,7 +6,7 @@ from pathlib import Path
 from retrace.data.formats.boxes import read_annotations
 from retrace.data.formats.listing import holds, shown
 from retrace.data.formats.problems import Problems
-from retrace.data.formats.text_files import encoding_of
+from retrace.text_files import encoding_of
 
 
 def read_json_file(path: Path, root: Path, problems: Problems) -> object:

@@ -20,7 +20,6 @@ from retrace.data.formats.annotated import BadShape, Shape
 from retrace.data.formats.json_files import read_json_file
 from retrace.data.formats.listing import below, shown, walk
 from retrace.data.formats.problems import Problems
-from retrace.data.formats.text_files import NotUtf8, decoded
 from retrace.data.formats.tool_files import (
     Annotation,
     Parsed,
@@ -32,6 +31,7 @@ from retrace.data.formats.tool_files import (
 )
 from retrace.data.hashing import MAX_PIXELS
 from retrace.data.shapes import Bitmap, Ellipse, Outline, Polygon, Rectangle, bitmap
+from retrace.text_files import NotUtf8, decoded
 
 KINDS = ("polygon", "rectangle", "circle", "mask", "line", "linestrip", "point", "points")
 WITHOUT_AREA = KINDS[4:]

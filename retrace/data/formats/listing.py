@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 
 from retrace.config.data import Split, SplitByRatio
 from retrace.data.formats.problems import Problems
-from retrace.data.formats.text_files import NotUtf8, decoded
 from retrace.data.hashing import IMAGE_SUFFIXES
 from retrace.errors import UserError
+from retrace.text_files import NotUtf8, decoded
 
 DROPPINGS = ("thumbs.db", "desktop.ini")  # of operating systems, like every name with a leading dot
 

@@ -21,6 +21,7 @@ from retrace.data.formats.problems import Problems
 from retrace.data.formats.tool_files import Annotation, Parsed, Place, numbers, read_tool, shapes_of
 from retrace.data.shapes import Ellipse, Outline, Rectangle
 from retrace.errors import UserError
+from retrace.text_files import NotUtf8, decoded
 
 WITHOUT_AREA = ("polyline", "point")
 KINDS = ("rect", "circle", "ellipse", "polygon", *WITHOUT_AREA)
@@ -80,9 +81,9 @@ def _csv(place: Place, problems: Problems) -> dict[str, list[object]]:
         folder = shown(path.parent, place.root)
         raise BadShape("missing_file", f"no such file; {folder} holds: {holds(path.parent)}")
     try:
-        text = (read_annotations(path, where, problems) or b"").decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadShape("bad_csv", f"not a text file in UTF-8 ({error})") from None
+        text = decoded(read_annotations(path, where, problems) or b"")
+    except NotUtf8 as error:
+        raise BadShape("encoding", str(error)) from None
     csv.field_size_limit(2**27)  # a polygon of many points is one field
     table = csv.DictReader(io.StringIO(text.removeprefix("#")))
     missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]

@@ -9,8 +9,8 @@ import math
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
-from retrace.data.formats.text_files import NotUtf8, decoded
 from retrace.data.formats.xml_files import parse_xml
+from retrace.text_files import NotUtf8, decoded
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 # what a VOC file has beside its objects; in a file without objects anything else may be an object by another name

@@ -19,12 +19,12 @@ from retrace.data.formats.annotated import Labels, labels_of
 from retrace.data.formats.boxes import RawBox, check, note_left_out, read_annotations, stored_size
 from retrace.data.formats.listing import AnyCase, below, holds, shown, there, usable, walk
 from retrace.data.formats.problems import Problems
-from retrace.data.formats.text_files import NotUtf8, decoded
 from retrace.data.formats.yolo_rows import Columns, Seen
 from retrace.data.formats.yolo_shapes import shapes_of
 from retrace.data.formats.yolo_yaml import keypoints_of, names_of, read_data_yaml
 from retrace.data.hashing import IMAGE_SUFFIXES
 from retrace.errors import UserError
+from retrace.text_files import NotUtf8, decoded
 
 SPLIT_KEYS: dict[Split, tuple[str, ...]] = {
     "train": ("train",),

@@ -11,9 +11,9 @@ from retrace.data.formats.annotated import Shape
 from retrace.data.formats.boxes import read_annotations
 from retrace.data.formats.listing import shown
 from retrace.data.formats.problems import Problems
-from retrace.data.formats.text_files import NotUtf8, decoded
 from retrace.data.formats.yolo_rows import Seen
 from retrace.data.shapes import Polygon
+from retrace.text_files import NotUtf8, decoded
 
 
 def shapes_of(

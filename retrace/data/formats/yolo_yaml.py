@@ -4,16 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from retrace.config.reading import yaml_mapping
-from retrace.data.formats.text_files import NotUtf8, decoded
 from retrace.errors import UserError
+from retrace.text_files import read_utf8
 
 
 def read_data_yaml(path: Path, where: str) -> dict[str, Any]:
     """The mapping in data.yaml, which messages call `where`; `UserError` for another encoding or no mapping."""
     try:
-        text = decoded(path.read_bytes())
-    except NotUtf8 as error:
-        raise UserError(f"{where}: {error}") from None
+        text = read_utf8(path, where)
     except OSError as error:
         raise UserError(f"{where}: could not be read ({error.strerror})") from None
     return yaml_mapping(text, where)

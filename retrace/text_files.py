@@ -1,6 +1,9 @@
-"""Text files of labels and lists: UTF-8 with or without a byte order mark; others are refused with what they are."""
+"""Text files that people write: UTF-8 with or without a byte order mark; others are refused with what they are."""
 
 import codecs
+from pathlib import Path
+
+from retrace.errors import UserError
 
 # a longer mark begins with a shorter one: UTF-32 first
 MARKS = (
@@ -25,6 +28,19 @@ def decoded(content: bytes) -> str:
         raise NotUtf8("not a text file: it holds bytes that no text has")
     remedy = f"save it as UTF-8, e.g. iconv -f {found} -t UTF-8 old.txt > new.txt"
     raise NotUtf8(f"the text is in {found}, not in UTF-8; {remedy}")
+
+
+def read_utf8(path: Path, name: str = "") -> str:
+    """The text of a file without its byte order mark. name: what messages call it.
+
+    Raises:
+        UserError: it is in another encoding, or no text.
+        OSError: it cannot be read.
+    """
+    try:
+        return decoded(path.read_bytes())
+    except NotUtf8 as error:
+        raise UserError(f"{name or path}: {error}") from None
 
 
 def encoding_of(content: bytes) -> str | None:
