@@ -97,10 +97,10 @@ class Recorder:
         if wanted is not None:
             here = StateHashes.model_validate(self._state.digests())
             other = [name for name in STATE if getattr(here, name) != getattr(last, name)]
-            self._compare(last)
             if other:
                 note = "the state that was kept is not the one that was recorded"
                 self._end(Outcome(epoch=last.epoch, same=False, parts=other, note=note))
+            self._compare(last)
 
     def batch(self, images: list[str], batch: object) -> None:
         """Note a batch after its step. images: ids."""
