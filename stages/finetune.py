@@ -38,6 +38,7 @@ from retrace.training.loop import Plan, Result, fit
 from retrace.training.monitor import Monitor
 from retrace.training.optimizers import Schedule, build_optimizer
 from retrace.training.processes import require_equal, together, together_from_the_start
+from retrace.training.record import trace_of
 from retrace.training.results import write_results
 from retrace.training.segmentation import segmentation
 
@@ -76,9 +77,10 @@ def _train(params: TrainingParams, name: str, phase: TorchPhase, note: dict[str,
     files = _dependencies(manifest, splits, start)
     mark = fingerprint("finetune", _identity(params, name, phase), files, kind(fabric))
     require_equal(fabric, mark)
-    scratch = Scratch(params.study, name, mark)
+    scratch = Scratch(params.study, name, mark, keeps=params.machine.keep_states)
     with Monitor(params.study, name, active=fabric.is_global_zero) as monitor, together(fabric):
-        result = fit(fabric, model, optimizer, schedule, job.loader, job.task, plan, scratch, monitor)
+        trace = trace_of(params.study, name, params.machine)
+        result = fit(fabric, model, optimizer, schedule, job.loader, job.task, plan, scratch, monitor, trace)
     if fabric.is_global_zero:
         _write(params, name, phase, model, job, result, fabric.world_size)
         scratch.remove()
@@ -96,7 +98,7 @@ def ultralytics_engine(params: TrainingParams, name: str, phase: UltralyticsPhas
         files = _dependencies(manifest, splits, start, yolo.local_file(phase, phase_of(name)))
         mark = fingerprint("finetune", _identity(params, name, phase), files, kind(fabric))
         require_equal(fabric, mark)
-        scratch = Scratch(params.study, name, mark)
+        scratch = Scratch(params.study, name, mark, keeps=params.machine.keep_states)
         with Monitor(params.study, name, active=fabric.is_global_zero) as monitor, together(fabric):
             result, counts = yolo.train(params, name, manifest, lists, fabric, scratch, monitor, note)
         if fabric.is_global_zero:

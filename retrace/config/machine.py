@@ -22,3 +22,7 @@ class Machine(Block):
     nodes: Count = 1
     strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = "auto"
     workers: Index = 0
+    # the state after every epoch stays in .retrace/states, for `retrace verify --spot`
+    keep_states: bool = False
+    # digests of the state after every batch go to logs/<study>/<training>/steps.jsonl
+    record_steps: bool = False

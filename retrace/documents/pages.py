@@ -16,6 +16,7 @@ from retrace.documents.ablation import AblationResult
 from retrace.documents.base import Part
 from retrace.documents.dataset import Dataset
 from retrace.documents.derived import Derived
+from retrace.documents.hashes import Hashes, StepHashes
 from retrace.documents.manifest import Record
 from retrace.documents.parameters import Parameters
 from retrace.documents.prediction import Prediction
@@ -39,6 +40,7 @@ FORMATS: dict[str, tuple[type, ...]] = {
     "splits": (SplitSummary,),
     "start": (Start,),
     "training": (Training,),
+    "hashes": (Hashes, StepHashes),
     "scores": (SegmentationScores, DetectionScores),
     "samples": (Sample,),
     "speed": (Speed,),

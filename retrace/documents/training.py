@@ -22,4 +22,5 @@ class Training(Document):
     parameters: int
     trainable_parameters: int
     processes: int | None = None  # how many trained together
+    chain: list[str] | None = None  # of hashes.json, a value for every epoch, the start first
     unpinned: bool = False  # written only where true

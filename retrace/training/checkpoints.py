@@ -52,10 +52,23 @@ def _code(stage: str, root: Path, pipeline: Path = Path("dvc.yaml")) -> list[Pat
     return sorted(found)
 
 
+def state_name(epoch: int) -> str:
+    """Name of the file with the state after an epoch."""
+    return f"epoch-{epoch:06d}.ckpt"
+
+
+def states_folder(study: str, name: str, fingerprint: str, root: Path = SCRATCH) -> Path:
+    """.retrace/states/<study>/<name>-<fingerprint>/: the states of all epochs, where `machine.keep_states` is set."""
+    return root / "states" / study / f"{name}-{fingerprint[:16]}"
+
+
 class Scratch:
     """The folder .retrace/scratch/<study>/<name>-<fingerprint>/ of one training."""
 
-    def __init__(self, study: str, name: str, fingerprint: str, root: Path = SCRATCH):
+    def __init__(self, study: str, name: str, fingerprint: str, root: Path = SCRATCH, keeps: bool = False):
+        """keeps: the states of all epochs stay in .retrace/states, for `retrace verify --spot`."""
+        self.keeps = keeps
+        self.kept = states_folder(study, name, fingerprint, root)
         self.folder = root / "scratch" / study / f"{name}-{fingerprint[:16]}"
         self._all = (root / "scratch" / study, f"{name}-{'[0-9a-f]' * 16}")
 
@@ -64,7 +77,10 @@ class Scratch:
         stream = io.BytesIO()
         torch.save(state, stream)
         content = stream.getvalue()
-        write_bytes(self.folder / f"epoch-{epoch:06d}.ckpt", content + hashlib.sha256(content).digest())
+        content += hashlib.sha256(content).digest()
+        write_bytes(self.folder / state_name(epoch), content)
+        if self.keeps:
+            write_bytes(self.kept / state_name(epoch), content)
         for old in self._files()[:-KEPT]:
             old.unlink(missing_ok=True)
 
@@ -84,6 +100,9 @@ class Scratch:
         parent, pattern = self._all
         for folder in sorted(parent.glob(pattern)):
             shutil.rmtree(folder, ignore_errors=True)
+        for folder in sorted(self.kept.parent.glob(pattern)):
+            if folder != self.kept or not self.keeps:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("epoch-*.ckpt"))

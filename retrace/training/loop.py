@@ -22,12 +22,15 @@ from retrace.errors import UserError
 from retrace.models.layers import BATCH_NORMS
 from retrace.seeds import derive, seed_everything
 from retrace.training.checkpoints import Scratch
+from retrace.training.digests import State
 from retrace.training.epoch_metrics import Ledger
 from retrace.training.monitor import Monitor
 from retrace.training.optimizers import Schedule, clip
 from retrace.training.processes import align_buffers, weight_of_share
+from retrace.training.record import Recorder, Trace
 
 Row = dict[str, float | int | None]
+NOTHING_MORE = Trace()
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Result:
     stopped: str = "completed"  # or "early"
     first_loss: float | None = None  # of the first batch
     last_loss: float | None = None  # mean over the last epoch
+    hashes: dict[str, Any] = field(default_factory=dict)  # content of hashes.json; of several processes the first's
 
     @property
     def epochs_run(self) -> int:
@@ -86,12 +90,14 @@ def fit(
     plan: Plan,
     scratch: Scratch | None,
     monitor: Monitor,
+    trace: Trace = NOTHING_MORE,
 ) -> Result:
     """Train for `plan.epochs` epochs or until `plan.patience` runs out, from the state in `scratch` if it has one.
 
     model, optimizer: as built, before `fabric.setup`. loader: its `batch_sampler` has `start_epoch(epoch)` (see
     `dataset.loading.EpochBatches`). The best epoch is the first with the highest monitored value.
-    Raises `UserError` when a loss is not finite or the monitored metric does not exist.
+    trace: digests of steps, and what this run is compared with.
+    Raises `UserError` when a loss is not finite, the monitored metric does not exist or the comparison ends.
 
     Of several processes each trains on its share of every batch (`task.amount` weighs it); all return the same result,
     only the first reads and writes `scratch` and shows progress.
@@ -101,6 +107,9 @@ def fit(
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(plan.ema)) if plan.ema else None
     run = _Run(fabric, model, optimizer, average)
     result = run.restore(saved_state(fabric, scratch))
+    recorder = run.recorder(result, trace) if fabric.is_global_zero else None
+    if recorder:
+        recorder.begin()
     monitor.begin(plan.epochs, len(loader), result.history, task.monitor)
     for epoch in range(result.epochs_run + 1, plan.epochs + 1):
         if _out_of_patience(result, plan):
@@ -110,7 +119,7 @@ def fit(
         scaled = scales_loss(fabric)
         several = fabric if fabric.world_size > 1 else None
         ledger = Ledger(monitor, epoch, (epoch - 1) * len(loader), fabric.device, scaled, several)
-        train_one_epoch(fabric, wrapped, stepper, schedule, batches, task, plan, ledger, average)
+        train_one_epoch(fabric, wrapped, stepper, schedule, batches, task, plan, ledger, average, recorder)
         scored = model if average is None else average.module
         align_buffers(fabric, model)
         align_buffers(fabric, scored)
@@ -119,7 +128,9 @@ def fit(
             result.first_loss = ledger.first_loss
         _book(result, row, scored, task)
         monitor.epoch(row, result.best_epoch, result.best_value)
-        if scratch and fabric.is_global_zero and (epoch % plan.save_period == 0 or epoch == plan.epochs):
+        if recorder:
+            recorder.epoch(row)
+        if scratch and fabric.is_global_zero and _saves(epoch, plan, scratch):
             scratch.save(epoch, run.state(result))
     if _out_of_patience(result, plan) and result.epochs_run < plan.epochs:
         result.stopped = "early"
@@ -137,6 +148,7 @@ def train_one_epoch(
     plan: Plan,
     ledger: Ledger,
     average: AveragedModel | None = None,
+    recorder: Recorder | None = None,
 ) -> None:
     """One pass over `loader`: an optimizer step every `plan.accumulate` batches (the last group may be smaller).
 
@@ -166,6 +178,8 @@ def train_one_epoch(
             if average is not None:
                 average.update_parameters(getattr(model, "module", model))
         ledger.add(losses, norm, rates, task.files(batch), skipped)
+        if recorder:
+            recorder.batch(task.files(batch), batch)
     ledger.flush()
     ledger.require_a_step()
 
@@ -210,6 +224,10 @@ def saved_state(fabric: Fabric, scratch: Scratch | None) -> dict[str, Any] | Non
     return state if fabric.world_size == 1 else fabric.broadcast(state)
 
 
+def _saves(epoch: int, plan: Plan, scratch: Scratch) -> bool:
+    return scratch.keeps or epoch % plan.save_period == 0 or epoch == plan.epochs
+
+
 def _out_of_patience(result: Result, plan: Plan) -> bool:
     return plan.patience is not None and bool(result.history) and result.since_best >= plan.patience
 
@@ -234,6 +252,11 @@ class _Run:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     average: AveragedModel | None
+
+    def recorder(self, result: Result, trace: Trace) -> Recorder:
+        precision = self.fabric.strategy.precision
+        state = State(self.model, self.optimizer, self.average, self.fabric.device, precision.state_dict)
+        return Recorder(result.hashes, state, trace)
 
     def state(self, result: Result) -> dict[str, Any]:
         return {

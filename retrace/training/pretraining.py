@@ -27,6 +27,7 @@ from retrace.training.loop import Plan, Result, Task, fit
 from retrace.training.monitor import Monitor
 from retrace.training.optimizers import Schedule, build_optimizer
 from retrace.training.processes import require_equal, together
+from retrace.training.record import trace_of, write_hashes
 from retrace.training.results import write_history
 
 NAME = "pretrain"
@@ -58,11 +59,12 @@ def _train(params: TrainingParams, mae: Mae, note: dict[str, Any], fabric: Fabri
     identity = params.model_dump(mode="json", include={"study", "task", "seed", "runtime"})
     mark = fingerprint("pretrain", {**identity, "mae": mae.model_dump(mode="json")}, files, kind(fabric))
     require_equal(fabric, mark)
-    scratch = Scratch(params.study, NAME, mark)
+    scratch = Scratch(params.study, NAME, mark, keeps=params.machine.keep_states)
+    trace = trace_of(params.study, NAME, params.machine)
     schedule = Schedule(mae.schedule, mae.epochs, len(loader))
     task = Task(Loss(model.patch), _ids, amount=_hidden)
     with Monitor(params.study, NAME, active=fabric.is_global_zero) as monitor, together(fabric):
-        result = fit(fabric, model, optimizer, schedule, loader, task, plan, scratch, monitor)
+        result = fit(fabric, model, optimizer, schedule, loader, task, plan, scratch, monitor, trace)
     if fabric.is_global_zero:
         _write_mae(params, mae, model, images, result, fabric)
         write_none(params.study)
@@ -104,6 +106,7 @@ def _write_mae(
         write_tensors(folder / ENCODER, model.encoder.state_dict())
         rows = [{"epoch": row["epoch"], "loss": row["train_loss"], "lr": row["lr"]} for row in result.history]
         write_history(folder / "history.csv", rows)
+        write_hashes(folder, result.hashes)
         with fabric.autocast():
             write_pictures(folder / "reconstructions", model, images, PICTURES)
         write_start(

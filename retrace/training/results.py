@@ -1,4 +1,4 @@
-"""What a training leaves besides weights: history.csv and train.json, the same for every engine."""
+"""What a training leaves besides weights: history.csv, hashes.json and train.json, the same for every engine."""
 
 import csv
 import io
@@ -10,6 +10,7 @@ from retrace.documents.training import Training
 from retrace.environment import unpinned_mark
 from retrace.files import write_text
 from retrace.training.loop import Result
+from retrace.training.record import chain_of, write_hashes
 
 
 def write_history(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -33,11 +34,12 @@ def write_results(
     trainable_parameters: int,
     processes: int = 1,
 ) -> None:
-    """history.csv and train.json. first_loss is of the first batch, last_loss the mean of the last epoch.
+    """history.csv, hashes.json and train.json. first_loss is of the first batch, last_loss the mean of the last epoch.
 
     processes: how many trained together, which is no parameter but decides the last bits and more (docs/scaling.md).
     """
     write_history(folder / "history.csv", result.history)
+    write_hashes(folder, result.hashes)
     training = Training(
         init=init,
         monitor=monitor,
@@ -51,6 +53,7 @@ def write_results(
         parameters=parameters,
         trainable_parameters=trainable_parameters,
         processes=processes,
+        chain=chain_of(result.hashes),
         **unpinned_mark(),
     )
     training.write(folder / "train.json")

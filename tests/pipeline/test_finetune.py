@@ -67,6 +67,7 @@ def test_what_a_phase_leaves(trained):
     assert result.stdout == "" and only_progress(result.stderr, "base", epochs=6)
     folder = project / "models/boxes/base"
     assert sorted(path.name for path in folder.iterdir()) == [
+        "hashes.json",
         "history.csv",
         "model.json",
         "train.json",

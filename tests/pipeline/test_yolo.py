@@ -115,7 +115,7 @@ def test_what_a_phase_leaves(trained):
     project, result = trained
     assert result.stdout == "" and only_progress(result.stderr, "yolo", epochs=4)
     folder = project / "models/shapes/yolo"
-    names = ["best.pt", "history.csv", "model.json", "train.json", "training_config.yaml"]
+    names = ["best.pt", "hashes.json", "history.csv", "model.json", "train.json", "training_config.yaml"]
     assert sorted(path.name for path in folder.iterdir()) == names
     table, train = rows(project), json.loads((folder / "train.json").read_text())
     assert list(table[0])[:8] == [

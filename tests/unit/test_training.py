@@ -156,7 +156,7 @@ def test_an_exploding_gradient_is_named_too():
 
 
 def same(one, other):
-    assert one.history == other.history
+    assert one.history == other.history and one.hashes == other.hashes
     assert (one.best_epoch, one.best_value, one.stopped) == (other.best_epoch, other.best_value, other.stopped)
     assert (one.first_loss, one.last_loss) == (other.first_loss, other.last_loss)
     assert one.state.keys() == other.state.keys()

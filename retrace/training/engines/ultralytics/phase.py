@@ -25,6 +25,7 @@ from retrace.seeds import derive, seed_everything
 from retrace.training.checkpoints import Scratch
 from retrace.training.loop import Result, saved_state
 from retrace.training.monitor import Monitor
+from retrace.training.record import trace_of
 from retrace.training.results import write_results
 
 # what Ultralytics would otherwise choose by itself, by version or by what is installed
@@ -98,7 +99,10 @@ def train(
 
     state = saved_state(fabric, scratch)
     runtime = params.runtime
-    run = Run(phase, params.classes, params.seed, runtime, fabric, manifest, lists, scratch, state, monitor, keep)
+    trace = trace_of(params.study, name, params.machine)
+    run = Run(
+        phase, params.classes, params.seed, runtime, fabric, manifest, lists, scratch, state, monitor, trace, keep
+    )
     options = {**FIXED, **QUIET, **phase.hyperparameters.model_dump(), "amp": False, "save_period": -1}
     options |= {"model": "yolo11n.yaml", "name": "ultralytics", "device": _device(fabric.device)}
     options |= {"seed": params.seed % 2**31, "workers": params.machine.workers}
@@ -126,7 +130,7 @@ def _folder(fabric: Fabric, scratch: Scratch) -> Iterator[Path]:
 def write_yolo(
     folder: Path, params: TrainingParams, name: str, result: Result, counts: dict[str, int], processes: int = 1
 ) -> None:
-    """best.pt, model.json, history.csv, train.json and training_config.yaml (every setting that was used)."""
+    """best.pt, model.json, history.csv, hashes.json, train.json, and every setting as training_config.yaml."""
     phase = params.phases[phase_of(name)]
     assert isinstance(phase, UltralyticsPhase)
     hyper = phase.hyperparameters

@@ -26,6 +26,7 @@ from retrace.evaluation.scores.matching import truth_of
 from retrace.models.predict import SCORE_FLOOR
 from retrace.seeds import derive, make_deterministic, seed_everything
 from retrace.training.checkpoints import Scratch
+from retrace.training.digests import State
 from retrace.training.engines.ultralytics.data import Samples
 from retrace.training.engines.ultralytics.share import deal, share_of, sum_gradients
 from retrace.training.engines.ultralytics.validator import Validator
@@ -33,6 +34,7 @@ from retrace.training.epoch_metrics import Ledger
 from retrace.training.loop import Result, Row
 from retrace.training.monitor import Monitor
 from retrace.training.processes import align_buffers
+from retrace.training.record import Recorder, Trace
 
 OWN = {"precision(B)": "precision", "recall(B)": "recall", "mAP50(B)": "mAP50", "mAP50-95(B)": "mAP50-95"}
 
@@ -51,6 +53,7 @@ class Run:
     scratch: Scratch
     state: dict[str, Any] | None  # what an interrupted run had saved
     monitor: Monitor
+    trace: Trace
     keep: Callable[[int, dict[str, Tensor]], None]  # called every `save_period` epochs with the averaged weights
 
 
@@ -172,9 +175,8 @@ class Trainer(OpenTrainer):
         """The resumable state in full precision; Ultralytics' own is rounded to float16."""
         if self.stop and self.epoch + 1 < self.epochs:
             self.result.stopped = "early"
-        gradients = {}
-        if self.pending:
-            gradients = {name: part.grad for name, part in self.model.named_parameters() if part.grad is not None}
+        if self._recorder:
+            self._recorder.epoch(self.result.history[-1])
         state = {
             "result": {name: getattr(self.result, name) for name in Result.__dataclass_fields__},
             "model": self.model.state_dict(),
@@ -185,7 +187,7 @@ class Trainer(OpenTrainer):
             "stopper": {name: getattr(self.stopper, name) for name in ("best_fitness", "best_epoch", "possible_stop")},
             "best_fitness": self.best_fitness,
             "pending": self.pending,
-            "gradients": gradients,
+            "gradients": self._waiting(),
             "trainable": self._trainable,
             "finished": bool(self.stop),
         }
@@ -198,7 +200,25 @@ class Trainer(OpenTrainer):
             self.run.keep(epoch, self.ema.ema.state_dict())
         return False
 
+    def _record(self) -> Recorder:
+        state = State(self.model, self.optimizer, self.ema.ema, self.device, self._carried)
+        recorder = Recorder(self.result.hashes, state, self.run.trace)
+        recorder.begin()
+        return recorder
+
+    def _carried(self) -> dict[str, Any]:
+        """What the next step depends on besides weights and optimizer."""
+        gradients = {**self._held, **self._waiting()}
+        return {"scaler": self.scaler.state_dict(), "updates": self.ema.updates, "gradients": gradients}
+
+    def _waiting(self) -> dict[str, Tensor]:
+        """Gradients of batches that wait for the next optimizer step."""
+        if not self.pending:
+            return {}
+        return {name: part.grad for name, part in self.model.named_parameters() if part.grad is not None}
+
     def _begin(self) -> None:
+        self._recorder = self._record() if self.run.fabric.is_global_zero else None
         self.run.monitor.begin(self.epochs, len(self.train_loader), self.result.history, self.run.phase.monitor)
 
     def _start_epoch(self) -> None:
@@ -232,7 +252,8 @@ class Trainer(OpenTrainer):
         """Also takes over the accumulation of gradients, whose count Ultralytics forgets when it is interrupted."""
         self._wanted, self.accumulate = self.accumulate, 1  # so that the loop asks for a step after every batch
         self.files = [self.train_loader.dataset.id_of[path] for path in batch["im_file"]][: self.share]
-        return super().preprocess_batch(batch)
+        self._batch = super().preprocess_batch(batch)
+        return self._batch
 
     def optimizer_step(self) -> None:
         """Ultralytics' step, once enough batches have been summed up, with the gradient's norm kept.
@@ -259,6 +280,8 @@ class Trainer(OpenTrainer):
         losses = {"loss": torch.stack(list(parts.values())).sum(), **parts}
         groups = {group["param_group"]: group["lr"] for group in self.optimizer.param_groups}
         self._ledger.add(losses, self._norm, {"lr": groups["weight"], "lr_bias": groups["bias"]}, self.files)
+        if self._recorder:
+            self._recorder.batch(self.files, self._batch)
         self._norm = None
 
     def _end_epoch(self) -> None:
