@@ -13,7 +13,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from retrace.config.phases import Augment
-from retrace.data.loading import Cache, read_image, single_thread
+from retrace.data.loading import Cache, Room, read_image, single_thread
 from retrace.data.manifest import Manifest
 from retrace.data.transforms import jitter
 from retrace.documents.manifest import Record
@@ -41,9 +41,9 @@ def target_of(record: Record, size: tuple[int, int]) -> Target:
 class Pictures:
     """Decoded images within `limit` = (height, width), held in a bounded cache that loader workers share."""
 
-    def __init__(self, manifest: Manifest, ids: list[str], limit: tuple[int, int]):
+    def __init__(self, manifest: Manifest, ids: list[str], limit: tuple[int, int], room: Room):
         self._manifest, self._ids, self._limit = manifest, ids, limit
-        self._cache = Cache(len(ids), (*limit, 3))
+        self._cache = Cache(len(ids), (*limit, 3), room)
 
     def get(self, index: int) -> np.ndarray:
         """RGB uint8 [h, w, 3], see `fitted`."""
@@ -74,9 +74,10 @@ class DetectionTraining(Dataset):
         shorter: tuple[int, int],
         longest: int,
         seed: int,
+        room: Room,
     ):
         self._manifest, self._ids, self._seed = manifest, ids, seed
-        self._pictures = Pictures(manifest, ids, size)
+        self._pictures = Pictures(manifest, ids, size, room)
         self._pipeline = v2.Compose(_steps(changes, shorter, longest))
 
     def __len__(self) -> int:
@@ -95,9 +96,9 @@ class DetectionTraining(Dataset):
 class DetectionValidation(Dataset):
     """index -> (image uint8 [H, W, 3] at native size, index)."""
 
-    def __init__(self, manifest: Manifest, ids: list[str], size: tuple[int, int]):
+    def __init__(self, manifest: Manifest, ids: list[str], size: tuple[int, int], room: Room):
         self._manifest, self._ids, self._size = manifest, ids, size
-        self._pictures = Pictures(manifest, ids, size)
+        self._pictures = Pictures(manifest, ids, size, room)
 
     def __len__(self) -> int:
         return len(self._ids)
