@@ -16,7 +16,8 @@ def computing_in(precision: InferencePrecision | None, device: str) -> AbstractC
     """Inside the block networks compute in this precision; None: as outside of it."""
     if precision is None:
         return nullcontext()
-    return torch.autocast(device, torch.float16, enabled=precision == "16-mixed")
+    # without the cache of converted weights, which may hold those of a training in bfloat16
+    return torch.autocast(device, torch.float16, enabled=precision == "16-mixed", cache_enabled=False)
 
 
 def precision_mark(precision: InferencePrecision | None) -> dict[str, str]:

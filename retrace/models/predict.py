@@ -214,7 +214,7 @@ class YoloPredictor:
             "max_det": config["max_det"],
             "device": str(device),
             "quantize": 16 if precision == "16-mixed" else None,
-            "channels_last": device.type == "cuda",
+            "channels_last": device.type == "cuda" or None,  # None: Ultralytics' own default
             "rect": True,
             "augment": False,
             "agnostic_nms": False,
