@@ -1,6 +1,6 @@
 """Peak memory of every stage at demo size and with ten times the images: `python -m benchmarks.memory`.
 
-One epoch a phase. Images that fit the decoded-image cache (2 GiB, `dataset.loading.CACHE_BYTES`) are meant to be held;
+One epoch a phase. Images that fit the decoded-image cache (`machine.cache_gib`) are meant to be held;
 what else grows with the number of images is the manifest.
 """
 

@@ -23,6 +23,7 @@ from retrace.evaluation.boxes import score_boxes
 from retrace.evaluation.masks import score_masks
 from retrace.evaluation.work import Work
 from retrace.files import LOGS, sha256_of, whole_folder, write_text
+from retrace.models.inference import inference_precision, precision_mark
 from retrace.models.predict import (
     WEIGHTS,
     Predictor,
@@ -48,16 +49,18 @@ def main(*arguments: str) -> None:
     device = choose_device(params.machine.device)
     with journal(params.study, "evaluate", phase) as entry:
         shipped = Path("models", params.study, phase)
-        predictor = load_predictor(shipped, device)
+        precision = inference_precision(params.machine, device.type)
+        predictor = load_predictor(shipped, device, precision)
         require_same_classes(predictor, params, shipped)
         manifest = read_manifest(Path("data", params.study, "raw"))
         lists: dict[str, list[str]] = {split: _labeled(manifest, params, split) for split in params.evaluate.splits}
         target = Path("metrics", params.study, phase)
         with whole_folder(target) as folder:
             train = _training(manifest, params)
-            work = Work(params, phase, manifest, predictor.predict, folder, train)
+            work = Work(params, phase, manifest, predictor.predict, folder, train, device.type)
             splits = _score(work, lists)
-            _document(params, phase, shipped, predictor, splits).write(target.with_suffix(".json"))
+            document = _document(params, phase, shipped, predictor, splits)
+            document.model_copy(update=precision_mark(precision)).write(target.with_suffix(".json"))
         entry |= describe_device(device)._asdict()
         entry["images"] = {split: len(ids) for split, ids in lists.items()}
         if any(lists.values()):
@@ -133,6 +136,7 @@ def _time(
         device=described.device,
         device_name=described.device_name,
         cuda=described.cuda,
+        precision=inference_precision(params.machine, device.type) or "32-true",
     )
 
 

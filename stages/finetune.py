@@ -75,7 +75,7 @@ def _train(params: TrainingParams, name: str, phase: TorchPhase, note: dict[str,
         phase.ema,
     )
     files = _dependencies(manifest, splits, start)
-    mark = fingerprint("finetune", _identity(params, name, phase), files, kind(fabric))
+    mark = fingerprint("finetune", _identity(params, name, phase), files, kind(fabric, params.machine))
     require_equal(fabric, mark)
     scratch = Scratch(params.study, name, mark, keeps=params.machine.keep_states)
     with Monitor(params.study, name, active=fabric.is_global_zero) as monitor, together(fabric):
@@ -96,7 +96,7 @@ def ultralytics_engine(params: TrainingParams, name: str, phase: UltralyticsPhas
         manifest, lists = read_manifest(raw), _lists(splits)
         start = Path("models", params.study, phase.init)
         files = _dependencies(manifest, splits, start, yolo.local_file(phase, phase_of(name)))
-        mark = fingerprint("finetune", _identity(params, name, phase), files, kind(fabric))
+        mark = fingerprint("finetune", _identity(params, name, phase), files, kind(fabric, params.machine))
         require_equal(fabric, mark)
         scratch = Scratch(params.study, name, mark, keeps=params.machine.keep_states)
         with Monitor(params.study, name, active=fabric.is_global_zero) as monitor, together(fabric):

@@ -1,6 +1,5 @@
 """The hardware checks of `retrace doctor`: processor, GPU, devices, memory, disk, shared memory and codecs."""
 
-import os
 import platform
 import re
 import shutil
@@ -11,19 +10,13 @@ from typing import TYPE_CHECKING
 from retrace import nvidia
 from retrace.cli.findings import ERROR, OK, WARNING, Finding
 from retrace.errors import UserError
+from retrace.resources import GIB, cores, loader_workers, memory
 
 if TYPE_CHECKING:
     from retrace.config.schema import Params
 
-GIB = 2**30
 PROCESS_GIB = 1.3  # what one training process of a demo takes at most, docs/benchmarks.md; real studies take more
 CPU_INFO = Path("/proc/cpuinfo")
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def parameters() -> "Params | None":
@@ -140,24 +133,6 @@ def check_memory() -> list[Finding]:
     return [Finding("memory", OK, found)]
 
 
-def memory() -> tuple[float | None, float | None]:
-    """(total, available) in GiB, or what a control group allows where that is less; None where the system is silent."""
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="utf-8")
-        total, available = (
-            int(re.search(rf"^{key}:\s*(\d+)", text, re.M)[1]) / 2**20  # type: ignore[index]
-            for key in ("MemTotal", "MemAvailable")
-        )
-    except (OSError, TypeError):
-        return None, None
-    try:
-        limit = int(CGROUP_LIMIT.read_text()) / GIB  # "max" where there is none
-        used = int(CGROUP_LIMIT.with_name("memory.current").read_text()) / GIB
-    except (OSError, ValueError):
-        return total, available
-    return min(total, limit), max(min(available, limit - used), 0.0)
-
-
 def check_disk() -> list[Finding]:
     """Free space in the project's folder."""
     free = shutil.disk_usage(".").free / GIB
@@ -176,8 +151,9 @@ def check_shared_memory() -> list[Finding]:
     if not folder.is_dir():
         return [Finding("shared memory", OK, "not used on this system")]
     size, params = shutil.disk_usage(folder).total / GIB, parameters()
-    if size < 0.5 and params and not params.machine.workers:
-        return [Finding("shared memory", OK, f"{size * 1024:.0f} MiB in /dev/shm (not used: machine.workers is 0)")]
+    device = "cuda" if nvidia.sees_cuda() and params and params.machine.device != "cpu" else "cpu"
+    if size < 0.5 and params and not loader_workers(params.machine, device):
+        return [Finding("shared memory", OK, f"{size * 1024:.0f} MiB in /dev/shm (not used: no loader workers)")]
     if size < 0.5:
         remedy = "docker run --shm-size 2g ..., or machine.workers: 0"
         return [Finding("shared memory", WARNING, f"{size * 1024:.0f} MiB in /dev/shm", remedy)]

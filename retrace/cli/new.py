@@ -58,7 +58,7 @@ def _replaced(text: str, key: str, line: str) -> str:
     """The text with another line for a key and all that is below it; an empty `line` takes it out."""
     block, _, inner = key.rpartition(".")
     lines, result = text.splitlines(keepends=True), []
-    inside = "" if block else block
+    inside = ""
     skipping = False
     indent = "  " if block else ""
     for one in lines:

@@ -27,6 +27,7 @@ from retrace.documents.prediction import SUMMARY, Prediction
 from retrace.errors import UserError
 from retrace.evaluation.pictures import Drawn, with_boxes
 from retrace.files import write_bytes, write_json
+from retrace.models.inference import inference_precision
 from retrace.models.predict import Detections, choose_device, load_predictor, require_same_classes
 from retrace.progress import bars
 
@@ -69,7 +70,8 @@ def predict(params: Params, source: Path, phase: str | None, every: int, limit: 
     if every < 1 or (limit is not None and limit < 1):
         raise UserError("--every and --max-frames must be 1 or more")
     shipped = Path("models") / params.study / name
-    predictor = load_predictor(shipped, choose_device(params.machine.device))
+    device = choose_device(params.machine.device)
+    predictor = load_predictor(shipped, device, inference_precision(params.machine, device.type))
     require_same_classes(predictor, params, shipped)
     run, video = Run(), None
     frames, total, rate = _open(source, every, run)

@@ -11,7 +11,6 @@ from retrace.config.base import (
     Fraction,
     Index,
     Items,
-    Name,
     NotNegative,
     Number,
     Positive,

@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from retrace.config.phases import Augment
-from retrace.data.loading import Cache, read_image, single_thread
+from retrace.data.loading import Cache, Room, read_image, single_thread
 from retrace.data.manifest import Manifest
 from retrace.data.transforms import jitter
 from retrace.documents.manifest import Record
@@ -62,11 +62,11 @@ def target_of(record: Record, size: tuple[int, int]) -> Target:
 class Pictures:
     """Decoded images within `limit` (see `fitted`), held in a bounded cache that loader workers share."""
 
-    def __init__(self, manifest: Manifest, ids: list[str], limit: tuple[int, int]):
+    def __init__(self, manifest: Manifest, ids: list[str], limit: tuple[int, int], room: Room):
         self._manifest, self._ids, self._limit = manifest, ids, limit
         sizes = [fitted(manifest.records[image_id], limit) for image_id in ids]
         self._most = max((height * width * 3 for height, width in sizes), default=1)  # bytes of an image
-        self._cache = Cache(len(ids), (self._most,))
+        self._cache = Cache(len(ids), (self._most,), room)
 
     def get(self, index: int) -> np.ndarray:
         """RGB uint8 [h, w, 3], see `fitted`."""
@@ -97,9 +97,10 @@ class DetectionTraining(Dataset):
         shorter: tuple[int, int],
         longest: int,
         seed: int,
+        room: Room,
     ):
         self._manifest, self._ids, self._seed = manifest, ids, seed
-        self._pictures = Pictures(manifest, ids, size)
+        self._pictures = Pictures(manifest, ids, size, room)
         self._pipeline = v2.Compose(_steps(changes, shorter, longest))
 
     def __len__(self) -> int:
@@ -118,9 +119,9 @@ class DetectionTraining(Dataset):
 class DetectionValidation(Dataset):
     """index -> (image uint8 [H, W, 3] at native size, index)."""
 
-    def __init__(self, manifest: Manifest, ids: list[str], size: tuple[int, int]):
+    def __init__(self, manifest: Manifest, ids: list[str], size: tuple[int, int], room: Room):
         self._manifest, self._ids, self._size = manifest, ids, size
-        self._pictures = Pictures(manifest, ids, size)
+        self._pictures = Pictures(manifest, ids, size, room)
 
     def __len__(self) -> int:
         return len(self._ids)

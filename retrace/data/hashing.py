@@ -155,7 +155,7 @@ def inspect(content: bytes) -> Inspected:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        stated = image.getexif().get(ORIENTATION)
+        stated: object = image.getexif().get(ORIENTATION)
     except Exception:  # damaged EXIF: the pixels do not need it
         return UPRIGHT
-    return int(stated) if stated in TURNED else UPRIGHT
+    return stated if isinstance(stated, int) and stated in TURNED else UPRIGHT

@@ -24,8 +24,6 @@ from retrace.errors import UserError
 from retrace.programs import how_to_get
 from retrace.seeds import derive
 
-CACHE_BYTES = 2 * 1024**3  # of decoded images; what does not fit is decoded again each time
-
 
 def read_image(manifest: Manifest, image_id: str, size: tuple[int, int] | None = None) -> np.ndarray:
     """An image as RGB uint8 [H, W, 3], resized to `size` = (height, width) if given (bilinear, antialiased).
@@ -72,11 +70,24 @@ def _unusable(path: Path, why: str) -> UserError:
     return UserError(f"{path}: {why}; bring the collected file back with `dvc checkout collect` or {again}")
 
 
-class Cache:
-    """Up to `limit` bytes of uint8 samples of one shape, in memory that forked loader workers share."""
+class Room:
+    """Bytes that the caches of one process may take together; what does not fit is decoded again each time."""
 
-    def __init__(self, count: int, shape: tuple[int, ...], limit: int = CACHE_BYTES):
-        self._slots = min(count, limit // int(np.prod(shape)))
+    def __init__(self, limit: int):
+        self.left = limit
+
+    def take(self, count: int, size: int) -> int:
+        """For how many of `count` samples of `size` bytes there is room, which is theirs from now on."""
+        fitting = min(count, self.left // size)
+        self.left -= fitting * size
+        return fitting
+
+
+class Cache:
+    """Up to `count` uint8 samples of one shape, as `room` allows, in memory that forked loader workers share."""
+
+    def __init__(self, count: int, shape: tuple[int, ...], room: Room):
+        self._slots = room.take(count, int(np.prod(shape)))
         if self._slots:
             # anonymous shared memory: unlike /dev/shm it has no small fixed size in a container
             data = mmap.mmap(-1, self._slots * int(np.prod(shape)))
@@ -98,10 +109,16 @@ class SegmentationTraining(Dataset):
     """(epoch, index) -> (image uint8 [3, h, w], mask uint8 [h, w], id), augmented, at working size or crop size."""
 
     def __init__(
-        self, manifest: Manifest, ids: list[str], size: tuple[int, int], changes: SegmentationAugment, seed: int
+        self,
+        manifest: Manifest,
+        ids: list[str],
+        size: tuple[int, int],
+        changes: SegmentationAugment,
+        seed: int,
+        room: Room,
     ):
         self._manifest, self._ids, self._size, self._changes, self._seed = manifest, ids, size, changes, seed
-        self._cache = Cache(len(ids), (*size, 4))
+        self._cache = Cache(len(ids), (*size, 4), room)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -124,9 +141,9 @@ class SegmentationTraining(Dataset):
 class SegmentationEvaluation(Dataset):
     """index -> (image uint8 [3, h, w] at working size, mask uint8 [H, W] at native size, id)."""
 
-    def __init__(self, manifest: Manifest, ids: list[str], size: tuple[int, int]):
+    def __init__(self, manifest: Manifest, ids: list[str], size: tuple[int, int], room: Room):
         self._manifest, self._ids, self._size = manifest, ids, size
-        self._cache = Cache(len(ids), (*size, 3))
+        self._cache = Cache(len(ids), (*size, 3), room)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -185,23 +202,37 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
 
 
 def training_loader(
-    dataset: Dataset, batch_size: int, seed: int, workers: int, collate: Any, rank: int = 0, world: int = 1
+    dataset: Dataset,
+    batch_size: int,
+    seed: int,
+    workers: int,
+    collate: Any,
+    rank: int = 0,
+    world: int = 1,
+    device: str = "cpu",
 ) -> DataLoader:
-    """A loader over `EpochBatches`; `dataset[(epoch, index)]` makes a sample."""
+    """A loader over `EpochBatches`; `dataset[(epoch, index)]` makes a sample. device: the kind that it feeds."""
     batches = EpochBatches(len(dataset), batch_size, seed, rank, world)  # type: ignore[arg-type]
-    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, **_workers(workers))
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, **_workers(workers, device))
 
 
 def evaluation_loader(
-    dataset: Dataset, batch_size: int, workers: int, collate: Any, rank: int = 0, world: int = 1
+    dataset: Dataset,
+    batch_size: int,
+    workers: int,
+    collate: Any,
+    rank: int = 0,
+    world: int = 1,
+    device: str = "cpu",
 ) -> DataLoader:
     """A loader in list order; of several processes each gets every `world`-th sample, none twice."""
     share = range(rank, len(dataset), world)  # type: ignore[arg-type]
-    return DataLoader(dataset, batch_size, sampler=share, collate_fn=collate, **_workers(workers))
+    return DataLoader(dataset, batch_size, sampler=share, collate_fn=collate, **_workers(workers, device))
 
 
-def _workers(count: int) -> dict[str, Any]:
-    options: dict[str, Any] = {"num_workers": count, "pin_memory": torch.cuda.is_available()}
+def _workers(count: int, device: str) -> dict[str, Any]:
+    # pinning memory opens a CUDA context, which nobody wants who computes on the CPU
+    options: dict[str, Any] = {"num_workers": count, "pin_memory": device == "cuda"}
     # a generator of its own: how often the global one is asked for the workers' seeds depends on their number
     options["generator"] = torch.Generator()
     if count:

@@ -195,6 +195,7 @@ class Scores(Document):
     training: Training
     min_reliable: int  # examples that a class needs for a reliable score
     unpinned: bool = False  # written only where true
+    inference_precision: str = "32-true"  # written only where it is another
     splits: Splits
 
     @property

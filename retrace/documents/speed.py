@@ -21,3 +21,4 @@ class Speed(Document):
     device: str
     device_name: str | None = None
     cuda: str | None = None  # version
+    precision: str = "32-true"

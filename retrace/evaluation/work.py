@@ -17,6 +17,7 @@ from retrace.documents.samples import Sample
 from retrace.documents.scores import Split
 from retrace.files import write_text
 from retrace.progress import track
+from retrace.resources import loader_workers
 from retrace.seeds import derive
 from retrace.statistics.bootstrap import Units
 
@@ -50,10 +51,11 @@ class Work:
     predict: Callable[[Sequence[np.ndarray]], list[Any]]
     folder: Path
     train: Sequence[str]  # ids of the training images, from which the floor is learned
+    device: str = "cpu"  # kind of the device that predicts
 
     def predictions(self, ids: list[str], description: str) -> Iterator[tuple[Item, Any]]:
         """Every image with its prediction, in the order of `ids`, predicted `evaluate.batch_size` at a time."""
-        size, workers = self.params.evaluate.batch_size, self.params.machine.workers
+        size, workers = self.params.evaluate.batch_size, loader_workers(self.params.machine, self.device)
         loader = evaluation_loader(Images(self.manifest, ids), size, workers, collate=list)
         for batch in track(loader, description, total=len(loader)):
             remedy = f"set evaluate.batch_size to {max(1, size // 2)} (now {size})"

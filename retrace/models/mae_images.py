@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from retrace.config.pretrain import Mae
-from retrace.data.loading import Cache, read_image, single_thread
+from retrace.data.loading import Cache, Room, read_image, single_thread
 from retrace.data.manifest import Manifest
 from retrace.data.transforms import MEAN, STD, normalize
 from retrace.models.mae import FCMAE, ViTMAE, normalize_patches, patchify, random_mask, unpatchify
@@ -29,7 +29,7 @@ class MaskedImages(Dataset):
     Crop and flip follow from (seed, "mae", epoch, index), the mask from (seed, "mask", epoch, index).
     """
 
-    def __init__(self, manifest: Manifest, ids: Sequence[str], params: Mae, patch: int, seed: int) -> None:
+    def __init__(self, manifest: Manifest, ids: Sequence[str], params: Mae, patch: int, seed: int, room: Room) -> None:
         height, width = params.input_size
         self._manifest, self._ids, self._size, self._seed = manifest, list(ids), params.input_size, seed
         self._patches, self._ratio = (height // patch) * (width // patch), params.mask_ratio
@@ -41,7 +41,7 @@ class MaskedImages(Dataset):
                 v2.RandomHorizontalFlip(0.5),
             ]
         )
-        self._cache = Cache(len(ids), (height, width, 3))
+        self._cache = Cache(len(ids), (height, width, 3), room)
 
     def __len__(self) -> int:
         return len(self._ids)

@@ -17,10 +17,12 @@ from PIL import Image
 from torch import nn
 
 from retrace import nvidia
+from retrace.config.machine import InferencePrecision
 from retrace.config.training import TrainingParams
 from retrace.data.transforms import normalize
 from retrace.errors import UserError
 from retrace.files import read_json
+from retrace.models.inference import computing_in
 from retrace.models.layers.bilinear import resize
 from retrace.models.weights import load_model
 from retrace.programs import how_to_get
@@ -61,6 +63,8 @@ def choose_device(name: str, devices: int = 1) -> torch.device:
         raise UserError(
             f"machine.device = {name!r}: torch cannot use this machine's NVIDIA device: {found.cause}; {ways}"
         )
+    if name == "cpu":
+        return torch.device(name)  # without a look at CUDA, which starts its driver
     present = {"cuda": nvidia.sees_cuda(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind, there in present.items() if there)
@@ -71,32 +75,55 @@ def choose_device(name: str, devices: int = 1) -> torch.device:
 
 
 class Device(NamedTuple):
-    """A device as logs name it; `cuda` is the version that drives it (None without)."""
+    """A device as logs name it, and what else its results depend on; all but `device` is None without CUDA."""
 
-    device: str
+    device: str  # its kind
     device_name: str | None = None
-    cuda: str | None = None
+    capability: str | None = None  # e.g. "7.5"
+    driver: str | None = None  # version
+    cuda: str | None = None  # version
+    cudnn: str | None = None  # version
+    tf32: str | None = None  # what may compute float32 in TF32, which cards before 8.0 lack
 
 
 def describe_device(device: torch.device) -> Device:
-    """The device, its name and the CUDA version."""
+    """The device, its name, and the versions and settings that decide its arithmetic."""
     if device.type != "cuda":
-        return Device(str(device))
-    return Device(str(device), torch.cuda.get_device_name(device), torch.version.cuda)
+        return Device(device.type)
+    major, minor = torch.cuda.get_device_capability(device)
+    return Device(
+        device.type,
+        torch.cuda.get_device_name(device),
+        f"{major}.{minor}",
+        nvidia.driver().version or None,
+        torch.version.cuda,
+        str(torch.backends.cudnn.version()),
+        _tf32() if major >= 8 else "none",
+    )
 
 
-def load_predictor(folder: Path, device: torch.device) -> Predictor:
-    """The shipped model of models/<study>/<phase>, read back from disk; `UserError` for missing or damaged files."""
+def _tf32() -> str:
+    allowed = {"convolutions": torch.backends.cudnn.allow_tf32, "products": torch.backends.cuda.matmul.allow_tf32}
+    return ", ".join(name for name, on in allowed.items() if on) or "none"
+
+
+def load_predictor(folder: Path, device: torch.device, precision: InferencePrecision | None = None) -> Predictor:
+    """The shipped model of models/<study>/<phase>, read back from disk; `UserError` for missing or damaged files.
+
+    precision: see `retrace.models.inference`; None: 32-true.
+    """
     config = read_json(folder / "model.json")
     path = folder / WEIGHTS[config["engine"]]
     if not path.is_file():
         raise UserError(f"{path}: no such file; run {how_to_get(str(path), 'dvc repro')}")
     if config["engine"] == "ultralytics":
-        return YoloPredictor(path, device, config)
+        return YoloPredictor(path, device, config, precision)
     network, _ = load_model(folder)
     network = network.eval().requires_grad_(False).to(device)
+    if device.type == "cuda":
+        network = network.to(memory_format=torch.channels_last)  # as it was trained
     kind = SegmentationPredictor if config["task"] == "segmentation" else TorchvisionPredictor
-    return kind(network, device, config)
+    return kind(network, device, config, precision)
 
 
 def require_same_classes(predictor: Predictor, params: TrainingParams, folder: Path) -> None:
@@ -118,8 +145,14 @@ def _said(value: str | list[str]) -> str:
 class SegmentationPredictor:
     """Any network with normalized [N, 3, h, w] -> logits [N, C, h, w]."""
 
-    def __init__(self, network: nn.Module, device: torch.device, config: dict[str, Any]):
-        self.network, self.device, self.config = network, device, config
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device,
+        config: dict[str, Any],
+        precision: InferencePrecision | None = None,
+    ):
+        self.network, self.device, self.config, self.precision = network, device, config, precision
         self.parameters = count_parameters(network)
 
     @torch.inference_mode()
@@ -129,7 +162,8 @@ class SegmentationPredictor:
         sized = [_resized(image, height, width) for image in images]
         batch = torch.from_numpy(np.stack(sized)).permute(0, 3, 1, 2).to(self.device)  # [N, 3, h, w]
         mean, std = tuple(self.config["mean"]), tuple(self.config["std"])
-        return self.network(normalize(batch, mean, std)).float()
+        with computing_in(self.precision, self.device.type):
+            return self.network(normalize(batch, mean, std)).float()
 
     @torch.inference_mode()
     def predict(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -140,9 +174,15 @@ class SegmentationPredictor:
 class TorchvisionPredictor:
     """A torchvision detector: it resizes and normalizes by itself and numbers its classes from 1 (0 = background)."""
 
-    def __init__(self, network: nn.Module, device: torch.device, config: dict[str, Any]):
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device,
+        config: dict[str, Any],
+        precision: InferencePrecision | None = None,
+    ):
         network.roi_heads.score_thresh = SCORE_FLOOR  # type: ignore[union-attr]
-        self.network, self.device, self.config = network, device, config
+        self.network, self.device, self.config, self.precision = network, device, config, precision
         self.parameters = count_parameters(network)
 
     @torch.inference_mode()
@@ -151,14 +191,18 @@ class TorchvisionPredictor:
         found: list[Detections] = []
         for same in _by_shape(images):
             batch = [torch.tensor(image).permute(2, 0, 1).to(self.device).float() / 255 for image in same]
-            found += [_detections(one["boxes"], one["scores"], one["labels"] - 1) for one in self.network(batch)]
+            with computing_in(self.precision, self.device.type):
+                results = self.network(batch)
+            found += [_detections(one["boxes"], one["scores"], one["labels"] - 1) for one in results]
         return found
 
 
 class YoloPredictor:
     """`best.pt` through Ultralytics, with every option that changes a result given and nothing written or fetched."""
 
-    def __init__(self, path: Path, device: torch.device, config: dict[str, Any]):
+    def __init__(
+        self, path: Path, device: torch.device, config: dict[str, Any], precision: InferencePrecision | None = None
+    ):
         from retrace.compat.ultralytics import ultralytics
 
         self.device, self.config = device, config
@@ -170,6 +214,8 @@ class YoloPredictor:
             "iou": config["iou"],
             "max_det": config["max_det"],
             "device": str(device),
+            "quantize": 16 if precision == "16-mixed" else None,
+            "channels_last": device.type == "cuda" or None,  # None: Ultralytics' own default
             "rect": True,
             "augment": False,
             "agnostic_nms": False,

@@ -1,6 +1,7 @@
 """What a run did and when: one small JSON per stage under logs/, never an out (times are not reproducible)."""
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from retrace.documents.run_log import RunLog
+from retrace.documents.run_log import GpuMemory, RunLog
 from retrace.environment import describe_image, require_matching_image
 from retrace.files import LOGS
 from retrace.numerics import require_processor
@@ -46,6 +47,7 @@ def journal(study: str, stage: str, phase: str | None = None) -> Iterator[dict[s
             pid=os.getpid(),
             host=os.uname().nodename,
             image=image,
+            gpu_memory=_gpu_memory(),
             **extra,
         )
         entry.write(path)
@@ -61,3 +63,12 @@ def journal(study: str, stage: str, phase: str | None = None) -> Iterator[dict[s
         raise
     finally:
         write(status)
+
+
+def _gpu_memory() -> GpuMemory | None:
+    """The peak so far of the GPU that this process computes on; None without one."""
+    torch = sys.modules.get("torch")  # not imported for this: some stages need none of it
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+    return GpuMemory(allocated_mib=allocated // 2**20, reserved_mib=reserved // 2**20)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from retrace.compat.torchvision import skip_resize
+from retrace.config.machine import InferencePrecision
 from retrace.config.phases import DetectionPhase
 from retrace.config.training import TrainingParams
 from retrace.data.detection_loading import (
@@ -22,14 +23,16 @@ from retrace.data.detection_loading import (
     shrunk,
     taken,
 )
-from retrace.data.loading import evaluation_loader, training_loader
+from retrace.data.loading import Room, evaluation_loader, training_loader
 from retrace.data.manifest import Manifest
 from retrace.data.transforms import MEAN, STD
 from retrace.documents.manifest import Record
 from retrace.errors import UserError
 from retrace.evaluation.scores.coco import coco_scores
 from retrace.evaluation.scores.matching import Found, Truth, rounded, truth_of
+from retrace.models.inference import inference_precision
 from retrace.models.predict import TorchvisionPredictor
+from retrace.resources import cache_bytes, loader_workers
 from retrace.training.job import Job
 from retrace.training.loop import Task
 from retrace.training.processes import of_all
@@ -46,19 +49,21 @@ def detection(
     if fabric.device.type != "cpu":
         # no list says that every operation of the detector has a deterministic kernel; PyTorch warns of others
         torch.use_deterministic_algorithms(True, warn_only=True)
-    share = {"rank": fabric.global_rank, "world": fabric.world_size}
-    workers, size = params.machine.workers, phase.input_size
+    device, size = fabric.device.type, phase.input_size
+    place = (fabric.global_rank, fabric.world_size, device)
+    workers, room = loader_workers(params.machine, device), Room(cache_bytes(params.machine))
     shorter = phase.resize_range or (phase.model.min_size, phase.model.min_size)
     longest = longest_side(phase)
     records = [manifest.records[image_id] for image_id in lists["train"]]
     if fabric.is_global_zero and (said := shrinking(records, size, shorter[1], longest)):
         print(said, file=sys.stderr)
-    samples = DetectionTraining(manifest, lists["train"], size, phase.augment, shorter, longest, params.seed)
-    loader = training_loader(samples, phase.batch_size, params.seed, workers, collate, **share)
-    held_out = DetectionValidation(manifest, lists["val"], size)
-    validation = evaluation_loader(held_out, phase.batch_size, workers, collate, **share)
+    samples = DetectionTraining(manifest, lists["train"], size, phase.augment, shorter, longest, params.seed, room)
+    loader = training_loader(samples, phase.batch_size, params.seed, workers, collate, *place)
+    held_out = DetectionValidation(manifest, lists["val"], size, room)
+    validation = evaluation_loader(held_out, phase.batch_size, workers, collate, *place)
     truths = [truth_of(manifest.records[image_id]) for image_id in lists["val"]]
-    validate = Validation(fabric, validation, truths, params.classes)
+    precision = inference_precision(params.machine, device)
+    validate = Validation(fabric, validation, truths, params.classes, precision)
     return Job(loader, Task(compute_loss, _files, validate, phase.monitor, _images), MEAN, STD)
 
 
@@ -102,14 +107,22 @@ def compute_loss(model: Any, batch: Batch) -> dict[str, Tensor]:
 class Validation:
     """validate of the loop: AP50, AP and the other COCO scores of what the predictor of `evaluate` finds."""
 
-    def __init__(self, fabric: Fabric, loader: DataLoader, truths: list[Truth], classes: tuple[str, ...]):
+    def __init__(
+        self,
+        fabric: Fabric,
+        loader: DataLoader,
+        truths: list[Truth],
+        classes: tuple[str, ...],
+        precision: InferencePrecision | None = None,
+    ):
         self._fabric, self._loader, self._truths, self._classes = fabric, loader, truths, classes
+        self._precision = precision
 
     def __call__(self, model: nn.Module) -> dict[str, float | None]:
-        predictor = TorchvisionPredictor(model, self._fabric.device, {})
+        predictor = TorchvisionPredictor(model, self._fabric.device, {}, self._precision)
         found: dict[int, Found] = {}
         for images, indices in self._loader:
-            with torch.autocast(self._fabric.device.type, enabled=False):  # half precision would round boxes
+            with torch.autocast(self._fabric.device.type, enabled=False):  # not as the training
                 predictions = predictor.predict([image.numpy() for image in images])
             found |= {index: rounded(one) for index, one in zip(indices, predictions, strict=True)}
         found = {index: one for part in of_all(self._fabric, found) for index, one in part.items()}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from retrace.allocator import advice_when_out_of_memory, smaller_batch
 from retrace.config.pretrain import Mae
 from retrace.config.training import TrainingParams
-from retrace.data.loading import training_loader
+from retrace.data.loading import Room, training_loader
 from retrace.data.manifest import Manifest, read_manifest
 from retrace.data.splits import read_list
 from retrace.data.transforms import normalize
@@ -19,7 +19,9 @@ from retrace.files import sha256_of, whole_folder
 from retrace.models.initial import start_folder, write_none, write_start
 from retrace.models.mae import FCMAE, ViTMAE, build_mae, reconstruction_loss
 from retrace.models.mae_images import MaskedImages, collate, write_pictures
+from retrace.models.predict import describe_device
 from retrace.models.weights import write_tensors
+from retrace.resources import cache_bytes, loader_workers
 from retrace.seeds import derive, seed_everything
 from retrace.training.checkpoints import Scratch, fingerprint
 from retrace.training.launch import kind, launch
@@ -47,17 +49,22 @@ def masked_autoencoder(params: TrainingParams, note: dict[str, Any]) -> None:
 
 def _train(params: TrainingParams, mae: Mae, note: dict[str, Any], fabric: Fabric) -> None:
     manifest, ids, files = _images(params)
-    note |= {"images": len(ids), "processes": fabric.world_size}
+    note |= describe_device(fabric.device)._asdict() | {"images": len(ids), "processes": fabric.world_size}
 
     seed_everything(derive(params.seed, "mae weights"))
     model = build_mae(mae)
-    images = MaskedImages(manifest, ids, mae, model.patch, params.seed)
-    share = {"rank": fabric.global_rank, "world": fabric.world_size}
-    loader = training_loader(images, mae.batch_size, params.seed, params.machine.workers, collate, **share)
-    optimizer = build_optimizer(mae.optimizer, model, precision=mae.precision, device=fabric.device.type)
+    room, device = Room(cache_bytes(params.machine)), fabric.device.type
+    images = MaskedImages(manifest, ids, mae, model.patch, params.seed, room)
+    workers = loader_workers(params.machine, device)
+    loader = training_loader(
+        images, mae.batch_size, params.seed, workers, collate, fabric.global_rank, fabric.world_size, device
+    )
+    optimizer = build_optimizer(mae.optimizer, model, precision=mae.precision, device=device)
     plan = Plan(params.seed, mae.epochs, clip_norm=mae.optimizer.clip_norm, save_period=mae.save_period)
     identity = params.model_dump(mode="json", include={"study", "task", "seed", "runtime"})
-    mark = fingerprint("pretrain", {**identity, "mae": mae.model_dump(mode="json")}, files, kind(fabric))
+    mark = fingerprint(
+        "pretrain", {**identity, "mae": mae.model_dump(mode="json")}, files, kind(fabric, params.machine)
+    )
     require_equal(fabric, mark)
     scratch = Scratch(params.study, NAME, mark, keeps=params.machine.keep_states)
     trace = trace_of(params.study, NAME, params.machine)

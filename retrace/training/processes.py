@@ -7,6 +7,7 @@ sums, the same buffers everywhere, and a failure that is reported once and leave
 import atexit
 import functools
 import os
+import re
 import signal
 import sys
 import threading
@@ -21,6 +22,7 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from retrace.allocator import ran_out_of_memory
 from retrace.errors import FailedElsewhere, FailedHere, UserError
 
 ASSEMBLY = 300.0  # seconds that the first process waits for the last: loading torch from a shared disk is slow
@@ -195,8 +197,22 @@ def _store() -> dist.TCPStore:
     return dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=STORE_TIMEOUT)
 
 
+# what NCCL and the store say of a process that is gone or does not answer; of a wrong use of NCCL ("ncclInvalidUsage",
+# two processes on one device) or a lack of memory they say something else
+GONE = re.compile(
+    r"ncclRemoteError|ncclSystemError|remote process|Connection (reset|closed|refused)|Broken pipe|socket|timed? ?out",
+    re.IGNORECASE,
+)
+
+
 def _connection_lost(error: Exception) -> bool:
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+    """Whether gloo, NCCL or the store has lost another process."""
+    if not isinstance(error, RuntimeError) or ran_out_of_memory(error):
+        return False
+    text = str(error)
+    if isinstance(error, dist.DistBackendError) or "nccl" in text.lower():
+        return GONE.search(text) is not None
+    return isinstance(error, dist.DistError) or "gloo" in text
 
 
 def _leave() -> None:

@@ -8,10 +8,12 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from retrace.config.machine import InferencePrecision
 from retrace.config.monitored import MONITORED
 from retrace.config.phases import SegmentationPhase
 from retrace.config.training import TrainingParams
 from retrace.data.loading import (
+    Room,
     SegmentationEvaluation,
     SegmentationTraining,
     collate_evaluation,
@@ -23,7 +25,9 @@ from retrace.data.manifest import IGNORE, Manifest
 from retrace.data.transforms import MEAN, STD, normalize
 from retrace.errors import UserError
 from retrace.evaluation.scores.segmentation import as_numbers, confusion_matrix_torch, scores
+from retrace.models.inference import computing_in, inference_precision
 from retrace.models.layers.bilinear import resize
+from retrace.resources import cache_bytes, loader_workers
 from retrace.training.job import Job
 from retrace.training.loop import Task
 from retrace.training.losses import SegmentationLoss, build_loss, scored_weight
@@ -38,17 +42,18 @@ def segmentation(
         bare = [image_id for image_id in lists[name] if manifest.records[image_id].mask is None]
         if bare:
             raise UserError(f"data/{params.study}/splits/{name}.txt: {bare[0]} has no mask; run `dvc repro rebalance`")
-    share = {"rank": fabric.global_rank, "world": fabric.world_size}
-    workers = params.machine.workers
-    changes = SegmentationTraining(manifest, lists["train"], phase.input_size, phase.augment, params.seed)
-    loader = training_loader(changes, phase.batch_size, params.seed, workers, collate_training, **share)
-    held_out = SegmentationEvaluation(manifest, lists["val"], phase.input_size)
-    validation = evaluation_loader(held_out, phase.batch_size, workers, collate_evaluation, **share)
+    place = (fabric.global_rank, fabric.world_size, fabric.device.type)
+    workers, room = loader_workers(params.machine, fabric.device.type), Room(cache_bytes(params.machine))
+    changes = SegmentationTraining(manifest, lists["train"], phase.input_size, phase.augment, params.seed, room)
+    loader = training_loader(changes, phase.batch_size, params.seed, workers, collate_training, *place)
+    held_out = SegmentationEvaluation(manifest, lists["val"], phase.input_size, room)
+    validation = evaluation_loader(held_out, phase.batch_size, workers, collate_evaluation, *place)
     pixels = [
         sum(manifest.records[image_id].counts.get(name, 0) for image_id in lists["train"]) for name in params.classes
     ]
     focus = tuple(params.class_index(name) for name in params.report.focus_classes)
-    validate = Validation(fabric, validation, params.classes, focus)
+    precision = inference_precision(params.machine, fabric.device.type)
+    validate = Validation(fabric, validation, params.classes, focus, precision)
     weigh = scored_weight(phase.loss, pixels)
     loss = Loss(build_loss(phase.loss, pixels))
     task = Task(loss, _files, validate, phase.monitor, lambda batch: weigh(batch[1]))
@@ -72,8 +77,15 @@ class Validation:
     Logits are upsampled to each mask's own size before they are compared, exactly as `evaluate` does.
     """
 
-    def __init__(self, fabric: Fabric, loader: DataLoader, classes: tuple[str, ...], focus: tuple[int, ...]):
-        self._fabric, self._classes, self._focus = fabric, classes, focus
+    def __init__(
+        self,
+        fabric: Fabric,
+        loader: DataLoader,
+        classes: tuple[str, ...],
+        focus: tuple[int, ...],
+        precision: InferencePrecision | None = None,
+    ):
+        self._fabric, self._classes, self._focus, self._precision = fabric, classes, focus, precision
         self._loader: Any = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
 
     def __call__(self, model: nn.Module) -> dict[str, float | None]:
@@ -81,7 +93,9 @@ class Validation:
         confusion: Any = torch.zeros(count, count, dtype=torch.int64, device=self._fabric.device)
         entropies: list[Tensor] = []
         for images, masks, _ in self._loader:
-            for logits, mask in zip(model(network_input(images)).float(), masks, strict=True):
+            with computing_in(self._precision, self._fabric.device.type):
+                predicted = model(network_input(images)).float()
+            for logits, mask in zip(predicted, masks, strict=True):
                 native = logits[None]  # [1, C, h, w]
                 if native.shape[-2:] != mask.shape:
                     native = resize(native, (mask.shape[0], mask.shape[1]))

@@ -18,7 +18,7 @@ from retrace.config.load import load
 from retrace.config.machine import Machine
 from retrace.data.detection_loading import DetectionValidation
 from retrace.data.detection_loading import collate as collate_detection
-from retrace.data.loading import SegmentationEvaluation, collate_evaluation, evaluation_loader
+from retrace.data.loading import Room, SegmentationEvaluation, collate_evaluation, evaluation_loader
 from retrace.data.manifest import read_manifest
 from retrace.data.splits import read_list
 from retrace.errors import UserError
@@ -69,7 +69,7 @@ def test_validation_by_two_is_that_of_one_on_the_same_weights(pair, monkeypatch)
     model, _ = load_model(Path("models/boxes/base"))
     ids = read_list(Path("data/boxes/splits"), "val")
     assert len(ids) % 2  # so that the shares differ
-    held_out = SegmentationEvaluation(read_manifest(Path("data/boxes/raw")), ids, (32, 48))
+    held_out = SegmentationEvaluation(read_manifest(Path("data/boxes/raw")), ids, (32, 48), Room(2**30))
     loader = evaluation_loader(held_out, 4, 0, collate_evaluation)
     validation = segmentation.Validation(Fabric(accelerator="cpu", devices=1), loader, params.classes, (1, 2))
     with torch.no_grad():
@@ -91,7 +91,7 @@ def test_detection_by_two(tmp_path, monkeypatch):
     assert ends[0].out + ends[1].out + ends[1].err == ""
     monkeypatch.chdir(project)
     manifest, ids = read_manifest(Path("data/shapes/raw")), read_list(Path("data/shapes/splits"), "val")
-    loader = evaluation_loader(DetectionValidation(manifest, ids, (64, 96)), 3, 0, collate_detection)
+    loader = evaluation_loader(DetectionValidation(manifest, ids, (64, 96), Room(2**30)), 3, 0, collate_detection)
     truths = [truth_of(manifest.records[image_id]) for image_id in ids]
     model, _ = load_model(Path("models/shapes/light"))
     one = Fabric(accelerator="cpu", devices=1)

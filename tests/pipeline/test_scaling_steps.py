@@ -15,7 +15,7 @@ from retrace.config.machine import Machine
 from retrace.config.phases import CrossEntropy, SegmentationAugment
 from retrace.config.pretrain import Mae
 from retrace.config.steps import Cosine, Sgd
-from retrace.data.loading import SegmentationTraining, collate_training, training_loader
+from retrace.data.loading import Room, SegmentationTraining, collate_training, training_loader
 from retrace.data.manifest import read_manifest
 from retrace.data.splits import read_list
 from retrace.training import segmentation
@@ -42,7 +42,7 @@ def train(_rank, project, loss, accumulate=1, epochs=2, wrong=False):
     raw = project / "data/boxes/raw"
     manifest, ids = read_manifest(raw), read_list(project / "data/boxes/splits", "train")
     changes = SegmentationAugment(flip=0.5, scale=(0.5, 1.0), crop=24)
-    samples = SegmentationTraining(manifest, ids, (32, 48), changes, 5)
+    samples = SegmentationTraining(manifest, ids, (32, 48), changes, 5, Room(2**30))
     loader = training_loader(samples, 5, 5, 0, collate_training, fabric.global_rank, fabric.world_size)
     model, seen = convolutions(), []
     optimizer = build_optimizer(Sgd(name="sgd", lr=0.5, momentum=0.9), model)

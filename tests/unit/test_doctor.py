@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from retrace import nvidia
+from retrace import nvidia, resources
 from retrace.cli import doctor, hardware
 from retrace.cli.doctor import examine
 from retrace.cli.findings import ERROR, OK, WARNING, Finding
@@ -221,14 +221,14 @@ def test_memory_for_every_training_process(project, values, monkeypatch, devices
 
 
 def test_memory_of_a_container_is_its_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr(hardware, "CGROUP_LIMIT", tmp_path / "memory.max")
-    total, available = hardware.memory()
+    monkeypatch.setattr(resources, "CGROUP", tmp_path)
+    total, available = resources.memory()
     assert total and available and 0 < available <= total
     (tmp_path / "memory.max").write_text(f"{GIB // 2}\n")
     (tmp_path / "memory.current").write_text(f"{GIB // 4}\n")
-    assert hardware.memory() == (0.5, 0.25)
+    assert resources.memory() == (0.5, 0.25)
     (tmp_path / "memory.max").write_text("max\n")
-    assert hardware.memory()[0] == total
+    assert resources.memory()[0] == total
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(project, monkeypatch):

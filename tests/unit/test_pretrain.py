@@ -14,6 +14,7 @@ from retrace.cli.use import use
 from retrace.config.load import load
 from retrace.config.network import UnetClassic
 from retrace.config.pretrain import Mae
+from retrace.data.loading import Room
 from retrace.files import sha256_of
 from retrace.models.build import build
 from retrace.models.mae_images import MaskedImages
@@ -112,8 +113,8 @@ def test_crops_and_masks_follow_from_seed_epoch_and_index_alone(project):
 
     ids = ["train_0", "train_1", "unlabeled_0"]
     mae, manifest = Mae(**MAE), read_manifest(Path("data/toy/raw"))
-    one = MaskedImages(manifest, ids, mae, 32, seed=3)
-    two = MaskedImages(manifest, ids, mae, 32, seed=3)
+    one = MaskedImages(manifest, ids, mae, 32, 3, Room(2**30))
+    two = MaskedImages(manifest, ids, mae, 32, 3, Room(2**30))
     wanted = [(2, 1), (1, 0), (1, 2)]
     torch.manual_seed(1)
     first = {key: one[key] for key in wanted}
@@ -125,7 +126,7 @@ def test_crops_and_masks_follow_from_seed_epoch_and_index_alone(project):
         assert first[key][0].shape == (3, 64, 96)
     assert not torch.equal(one[1, 1][0], first[2, 1][0])
     assert any(not torch.equal(one[epoch, 1][1], first[2, 1][1]) for epoch in (3, 4, 5))
-    assert not torch.equal(MaskedImages(manifest, ids, mae, 32, seed=4)[2, 1][0], first[2, 1][0])
+    assert not torch.equal(MaskedImages(manifest, ids, mae, 32, 4, Room(2**30))[2, 1][0], first[2, 1][0])
 
 
 def test_none_leaves_every_phase_at_random(project):

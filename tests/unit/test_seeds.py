@@ -8,7 +8,7 @@ import torch
 from retrace.config.phases import Augment, SegmentationAugment
 from retrace.config.pretrain import Mae
 from retrace.data.detection_loading import DetectionTraining
-from retrace.data.loading import SegmentationTraining
+from retrace.data.loading import Room, SegmentationTraining
 from retrace.data.manifest import read_manifest
 from retrace.models.mae_images import MaskedImages
 from retrace.seeds import drawn_from
@@ -20,7 +20,7 @@ from tests.support.helpers_models import MAE
 def segmentation(folder):
     manifest = read_manifest(make_boxes(folder) / "data/boxes/raw")
     return SegmentationTraining(
-        manifest, sorted(manifest.records), (32, 48), SegmentationAugment(flip=0.5, color=0.5), 5
+        manifest, sorted(manifest.records), (32, 48), SegmentationAugment(flip=0.5, color=0.5), 5, Room(2**30)
     )
 
 
@@ -28,12 +28,12 @@ def detection(folder):
     project = make_shapes(folder)
     manifest = read_manifest(project / "data/shapes/raw")
     ids = Path(project, "data/shapes/splits/train.txt").read_text().split()
-    return DetectionTraining(manifest, ids, (64, 96), Augment(flip=0.5, color=0.1), (48, 80), 128, 5)
+    return DetectionTraining(manifest, ids, (64, 96), Augment(flip=0.5, color=0.1), (48, 80), 128, 5, Room(2**30))
 
 
 def pretraining(folder):
     manifest = read_manifest(make_boxes(folder) / "data/boxes/raw")
-    return MaskedImages(manifest, sorted(manifest.records), Mae(**MAE), 32, seed=5)
+    return MaskedImages(manifest, sorted(manifest.records), Mae(**MAE), 32, 5, Room(2**30))
 
 
 @pytest.mark.parametrize("make", [segmentation, detection, pretraining])

@@ -21,6 +21,7 @@ from retrace.config.steps import AdamW, Constant, Cosine, Poly, Sgd
 from retrace.data.loading import (
     Cache,
     EpochBatches,
+    Room,
     SegmentationEvaluation,
     SegmentationTraining,
     collate_training,
@@ -360,7 +361,7 @@ def test_samples_do_not_depend_on_workers_threads_or_what_was_drawn_before(tmp_p
     ids = sorted(manifest.records)
 
     def drawn(workers):
-        dataset = SegmentationTraining(manifest, ids, (32, 48), CHANGES, 5)
+        dataset = SegmentationTraining(manifest, ids, (32, 48), CHANGES, 5, Room(2**30))
         loader = training_loader(dataset, 4, 5, workers, collate_training)
         found = {}
         for epoch in (1, 2):
@@ -409,7 +410,7 @@ def test_augmentation_leaves_the_global_generator_alone():
 def test_evaluation_keeps_the_native_mask(tmp_path):
     manifest = read_manifest(make_boxes(tmp_path / "boxes") / "data/boxes/raw")
     ids = sorted(manifest.records)
-    dataset = SegmentationEvaluation(manifest, ids, (32, 48))
+    dataset = SegmentationEvaluation(manifest, ids, (32, 48), Room(2**30))
     for _ in range(2):  # decoded, then from the cache
         for index, image_id in enumerate(ids):
             image, mask, name = dataset[index]
@@ -419,13 +420,13 @@ def test_evaluation_keeps_the_native_mask(tmp_path):
 
 
 def test_the_cache_is_bounded_and_hands_out_copies():
-    cache = Cache(10, (2, 2, 3), limit=3 * 12 + 5)
+    cache = Cache(10, (2, 2, 3), Room(3 * 12 + 5))
     for index in range(10):
         cache.put(index, np.full((2, 2, 3), index, np.uint8))
     assert [index for index in range(10) if cache.get(index) is not None] == [0, 1, 2]
     cache.get(1)[:] = 77
     assert (cache.get(1) == 1).all()
-    assert Cache(10, (100, 100, 3), limit=10).get(0) is None
+    assert Cache(10, (100, 100, 3), Room(10)).get(0) is None
 
 
 # --- the live view ------------------------------------------------------------------------------------------------

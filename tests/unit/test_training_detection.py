@@ -15,7 +15,7 @@ from retrace.config import read_yaml, whole
 from retrace.config.load import parse
 from retrace.config.phases import Augment
 from retrace.data.detection_loading import DetectionTraining, DetectionValidation, collate, fitted, taken, target_of
-from retrace.data.loading import read_image, training_loader
+from retrace.data.loading import Room, read_image, training_loader
 from retrace.data.manifest import read_manifest
 from retrace.documents.manifest import Box, Record
 from retrace.evaluation.scores.coco import coco_scores
@@ -43,7 +43,7 @@ def ids(name="train"):
 
 
 def training(manifest, size=(64, 96), shorter=(48, 80), longest=128, changes=CHANGES):
-    return DetectionTraining(manifest, ids(), size, changes, shorter, longest, 5)
+    return DetectionTraining(manifest, ids(), size, changes, shorter, longest, 5, Room(2**30))
 
 
 def test_boxes_follow_the_pixels_through_every_change(raw):
@@ -158,7 +158,7 @@ def test_the_training_warns_of_shrunk_images(raw, capsys):
 
 def test_validation_sees_native_pixels_whatever_the_cache_holds(raw):
     for size in ((64, 96), (20, 20)):
-        samples = DetectionValidation(raw, ids("val"), size)
+        samples = DetectionValidation(raw, ids("val"), size, Room(2**30))
         for index, image_id in enumerate(ids("val")):
             for _ in range(2):
                 image, position = samples[index]

@@ -21,6 +21,8 @@ from retrace.config.yolo import UltralyticsPhase
 from retrace.data.manifest import Manifest
 from retrace.errors import UserError
 from retrace.files import LOGS, sha256_of, write_bytes, write_json, write_text
+from retrace.models.inference import inference_precision
+from retrace.resources import loader_workers
 from retrace.seeds import derive, seed_everything
 from retrace.training.checkpoints import Scratch
 from retrace.training.loop import Result, saved_state
@@ -98,14 +100,25 @@ def train(
         write_bytes(kept / f"epoch{epoch}.pt", _dump(params, phase, state, []))
 
     state = saved_state(fabric, scratch)
-    runtime = params.runtime
-    trace = trace_of(params.study, name, params.machine)
+    precision = inference_precision(params.machine, fabric.device.type)
     run = Run(
-        phase, params.classes, params.seed, runtime, fabric, manifest, lists, scratch, state, monitor, trace, keep
+        phase,
+        params.classes,
+        params.seed,
+        params.runtime,
+        fabric,
+        manifest,
+        lists,
+        scratch,
+        state,
+        monitor,
+        trace_of(params.study, name, params.machine),
+        keep,
+        precision,
     )
     options = {**FIXED, **QUIET, **phase.hyperparameters.model_dump(), "amp": False, "save_period": -1}
     options |= {"model": "yolo11n.yaml", "name": "ultralytics", "device": _device(fabric.device)}
-    options |= {"seed": params.seed % 2**31, "workers": params.machine.workers}
+    options |= {"seed": params.seed % 2**31, "workers": loader_workers(params.machine, fabric.device.type)}
     _accept(options, of)
     if state is None or not state["finished"]:  # else it was interrupted between its last epoch and writing the outs
         with _folder(fabric, scratch) as folder:

@@ -8,7 +8,8 @@ after every epoch, nothing is recovered or halved silently, and no callback but 
 import copy
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from retrace.allocator import out_of_memory, ran_out_of_memory
 from retrace.compat.ultralytics import OpenTrainer
-from retrace.config.machine import Runtime
+from retrace.config.machine import InferencePrecision, Runtime
 from retrace.config.yolo import UltralyticsPhase
 from retrace.data.manifest import Manifest
 from retrace.evaluation.scores.coco import coco_scores
@@ -55,6 +56,7 @@ class Run:
     monitor: Monitor
     trace: Trace
     keep: Callable[[int, dict[str, Tensor]], None]  # called every `save_period` epochs with the averaged weights
+    precision: InferencePrecision | None = None  # of validation; None: that of the training
 
 
 class Trainer(OpenTrainer):
@@ -298,11 +300,20 @@ class Trainer(OpenTrainer):
 
     def validate(self) -> tuple[dict[str, Any], float]:
         """Scores of the average's weights by the evaluator of every engine, Ultralytics' own beside them."""
-        own = self.validator(self)
+        with self._validation_precision():
+            own = self.validator(self)
         row = self._scores(own) if self.run.fabric.is_global_zero else None
         row = self.run.fabric.broadcast(row) if self._several else row
         assert row is not None
         return row, float(row[self.run.phase.monitor] or 0.0)
+
+    @contextmanager
+    def _validation_precision(self) -> Iterator[None]:
+        """Ultralytics' validator computes as `amp` of its trainer says."""
+        trained = self.amp
+        self.amp = trained if self.run.precision is None else self.run.precision == "16-mixed"
+        yield
+        self.amp = trained
 
     def _scores(self, own: dict[str, Any]) -> Row:
         ids = self.run.lists["val"]
