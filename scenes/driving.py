@@ -36,6 +36,7 @@ from scenes.street import DRAW, ID, Item, Street
 
 IGNORE = 255
 CLIP = 40  # frames of the clip
+RARE = ("cyclist", "train", "motorcyclist", "bus", "truck", "bicycle", "train", "motorcycle")
 LIGHT = ("day", "overcast", "day", "dusk", "night", "day", "rain")
 
 
@@ -127,7 +128,7 @@ def _items(rng: np.random.Generator, half: float, walk: float, index: int) -> li
 
     edge = half + walk
     side = lambda: float(rng.choice([-1.0, 1.0]))  # noqa: E731
-    for kind, expected in (("car", 3.5), ("van", 0.5), ("truck", 0.35), ("bus", 0.35)):
+    for kind, expected in (("car", 3.0), ("van", 0.5), ("truck", 0.35), ("bus", 0.35)):
         for _ in range(int(rng.poisson(expected))):
             put(kind, side() * half * rng.uniform(0.2, 0.75), 9, 55)
     for _ in range(int(rng.poisson(2.0))):  # parked
@@ -140,7 +141,7 @@ def _items(rng: np.random.Generator, half: float, walk: float, index: int) -> li
     ):
         for _ in range(int(rng.poisson(expected))):
             inner = half + 0.4 if kind != "person" else half * rng.choice([0.6, 1.1])
-            put(kind, side() * (inner + rng.uniform(0, max(walk - 0.6, 0.5))), 5, 40)
+            put(kind, side() * (inner + rng.uniform(0, max(walk - 0.6, 0.5))), 5, 20)
     for _ in range(int(rng.poisson(5))):
         put("tree", side() * (edge + rng.uniform(-1.0, 9)), 8, 80)
     if walk:
@@ -151,9 +152,10 @@ def _items(rng: np.random.Generator, half: float, walk: float, index: int) -> li
     for kind in ("bicycle", "motorcycle"):
         if rng.random() < 0.3:
             put(kind, side() * (half - rng.uniform(0.3, 1.5)), 5, 22)
-    dealt = ("cyclist", "train", "motorcyclist", "bus", "truck", "bicycle", "train", "motorcycle")[index % 8]
-    where = {"train": -(edge + 3.5), "bus": half * 0.5, "truck": half * 0.5}.get(dealt, half * rng.uniform(0.3, 0.85))
-    put(dealt, where, 14 if dealt == "train" else 5 if "cycl" in dealt else 10, 26 if dealt == "train" else 18)
+    for dealt in (RARE[index % len(RARE)], RARE[(index + 3) % len(RARE)]):
+        where = {"train": -(edge + 3.5), "bus": half * 0.5, "truck": half * 0.5}.get(dealt, half * rng.uniform(0.3, 0.85))
+        nearest, farthest = {"train": (14, 26), "bus": (10, 18), "truck": (10, 18)}.get(dealt, (5, 12))
+        put(dealt, where, nearest, farthest)
     return found
 
 

@@ -160,12 +160,12 @@ def _ground(canvas: Canvas, rng: np.random.Generator, country: Country, camera: 
     label = np.full(x.shape, IDS["Landscape"], np.uint16)
     color = np.asarray(country.soil, np.float32) * (1 + 0.16 * middle + 0.18 * blades + 0.1 * coarse)[..., None]
     layers = (
-        ("Dry Grass", coarse + 0.35 * middle + country.grass + 0.25 * blades, country.straw, 0.38),
+        ("Dry Grass", coarse + 0.2 * middle + country.grass + 0.1 * blades, country.straw, 0.38),
         (
             "Ground Clutter",
-            sample(tile, u * 5 + 200, v * 3 + 60) + 0.5 * middle - 0.62 + country.clutter,
-            (0.38, 0.31, 0.23),
-            0.7,
+            sample(tile, u * 5 + 200, v * 3 + 60) + 0.2 * middle - 0.42 + country.clutter,
+            (0.34, 0.27, 0.19),
+            0.9,
         ),
     )
     for name, field, paint, contrast in layers:
@@ -173,11 +173,11 @@ def _ground(canvas: Canvas, rng: np.random.Generator, country: Country, camera: 
         tone = np.asarray(paint, np.float32) * (1 + contrast * blades + 0.18 * middle + 0.05)[..., None]
         color += cover[..., None] * (tone - color)
         label[cover >= 0.5] = IDS[name]
-    if rng.random() < 0.45:  # flowers: dots in a patch of the grass
-        patch = (sample(tile, u * 3 + 150, v * 2 + 10) > 0.42) & (sample(tile, u * 80, v * 60) > 0.3) & (z < 40)
-        patch &= label == IDS["Dry Grass"]
-        color[patch] = np.asarray(country.blossom, np.float32) * (1 + 0.25 * blades[patch, None])
-        label[patch] = IDS["Flowers"]
+    if rng.random() < 0.6:  # a bed of flowers: dots of blossom in the grass, labeled as a whole, as people do
+        bed = (sample(tile, u * 3 + 150, v * 2 + 10) > 0.3) & (z < 40) & (label == IDS["Dry Grass"])
+        dots = bed & (sample(tile, u * 80, v * 60) > -0.1)
+        color[dots] = np.asarray(country.blossom, np.float32) * (1 + 0.25 * blades[dots, None])
+        label[bed] = IDS["Flowers"]
     canvas.image[first:] = color
     canvas.depth[first:] = z
     canvas.label[first:] = label

@@ -98,7 +98,7 @@ def _tree(
 def _lush(
     canvas: Canvas, rng: np.random.Generator, country: Country, camera: Camera, x: float, z: float, grain: Array
 ) -> None:
-    tall = rng.uniform(0.7, 1.9)
+    tall = rng.uniform(1.0, 2.4)
     _shade(canvas, camera, x, z, tall * 0.8)
     u, v = camera.project(x, tall * 0.45, z)
     scale = camera.focal / z
@@ -110,7 +110,7 @@ def _lush(
 def _dry(
     canvas: Canvas, rng: np.random.Generator, country: Country, camera: Camera, x: float, z: float, grain: Array
 ) -> None:
-    tall = rng.uniform(0.4, 1.3)
+    tall = rng.uniform(0.7, 1.9)
     _shade(canvas, camera, x, z, tall * 0.7)
     u, v = camera.project(x, tall * 0.42, z)
     scale = camera.focal / z
@@ -126,7 +126,7 @@ def _dry(
 def _rock(
     canvas: Canvas, rng: np.random.Generator, country: Country, camera: Camera, x: float, z: float, grain: Array
 ) -> None:
-    half = rng.uniform(0.2, 0.9)
+    half = rng.uniform(0.35, 1.3)
     _shade(canvas, camera, x, z, half)
     scale = camera.focal / z
     u, v = camera.project(x, half * 0.4, z)
@@ -141,7 +141,7 @@ def _rock(
 def _log(
     canvas: Canvas, rng: np.random.Generator, country: Country, camera: Camera, x: float, z: float, grain: Array
 ) -> None:
-    length, thick, turn = rng.uniform(1.5, 4), rng.uniform(0.14, 0.32), rng.uniform(-0.5, 0.5)
+    length, thick, turn = rng.uniform(1.8, 4.5), rng.uniform(0.22, 0.45), rng.uniform(-0.5, 0.5)
     ends = [(x - length / 2, z), (x + length / 2, z + length * turn)]
     (x0, z0), (x1, z1) = (ends[0][0], max(ends[0][1], 3)), (ends[1][0], max(ends[1][1], 3))
     _shade(canvas, camera, x, (z0 + z1) / 2, length / 2)
@@ -163,11 +163,11 @@ def plants(rng: np.random.Generator, country: Country) -> list[tuple[Drawing, fl
     """(drawing function, x, z) of everything that stands on the ground, far to near."""
     found: list[tuple[Drawing, float, float]] = []
     for kind, expected, nearest, farthest in (
-        (_tree, country.woods, 11, 110),
-        (_lush, country.bushes * 0.6, 7, 60),
-        (_dry, country.bushes * 0.7, 5, 50),
-        (_rock, country.rocks, 4, 35),
-        (_log, 0.4, 4.5, 14),
+        (_tree, country.woods, 11, 90),
+        (_lush, country.bushes * 0.6, 7, 45),
+        (_dry, country.bushes * 0.8, 5, 35),
+        (_rock, country.rocks, 4.5, 28),
+        (_log, 0.9, 5, 16),
     ):
         for _ in range(int(rng.poisson(expected))):
             z = float(nearest + (farthest - nearest) * rng.random() ** 1.5)

@@ -160,8 +160,8 @@ def _sign(canvas: Canvas, rng: np.random.Generator, street: Street, kind: str, x
     scale = camera.focal / z
     high = rng.uniform(2.1, 3.0)
     foot, head = camera.project(x, 0.0, z), camera.project(x, high, z)
-    canvas.line([foot, head], scale * 0.08, (0.50, 0.51, 0.52), ID["pole"], z)
-    size = scale * rng.uniform(0.35, 0.55)
+    canvas.line([foot, head], scale * 0.12, (0.50, 0.51, 0.52), ID["pole"], z)
+    size = scale * rng.uniform(0.55, 0.85)
     shape, color = [
         (4, (0.10, 0.40, 0.25)),
         (3, (0.80, 0.16, 0.12)),
@@ -182,9 +182,9 @@ def _light(canvas: Canvas, rng: np.random.Generator, street: Street, kind: str, 
     reach = rng.uniform(0.2, 3.0)
     tip = camera.project(x + inward * reach, 4.6, z)
     canvas.line(
-        [camera.project(x, 0.0, z), camera.project(x, 4.6, z), tip], scale * 0.14, (0.34, 0.35, 0.36), ID["pole"], z
+        [camera.project(x, 0.0, z), camera.project(x, 4.6, z), tip], scale * 0.22, (0.34, 0.35, 0.36), ID["pole"], z
     )
-    wide, tall = scale * 0.24, scale * 0.58
+    wide, tall = scale * 0.4, scale * 0.95
     canvas.polygon(
         [
             (tip[0] - wide, tip[1] - tall),

@@ -186,7 +186,7 @@ def test_a_non_finite_loss_stops_with_one_line_and_leaves_nothing(here, tmp_path
 @pytest.mark.parametrize(
     ("changes", "phase", "message"),
     [
-        ({}, "nothing", "no phase 'nothing'; phases: base"),
+        ({}, "nothing", "no phase or repeat 'nothing'; allowed: base"),
         ({"phase_defaults": {"fabric": {"monitor": "AP50"}}}, "base", "monitor = 'AP50'"),
         ({"machine": {"device": "cuda"}}, "base", "machine.device = 'cuda'"),
         ({"phase_defaults": {"fabric": {"freeze": "encoder"}}}, "base", "no separate encoder"),

@@ -244,6 +244,7 @@ def test_the_stage_writes_what_it_scored_and_resumes_exactly(tmp_path, monkeypat
     assert only_progress(capsys.readouterr().err, "light", epochs=2)
     folder = project / "models/shapes/light"
     assert sorted(path.name for path in folder.iterdir()) == [
+        "hashes.json",
         "history.csv",
         "model.json",
         "train.json",
