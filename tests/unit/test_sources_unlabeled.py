@@ -51,6 +51,19 @@ def test_every_kth_image_of_folders_and_globs(labelled):
     assert {"name": "pool", "split": "unlabeled", "images": 3, "labelled": 0} in header
 
 
+def test_an_optional_one_may_be_missing_and_that_is_said(labelled, capsys):
+    labelled.image("pool/0.jpg")
+    gone = [{"path": path, "optional": True} for path in ("drive.mp4", "clips/*.mp4", "pool/*.mp4")]
+    records = collected(labelled, {"path": "pool", "optional": True}, *gone)
+    assert [record.source for record in records] == ["pool/0.jpg"]
+    with open(RAW / "problems.csv", encoding="utf-8") as stream:
+        rows = [(row["kind"], row["path"], row["action"]) for row in csv.DictReader(stream)]
+    assert rows == [("optional_missing", path, "kept") for path in ("clips", "drive.mp4", "pool/*.mp4")]
+    with pytest.raises(SystemExit):
+        collected(labelled, {"path": "drive.mp4"})
+    assert "missing: drive.mp4" in capsys.readouterr().err
+
+
 def test_every_kth_frame_of_a_video_is_the_right_frame(labelled):
     video(labelled.root / "drive.mp4")
     records = collected(labelled, {"path": "drive.mp4", "every": 4})

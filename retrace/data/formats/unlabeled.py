@@ -17,6 +17,7 @@ from retrace.errors import UserError
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 QUALITY = 95
+NOT_THERE = "not there, so done without, as data.unlabeled allows"
 # Containers by their first bytes: FFmpeg also takes playlists, which name other files and addresses to read
 ATOMS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # MP4, QuickTime: at offset 4
 
@@ -58,7 +59,7 @@ def _files(entry: Unlabeled, root: Path, problems: Problems) -> tuple[Path, list
     start = start.resolve() if given.is_absolute() else below(root, start.as_posix(), "data.unlabeled.path")
     limit = start if given.is_absolute() else root
     if entry.optional and not start.exists():
-        problems.note("optional_missing", shown(start, root), "not there, so done without, as data.unlabeled allows")
+        problems.note("optional_missing", shown(start, root), NOT_THERE)
         return start, []
     if len(literal) < len(given.parts):
         pattern = "/".join(given.parts[len(literal) :])
@@ -66,6 +67,9 @@ def _files(entry: Unlabeled, root: Path, problems: Problems) -> tuple[Path, list
             raise UserError(
                 f"params.yaml: data.unlabeled.path = {entry.path!r}: '..' after a glob; write the folder out"
             )
+        if entry.optional and not any(start.glob(pattern)):
+            problems.note("optional_missing", f"{shown(start, root)}/{pattern}", NOT_THERE)
+            return start, []
         return start, _matches(start, pattern, limit, problems)
     if start.is_file():
         return start.parent, [start] if usable(start, start.parent, problems) else []
