@@ -46,6 +46,7 @@ SUSPECTED = {
     "clip": "frames that look like one clip are",
     "copies": "copies of one photograph are",
     "mirrored": "mirrored or rotated copies of one photograph are",
+    "similar": "images that resemble each other closely are",
 }
 
 

@@ -22,6 +22,7 @@ WHAT = {
     "clip": "frames of one clip",
     "copies": "copies of one photograph",
     "mirrored": "mirrored or rotated copies of one photograph",
+    "similar": "images that resemble each other closely",
 }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrace.data.duplicates import Hashes, Indices, hash_array, nearest
+from retrace.data.duplicates import Hashes, Indices, hash_array, near_duplicate_sets, nearest
 from retrace.data.names import numbered, photographs
 from retrace.documents.manifest import Record
 
@@ -17,6 +17,7 @@ SHORTEST = 8  # numbered images from which the pictures can tell whether they ar
 CLEARER = 4.0  # bits that neighbors in number must be closer than images far apart, in the median
 SURE = 2.0  # standard errors of that difference, in the mean
 MIRROR_BITS = 6  # between a hash and the mirrored hash of another; true mirror images have 0 to 4, rarely more
+SIMILAR_BITS = 8  # unrelated pictures of the demos and of real sets have 10 and more to their nearest
 SIDE = 8  # a perceptual hash has 8 x 8 bits: vertical frequencies 0 to 7 by horizontal ones
 
 
@@ -24,16 +25,23 @@ SIDE = 8  # a perceptual hash has 8 x 8 bits: vertical frequencies 0 to 7 by hor
 class Suspicion:
     """Images that look as if they came from one scene."""
 
-    kind: str  # clip | copies | mirrored
+    kind: str  # clip | copies | mirrored | similar
     name: str  # of the clip or the photograph
     ids: tuple[str, ...]  # sorted
 
 
 def suspicions(records: Sequence[Record]) -> list[Suspicion]:
-    """Clips, copies of one photograph and pairs of mirror images among the records, sorted by kind and name."""
+    """Clips, copies of one photograph, pairs of mirror images and pictures that resemble each other closely.
+
+    Sorted by kind and name. Similar pictures that belong to one of the others are not named again.
+    """
     found = [Suspicion("clip", name, ids) for name, ids in clips(records).items()]
     found += [Suspicion("copies", name, ids) for name, ids in _copies(records).items()]
     found += [Suspicion("mirrored", ids[0], ids) for ids in mirrored(records)]
+    known = [set(one.ids) for one in found]
+    for ids in similar(records):
+        if not any(set(ids) <= others for others in known):
+            found.append(Suspicion("similar", ids[0], ids))
     return sorted(found, key=lambda one: (one.kind, one.name))
 
 
@@ -69,6 +77,16 @@ def mirrored(records: Sequence[Record]) -> list[tuple[str, str]]:
                 first, second = sorted((row, other))
                 pairs.add((ordered[first].id, ordered[second].id))
     return sorted(pairs)
+
+
+def similar(records: Sequence[Record]) -> list[tuple[str, ...]]:
+    """Sets of images linked by steps of at most `SIMILAR_BITS` between their perceptual hashes; sorted ids."""
+    ordered = sorted(records, key=lambda record: record.id)
+    sets: dict[int, list[str]] = defaultdict(list)
+    labels = near_duplicate_sets(hash_array([record.phash for record in ordered]), SIMILAR_BITS)
+    for record, label in zip(ordered, labels.tolist(), strict=True):
+        sets[label].append(record.id)
+    return [tuple(ids) for ids in sets.values() if len(ids) > 1]
 
 
 def _symmetries(hashes: Hashes) -> list[Hashes]:

@@ -86,10 +86,11 @@ class Suspected(Part):
     """Images of different splits after rebalancing that look as if they came from one scene.
 
     clip: frames of one video; copies: of one photograph, by their names; mirrored: mirrored or
-    rotated copies, by perceptual hash.
+    rotated copies, by perceptual hash; similar: hashes further apart than near-duplicates, but
+    closer than those of unrelated images.
     """
 
-    kind: str  # clip | copies | mirrored
+    kind: str  # clip | copies | mirrored | similar
     name: str
     ids: list[str]
     splits: list[str]

@@ -217,12 +217,13 @@ def lost(inputs: Inputs, ledger: Ledger) -> Text | None:
 
 
 def suspected(inputs: Inputs, ledger: Ledger) -> Text | None:
-    """A warning for clips and copies that lie in several splits although no group says that they belong together."""
+    """A warning for clips, copies and similar images that lie in several splits although no group joins them."""
     names = [f"{one.name} ({one.kind})" for one in inputs.splits.suspected]
     if not names:
         return None
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    text = f"These clips and photographs are probably cut by the splits: {', '.join(names[:SHOWN])}{more}. "
+    listed = f"{', '.join(names[:SHOWN])}{more}"
+    text = f"These clips, photographs and sets of similar images are probably cut by the splits: {listed}. "
     return Text(run(text, f"{inputs.file_splits} lists their images; data.group keeps images together."), "warn")
 
 

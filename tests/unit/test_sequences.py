@@ -8,7 +8,7 @@ from PIL import Image, ImageFilter, ImageOps
 
 from retrace.data.hashing import perceptual_hash
 from retrace.data.names import numbered, photographs
-from retrace.data.sequences import clips, cut, mirrored, suspicions
+from retrace.data.sequences import SIMILAR_BITS, clips, cut, mirrored, similar, suspicions
 from retrace.documents.manifest import Record
 
 
@@ -46,6 +46,28 @@ def test_real_photographs_have_mirror_images_that_are_found(real_data):
     pairs = mirrored(both)
     assert set(pairs) <= {(f"a{i}", f"b{i}") for i in range(len(files))}
     assert len(pairs) >= 0.75 * len(files)
+
+
+def test_similar_pictures_are_named_where_nothing_else_names_them():
+    """Shifted views of one scene, no near-duplicates, in two splits; compared pair by pair."""
+    views = [scene(1).crop((12 * i, 0, 12 * i + 480, 480)) for i in range(3)]
+    records = [
+        record(name, view, split) for name, view, split in zip("abc", views, ("train", "train", "val"), strict=True)
+    ]
+    records += [record(f"other{seed}", scene(seed).crop((0, 0, 480, 480))) for seed in range(2, 30)]
+    close = {
+        frozenset((one.id, other.id))
+        for one, other in itertools.combinations(records, 2)
+        if (int(one.phash, 16) ^ int(other.phash, 16)).bit_count() <= SIMILAR_BITS
+    }
+    assert close and set.union(*map(set, close)) <= set("abc")
+    found = [one for one in suspicions(records) if one.kind == "similar"]
+    assert [one.ids for one in found] == similar(records)
+    assert {image for one in found for image in one.ids} == set.union(*map(set, close))
+    split = {one.id: one.split for one in records}
+    assert bool(cut(found, split)) == any("c" in pair for pair in close)
+    numbered = [record(f"frame_{i}", view) for i, view in enumerate(views)]
+    assert [one.kind for one in suspicions(numbered)] == ["clip"]
 
 
 @pytest.mark.parametrize("moving", [True, False])
