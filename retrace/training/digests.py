@@ -1,43 +1,56 @@
 """Digests of what a training holds: equal digests mean equal bits."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from retrace.documents.hashes import SHORT
 
 HEX = 32  # digits
+Piece = bytes | NDArray[np.uint8]
 
 
-def digest(*parts: bytes) -> str:
+def digest(pieces: Iterable[Piece]) -> str:
     """The first 32 hex digits of the sha256 of all bytes."""
     total = hashlib.sha256()
-    for part in parts:
-        total.update(part)
+    for piece in pieces:
+        total.update(piece)
     return total.hexdigest()[:HEX]
 
 
-def bytes_of(tensor: Tensor) -> bytes:
-    """The values row by row, whatever the layout in memory and the device, with type and shape before them."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return f"{tensor.dtype} {list(tensor.shape)} ".encode() + flat.view(torch.uint8).numpy().tobytes()
-
-
 def digest_of(value: object) -> str:
-    """Of nested lists, tuples and mappings of tensors, texts and numbers, such as a batch."""
+    """Of tensors, arrays, texts, numbers, and lists, tuples and mappings of them, such as a batch.
+
+    A tensor counts by type, shape and values row by row, whatever its layout in memory and its device.
+    """
+    return digest(_pieces(value))
+
+
+def _pieces(value: object) -> Iterator[Piece]:
     if isinstance(value, Tensor):
-        return digest(bytes_of(value))
-    if isinstance(value, np.ndarray):
-        return digest(f"{value.dtype} {value.shape} ".encode(), value.tobytes())
-    if isinstance(value, Mapping):
-        return digest(*(f"{key} {digest_of(value[key])} ".encode() for key in value))
-    if isinstance(value, list | tuple):
-        return digest(*(digest_of(part).encode() for part in value))
-    return digest(repr(value).encode())
+        yield f"{value.dtype} {list(value.shape)} ".encode()
+        yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    elif isinstance(value, np.ndarray):
+        yield f"{value.dtype} {value.shape} ".encode()
+        yield value.tobytes()
+    elif isinstance(value, Mapping):
+        yield f"mapping {len(value)} ".encode()
+        for key, part in value.items():
+            yield from _pieces(key)
+            yield from _pieces(part)
+    elif isinstance(value, list | tuple):
+        yield f"list {len(value)} ".encode()
+        for part in value:
+            yield from _pieces(part)
+    else:
+        text = repr(value).encode()
+        yield f"{len(text)} ".encode() + text
 
 
 @dataclass(frozen=True)
@@ -87,4 +100,10 @@ class State:
 
 
 def _each(named: Iterable[tuple[str, object]]) -> dict[str, str]:
-    return {name: digest_of(value) for name, value in named}
+    # hashlib lets other threads run; tensors are laid out in this one, which has PyTorch's threads
+    names, pieces = [], []
+    for name, value in named:
+        names.append(name)
+        pieces.append(list(_pieces(value)))
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return dict(zip(names, pool.map(digest, pieces), strict=True))

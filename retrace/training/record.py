@@ -175,7 +175,7 @@ class Recorder:
 
 def link(before: str, entry: dict[str, Any]) -> str:
     """The chain's value for an epoch. before: that of the epoch before, "" for the first; entry: without `chain`."""
-    return digest(before.encode(), json.dumps(entry, sort_keys=True).encode())
+    return digest([before.encode(), json.dumps(entry, sort_keys=True).encode()])
 
 
 def chain_of(hashes: dict[str, Any]) -> list[str]:
