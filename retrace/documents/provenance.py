@@ -42,12 +42,24 @@ class Images(Part):
     unpinned_steps: list[str]
 
 
+class Card(Part):
+    """A GPU that trained or scored, and what else decides the last bits of its results."""
+
+    name: str
+    capability: str | None  # e.g. "7.5"
+    driver: str | None  # version
+    cuda: str | None  # version
+    cudnn: str | None  # version
+    tf32: str | None  # what may compute float32 in TF32: convolutions, products, or none
+
+
 class Hardware(Part):
     """Devices that trained and scored, CUDA versions, and the kinds of device available."""
 
     names: list[str]
     cuda: list[str]
     available: list[str]
+    cards: list[Card] = []  # written only where there is one
 
 
 class StageRun(Part):
@@ -56,6 +68,7 @@ class StageRun(Part):
     status: str
     started: str | None
     seconds: float | None
+    gpu_memory_mib: int | None = None  # most that PyTorch reserved; written only where known
 
 
 class Run(Part):

@@ -2,6 +2,7 @@
 
 from retrace.config.yolo import UltralyticsPhase
 from retrace.documents.scores import SegmentationSplit
+from retrace.documents.speed import Speed
 from retrace.report.blocks import Cell, Table, cell, run
 from retrace.report.inputs import Inputs
 from retrace.report.numbers import ABSENT, Ledger
@@ -14,14 +15,15 @@ def models(inputs: Inputs, ledger: Ledger, split: str) -> Table:
     rows = []
     for phase, document in inputs.metrics.items():
         file = inputs.file_metrics(phase)
-        speed = [cell(ABSENT)] * 3
+        speed = [cell(ABSENT)] * 4
         if phase in inputs.speed:
             own = inputs.file_own("provenance.json")
             latency = ledger.num(own, f"speed.{phase}.latency_ms", "decimal")
             low, high = (ledger.num(own, f"speed.{phase}.latency_ms_{end}", "decimal") for end in ("low", "high"))
             rate = ledger.num(own, f"speed.{phase}.images_per_second", "decimal")
             size = ledger.num(own, f"speed.{phase}.input_size", "plain")
-            speed = [cell(size), cell(latency, " [", low, ", ", high, "]"), cell(rate)]
+            where = computed_on(inputs.speed[phase])
+            speed = [cell(size), cell(where), cell(latency, " [", low, ", ", high, "]"), cell(rate)]
         score = ledger.interval(file, f"splits.{split}.{metric}") if split in document.splits else (ABSENT,)
         rows.append(
             (
@@ -49,12 +51,13 @@ def models(inputs: Inputs, ledger: Ledger, split: str) -> Table:
     return Table(
         "models",
         "Size, score and speed",
-        (*columns, "Input, pixels", "Latency, ms", "Images/s"),
+        (*columns, "Input, pixels", "Computed on", "Latency, ms", "Images/s"),
         tuple(rows),
         run(
             caption_of(inputs, ledger, inputs.params.phase, split),
             " Latency is the median over single images after warm-up, with quartiles in brackets; images/s (FPS) is "
-            "measured in batches, both in float32 at the given input size. Both were measured in this run.",
+            "measured in batches, both at the given input size, on the device and in the precision given. Both were "
+            "measured in this run.",
             _same_network(inputs),
             " Mask file is a predicted mask, stored as PNG at the size of the image. Classes predicted counts the "
             "classes that occur in any of these masks."
@@ -62,6 +65,11 @@ def models(inputs: Inputs, ledger: Ledger, split: str) -> Table:
             else "",
         ),
     )
+
+
+def computed_on(speed: Speed) -> str:
+    """The device and the precision of a measured speed, e.g. `Tesla T4, 16-mixed`."""
+    return f"{speed.device_name or speed.device}, {speed.precision}"
 
 
 def _same_network(inputs: Inputs) -> str:

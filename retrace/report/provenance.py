@@ -7,7 +7,7 @@ from pathlib import Path
 
 from retrace.config import read_yaml
 from retrace.config.trainings import stage_of
-from retrace.documents.provenance import Data, Git, Hardware, Images, Lock, Provenance, Run, StageRun, Sums
+from retrace.documents.provenance import Card, Data, Git, Hardware, Images, Lock, Provenance, Run, StageRun, Sums
 from retrace.documents.run_log import RunLog
 from retrace.documents.speed import Speed
 from retrace.environment import describe_image
@@ -70,11 +70,32 @@ def hardware(inputs: Inputs) -> Hardware:
         import torch  # takes longer to load than the report to write
 
         there |= {kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()}
-    return Hardware(
+    found = Hardware(
         names=sorted({row.device_name for row in rows if row.device_name}),
         cuda=sorted({row.cuda for row in rows if row.cuda}),
         available=sorted(there),
     )
+    cards = _cards(inputs)
+    return found.model_copy(update={"cards": cards}) if cards else found
+
+
+def _cards(inputs: Inputs) -> list[Card]:
+    """The GPUs of the steps that ran here, each once."""
+    cards: list[Card] = []
+    for _, log in sorted(inputs.journals.items()):
+        if log.device_name is None:
+            continue
+        card = Card(
+            name=log.device_name,
+            capability=log.capability,
+            driver=log.driver,
+            cuda=log.cuda,
+            cudnn=log.cudnn,
+            tf32=log.tf32,
+        )
+        if card not in cards:
+            cards.append(card)
+    return cards
 
 
 def board(study: str, phase: str) -> dict[str, int]:
@@ -179,7 +200,10 @@ def run_times(inputs: Inputs) -> Run:
         if log is None:
             stages[name] = StageRun(status="restored from cache", started=None, seconds=None)
         else:
-            stages[name] = StageRun(status=log.status, started=log.started, seconds=log.seconds)
+            row = StageRun(status=log.status, started=log.started, seconds=log.seconds)
+            if log.gpu_memory is not None:
+                row = row.model_copy(update={"gpu_memory_mib": log.gpu_memory.reserved_mib})
+            stages[name] = row
     ran = list(inputs.journals.values())
     return Run(
         status="FAILED" if any(log.status != "SUCCESS" for log in ran) else "SUCCESS",

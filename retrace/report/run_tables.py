@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from retrace.config.metrics import place_of
 from retrace.documents.derived import Derived
-from retrace.documents.provenance import Provenance
+from retrace.documents.provenance import Provenance, StageRun
 from retrace.report.blocks import Cell, Table, Text, cell, run
 from retrace.report.changes import changed, flat_block
 from retrace.report.inputs import Inputs, values
@@ -54,6 +54,7 @@ def summary(inputs: Inputs, ledger: Ledger, document: Provenance) -> Text:
 def steps(inputs: Inputs, ledger: Ledger, document: Provenance) -> Table:
     """Status and duration of every step, what it wrote and where its log is."""
     file, rows = inputs.file_own("provenance.json"), []
+    on_gpu = any(row.gpu_memory_mib is not None for row in document.run.stages.values())
     for name, row in document.run.stages.items():
         tone = {"SUCCESS": "good", "restored from cache": "quiet"}.get(row.status, "bad")
         seconds = ledger.num(file, f"run.stages.{name}.seconds", "duration")
@@ -65,11 +66,21 @@ def steps(inputs: Inputs, ledger: Ledger, document: Provenance) -> Table:
                 cell(row.status, tone=tone),
                 cell(started, tone="line"),
                 cell(seconds),
+                *([_gpu_memory(ledger, file, name, row)] if on_gpu else []),
                 code(written),
                 code(log),
             )
         )
-    return Table("steps", "Steps", ("Step", "Status", "Started", "Duration", "Written to", "Log"), tuple(rows))
+    memory = ("GPU memory, MiB",) if on_gpu else ()
+    note = ("GPU memory is the most that PyTorch reserved at a time; CUDA itself takes some hundred MiB more.",)
+    columns = ("Step", "Status", "Started", "Duration", *memory, "Written to", "Log")
+    return Table("steps", "Steps", columns, tuple(rows), note if on_gpu else ())
+
+
+def _gpu_memory(ledger: Ledger, file: str, name: str, row: StageRun) -> Cell:
+    if row.gpu_memory_mib is None:
+        return cell(ABSENT)
+    return cell(ledger.num(file, f"run.stages.{name}.gpu_memory_mib", "count"))
 
 
 def clock(started: str | None) -> str:

@@ -10,7 +10,7 @@ from retrace.documents.derived import Derived
 from retrace.documents.provenance import Provenance
 from retrace.report.blocks import Table, cell, run
 from retrace.report.inputs import Inputs
-from retrace.report.model_tables import architecture
+from retrace.report.model_tables import architecture, computed_on
 from retrace.report.numbers import ABSENT, Inline, Ledger, plain
 from retrace.report.run_tables import clock
 from retrace.report.tables import counted, label
@@ -108,7 +108,7 @@ class Sheet:
             for name in ("latency_ms", "latency_ms_low", "latency_ms_high", "images_per_second")
         )
         size = self.ledger.num(self.origin, f"{key}.batch_size", "count")
-        device = self.inputs.speed[self.phase].device
+        pixels = self.ledger.num(self.origin, f"{key}.input_size", "plain")
         return (
             one,
             " ms/image [quartiles ",
@@ -119,7 +119,9 @@ class Sheet:
             rate,
             " FPS in batches of ",
             size,
-            f", on {device}",
+            " at ",
+            pixels,
+            f" pixels, on {computed_on(self.inputs.speed[self.phase])}",
         )
 
     def samples(self, kind: str) -> Inline:

@@ -1,0 +1,216 @@
+"""What every full-size training needs of a GPU, computed without one: `python -m benchmarks.gpu.computed`.
+
+Writes benchmarks/results/gpu_computed.json: for every training and batch size the memory of a step and the images per
+second of the network on a T4. `benchmarks.gpu.fits` makes the tables of docs/gpu.md from it.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from ruamel.yaml import YAML
+from torch import Tensor, nn
+
+from benchmarks.gpu.counting import MIB, Step, measure
+from benchmarks.gpu.settings import STUDIES
+from retrace.cli.use import render
+from retrace.config.load import parse
+from retrace.config.phases import DetectionPhase, SegmentationPhase
+from retrace.config.pretrain import Mae
+from retrace.config.schema import Params
+from retrace.config.steps import Sgd
+from retrace.config.yolo import UltralyticsPhase
+from retrace.files import write_json
+from retrace.models.build import build
+from retrace.models.detection import use_published
+from retrace.models.mae import build_mae
+from retrace.models.segmentation import freeze_encoder
+from retrace.training import pretraining, segmentation
+from retrace.training.loop import set_training
+from retrace.training.losses import build_loss
+
+OUT = Path("benchmarks/results/gpu_computed.json")
+STRIDE = 32  # torchvision pads a batch to multiples of it
+PROPOSALS = 512  # per image, torchvision's default
+OBJECTS = 8  # per image, for the assignment of anchors
+
+
+class Half(nn.Module):
+    """A network as Fabric runs it in mixed precision: half inside, float32 out."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The network's own inputs and output."""
+        with torch.autocast("cpu", torch.bfloat16):
+            output: Tensor = self.network(*inputs)
+        return output.float()
+
+
+def load_study(name: str) -> Params:
+    """The full-size parameters of a study."""
+    values = YAML(typ="safe", pure=True).load(render(name, demo=False))
+    return parse(values, f"studies/{name}.yaml")
+
+
+def of_mae(mae: Mae, batch: int, accumulate: int) -> Step:
+    """A step of the pre-training."""
+    network = build_mae(mae).train().to(memory_format=torch.channels_last)
+    height, width = mae.input_size
+    compute = pretraining.Loss(network.patch)
+
+    def loss(model: nn.Module) -> Tensor:
+        images = torch.empty(batch, 3, height, width, dtype=torch.uint8)
+        masked = torch.zeros(batch, (height // network.patch) * (width // network.patch), dtype=torch.bool)
+        return compute(Half(model), (images, masked, []))["loss"]
+
+    return measure(network, loss, states(mae.optimizer), accumulate)
+
+
+def of_segmentation(phase: SegmentationPhase, classes: tuple[str, ...], batch: int, accumulate: int) -> Step:
+    """A step of a segmentation phase."""
+    network = build(phase.model, classes).to(memory_format=torch.channels_last)
+    if phase.freeze == "encoder":
+        freeze_encoder(network)
+    set_training(network)
+    height, width = (phase.augment.crop, phase.augment.crop) if phase.augment.crop else phase.input_size
+    compute = segmentation.Loss(build_loss(phase.loss, [1000] * len(classes)))
+
+    def loss(model: nn.Module) -> Tensor:
+        images = torch.empty(batch, 3, height, width, dtype=torch.uint8)
+        masks = torch.empty(batch, height, width, dtype=torch.uint8)
+        return compute(Half(model), (images, masks, []))["loss"]
+
+    return measure(network, loss, states(phase.optimizer) + bool(phase.ema), accumulate)
+
+
+def of_detection(phase: DetectionPhase, classes: tuple[str, ...], batch: int, accumulate: int) -> Step:
+    """A step of Faster R-CNN at its largest images.
+
+    What depends on the images' content cannot be traced: the proposals are as many as there may be, and the maps that
+    RoIAlign and the assignment of anchors hold are added by their sizes.
+    """
+    network: Any = build(phase.model, classes)
+    if phase.init == "pretrain":
+        use_published(network, phase.model, whole_detector=True)
+    network = network.train().to(memory_format=torch.channels_last)
+    side = -(-max(phase.resize_range or (phase.model.min_size,)) // STRIDE) * STRIDE
+    sampled = batch * (phase.model.box_batch_size_per_image or PROPOSALS)
+    sizes: dict[str, int] = {}
+
+    def loss(model: Any) -> Tensor:
+        images = torch.empty(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            maps = model.backbone(images)
+            scores, shifts = model.rpn.head(list(maps.values()))
+            pooled = torch.empty(sampled, 256, 7, 7, dtype=torch.bfloat16, requires_grad=True)
+            kinds, boxes = model.roi_heads.box_predictor(model.roi_heads.box_head(pooled))
+        sizes["maps"] = sum(part.numel() for part in maps.values())
+        sizes["anchors"] = sum(part.numel() for part in scores)
+        sizes["pooled"] = pooled.numel()
+        parts = [part.float().sum() for part in (*scores, *shifts, kinds, boxes)]
+        return torch.stack(parts).sum()
+
+    step = measure(network, loss, states(phase.optimizer) + bool(phase.ema), accumulate)
+    roi_align = 4 * sizes["maps"] + 8 * sizes["pooled"]  # float32 maps; pooled and its gradient
+    anchors = sizes["anchors"] * 4 * (3 * 4 + OBJECTS)  # shifts, anchors and boxes; overlaps with the objects
+    return Step(step.static_mib, step.peak_mib + round((roi_align + anchors) / MIB), step.seconds)
+
+
+def of_yolo(phase: UltralyticsPhase, classes: tuple[str, ...], batch: int, _: int) -> Step:
+    """A step of YOLO. Its loss is small beside the network and is left out; the average keeps a copy of each weight."""
+    from torch.utils._pytree import tree_leaves
+
+    from retrace.models.yolo_network import build_yolo
+
+    side = phase.hyperparameters.imgsz
+    network = build_yolo(phase.model, classes).train()
+
+    def loss(model: nn.Module) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = model(torch.empty(batch, 3, side, side))
+        parts = [part.float().sum() for part in tree_leaves(outputs) if isinstance(part, Tensor)]
+        return torch.stack(parts).sum()
+
+    return measure(network, loss, (2 if "Adam" in phase.hyperparameters.optimizer else 1) + 1)
+
+
+def states(optimizer: Any) -> int:
+    """Numbers that an optimizer keeps for each trained one."""
+    return 1 if isinstance(optimizer, Sgd) else 2
+
+
+def trainings(params: Params) -> dict[str, tuple[Callable[[int, int], Step], int, int, list[int]]]:
+    """By name: a step for (batch, accumulate), the batch and the accumulation as published, and the input size."""
+    found: dict[str, tuple[Callable[[int, int], Step], int, int, list[int]]] = {}
+    mae = params.pretrain.mae
+    if mae is not None:
+        found["pretrain"] = (lambda b, a: of_mae(mae, b, a), mae.batch_size, 1, list(mae.input_size))
+    for name, phase in params.phases.items():
+        found[name] = _of_phase(phase, params.classes)
+    return found
+
+
+def _of_phase(phase: Any, classes: tuple[str, ...]) -> tuple[Callable[[int, int], Step], int, int, list[int]]:
+    if isinstance(phase, UltralyticsPhase):
+        side = phase.hyperparameters.imgsz
+        return (lambda b, a: of_yolo(phase, classes, b, a)), phase.hyperparameters.batch, 1, [side, side]
+    if isinstance(phase, DetectionPhase):
+        longest = -(-max(phase.resize_range or (phase.model.min_size,)) // STRIDE) * STRIDE
+        return (
+            (lambda b, a: of_detection(phase, classes, b, a)),
+            phase.batch_size,
+            phase.accumulate,
+            [longest, longest],
+        )
+    size = [phase.augment.crop] * 2 if phase.augment.crop else list(phase.input_size)
+    return (lambda b, a: of_segmentation(phase, classes, b, a)), phase.batch_size, phase.accumulate, size
+
+
+def rows_of(study: str, names: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """A row for every training and every halving of its images per optimizer step."""
+    params, rows = load_study(study), []
+    images = params.report.published_images.get("train")
+    for name, (step, batch, accumulate, size) in trainings(params).items():
+        if names and name not in names:
+            continue
+        phase = params.phases.get(name)
+        can_accumulate = name != "pretrain" and not isinstance(phase, UltralyticsPhase)
+        whole = batch * accumulate
+        tried = whole
+        while tried >= 1:
+            found = step(tried, whole // tried if can_accumulate else 1)
+            done = whole if can_accumulate else tried
+            rows.append(
+                {
+                    "study": study,
+                    "training": name,
+                    "input_size": size,
+                    "batch_size": tried,
+                    "accumulate": whole // tried if can_accumulate else 1,
+                    "published": [batch, accumulate] == [tried, whole // tried]
+                    or (not can_accumulate and tried == batch),
+                    "static_mib": found.static_mib,
+                    "peak_mib": found.peak_mib,
+                    "images_per_second": round(done / found.seconds, 1),
+                    "images": images,
+                }
+            )
+            print(rows[-1], flush=True)
+            tried //= 2
+    return rows
+
+
+def main() -> None:
+    """Compute every study."""
+    rows = []
+    for study in STUDIES:
+        rows += rows_of(study)
+    write_json(OUT, {"torch": torch.__version__.split("+")[0], "device": "Tesla T4, computed", "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
