@@ -153,7 +153,9 @@ def _items(rng: np.random.Generator, half: float, walk: float, index: int) -> li
         if rng.random() < 0.3:
             put(kind, side() * (half - rng.uniform(0.3, 1.5)), 5, 22)
     for dealt in (RARE[index % len(RARE)], RARE[(index + 3) % len(RARE)]):
-        where = {"train": -(edge + 3.5), "bus": half * 0.5, "truck": half * 0.5}.get(dealt, half * rng.uniform(0.3, 0.85))
+        where = {"train": -(edge + 3.5), "bus": half * 0.5, "truck": half * 0.5}.get(
+            dealt, half * rng.uniform(0.3, 0.85)
+        )
         nearest, farthest = {"train": (14, 26), "bus": (10, 18), "truck": (10, 18)}.get(dealt, (5, 12))
         put(dealt, where, nearest, farthest)
     return found

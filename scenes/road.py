@@ -227,11 +227,20 @@ def tree(canvas: Canvas, rng: np.random.Generator, camera: Camera, x: float, z: 
             )
 
 
-def pole(canvas: Canvas, rng: np.random.Generator, camera: Camera, x: float, z: float, label: int, lamps: bool) -> None:
-    """A lamp post with its arm over the road."""
+def pole(
+    canvas: Canvas,
+    rng: np.random.Generator,
+    camera: Camera,
+    x: float,
+    z: float,
+    label: int,
+    lamps: bool,
+    thick: float = 0.14,
+) -> None:
+    """A lamp post, `thick` metres wide, with its arm over the road."""
     tall = rng.uniform(5.5, 8)
     foot, head = camera.project(x, 0.0, z), camera.project(x, tall, z)
     tip = camera.project(x - np.sign(x) * 1.6, tall + 0.2, z)
-    canvas.line([foot, head, tip], camera.focal * 0.14 / z, (0.42, 0.43, 0.45), label, z)
+    canvas.line([foot, head, tip], camera.focal * thick / z, (0.42, 0.43, 0.45), label, z)
     if lamps:
         canvas.glows.append(Glow(tip[0], tip[1], max(camera.focal * 0.35 / z, 1.0), (1.0, 0.8, 0.5), z))

@@ -205,7 +205,7 @@ def _light(canvas: Canvas, rng: np.random.Generator, street: Street, kind: str, 
 
 
 def _pole(canvas: Canvas, rng: np.random.Generator, street: Street, kind: str, x: float, z: float) -> None:
-    road.pole(canvas, rng, street.camera, x, z, ID["pole"], street.light.lamps > 0.5)
+    road.pole(canvas, rng, street.camera, x, z, ID["pole"], street.light.lamps > 0.5, thick=0.24)
 
 
 def _tree(canvas: Canvas, rng: np.random.Generator, street: Street, kind: str, x: float, z: float) -> None:

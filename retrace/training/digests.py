@@ -20,7 +20,7 @@ def digest(pieces: Iterable[Piece]) -> str:
     """The first 32 hex digits of the sha256 of all bytes."""
     total = hashlib.sha256()
     for piece in pieces:
-        total.update(piece)
+        total.update(piece if isinstance(piece, bytes) else piece.data)
     return total.hexdigest()[:HEX]
 
 
