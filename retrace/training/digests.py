@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from retrace.documents.hashes import SHORT
 
 HEX = 32  # digits
-Piece = bytes | NDArray[np.uint8]
+Piece = bytes | memoryview
 
 
 def digest(pieces: Iterable[Piece]) -> str:
@@ -35,7 +34,7 @@ def digest_of(value: object) -> str:
 def _pieces(value: object) -> Iterator[Piece]:
     if isinstance(value, Tensor):
         yield f"{value.dtype} {list(value.shape)} ".encode()
-        yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
     elif isinstance(value, np.ndarray):
         yield f"{value.dtype} {value.shape} ".encode()
         yield value.tobytes()
