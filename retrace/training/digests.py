@@ -19,7 +19,7 @@ def digest(pieces: Iterable[Piece]) -> str:
     """The first 32 hex digits of the sha256 of all bytes."""
     total = hashlib.sha256()
     for piece in pieces:
-        total.update(piece if isinstance(piece, bytes) else piece.data)
+        total.update(piece)
     return total.hexdigest()[:HEX]
 
 
