@@ -57,11 +57,10 @@ def started(text: str, name: str, source: str) -> str:
 def _replaced(text: str, key: str, line: str) -> str:
     """The text with another line for a key and all that is below it; an empty `line` takes it out."""
     block, _, inner = key.rpartition(".")
-    lines, result = text.splitlines(keepends=True), []
-    inside = ""
-    skipping = False
     indent = "  " if block else ""
-    for one in lines:
+    result: list[str] = []
+    inside, skipping = "", False  # the block of the top level; below a key that is replaced
+    for one in text.splitlines(keepends=True):
         plain = one.strip()
         if plain and not plain.startswith("#") and not one.startswith(" "):
             inside = plain.partition(":")[0]

@@ -36,7 +36,7 @@ def test_use_writes_the_study_with_its_comments(project):
     text = (project / "params.yaml").read_text()
     assert "# hashed: the number of CPU threads" in text
     assert load().report.real_data is True
-    assert "still missing: data/external/lanes" in result.stdout
+    assert "still missing in data/external/lanes: " in result.stdout
 
 
 def test_demo_lays_only_its_differences_over_the_study(project):
