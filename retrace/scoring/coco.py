@@ -1,0 +1,258 @@
+"""COCO files: a truth with images, annotations and categories, and lists of results.
+
+Images are taken in the order of their ids, as pycocotools does: detections of equal confidence go by it.
+"""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from retrace.data.formats.coco_ids import alike
+from retrace.documents.manifest import Box, Record
+from retrace.errors import UserError
+from retrace.evaluation.floor import constant_boxes
+from retrace.evaluation.scores.matching import Found, Truth, match, truth_of
+from retrace.scoring import detection, json_files
+from retrace.scoring.json_files import Rows, is_id
+from retrace.scoring.question import Answer, Faults, Options, Question, names_of
+
+Id = int | str
+TRUTH_LISTS = ("images", "annotations", "categories")
+RESULTS = "a list of objects with image_id, category_id, bbox and score"
+
+
+@dataclass(frozen=True)
+class CocoTruth:
+    """A truth file. Images and categories are in the order of their ids."""
+
+    file: Path
+    images: dict[Id, str]  # id -> file name
+    sizes: dict[Id, tuple[int, int] | None]  # (width, height), None where the file states none
+    categories: dict[Id, str]
+    annotations: dict[Id, Rows]  # by image
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One for each image."""
+        return tuple(self.images.values())
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.categories.values())
+
+    @property
+    def sized(self) -> bool:
+        """Whether the size of every image is known."""
+        return all(size is not None for size in self.sizes.values())
+
+
+def read_truth(file: Path) -> CocoTruth:
+    """A COCO truth file.
+
+    Raises:
+        UserError: it is none, or one of its rows cannot be used.
+    """
+    content = json_files.read(file)
+    lists: dict[str, Rows] = {}
+    for key in TRUTH_LISTS:
+        rows = content.get(key) if isinstance(content, dict) else None
+        if not json_files.is_rows(rows):
+            kind = "a list, as files of predictions are" if isinstance(content, list) else f"{key!r} is not a list of objects"
+            raise UserError(
+                f"{file}: not a COCO truth file ({kind}); it needs the lists {', '.join(TRUTH_LISTS)}, and it is named "
+                "before the files of predictions"
+            )
+        lists[key] = rows
+    faults = Faults(file)
+    images = _ids(lists["images"], "images", "file_name", faults)
+    categories = _ids(lists["categories"], "categories", "name", faults)
+    for name, count in Counter(categories.values()).items():
+        if count > 1:
+            faults.add(f"categories: {count} of them are called {name!r}; give each a name of its own")
+    sizes = {row["id"]: _size(row) for row in lists["images"] if is_id(row.get("id"))}
+    annotations: dict[Id, Rows] = {image: [] for image in images}
+    for number, row in enumerate(lists["annotations"]):
+        fault = _row_fault(row, images, categories) or _truth_fault(row)
+        if fault is not None:
+            faults.add(f"annotations[{number}]: {fault}")
+            continue
+        image = row["image_id"]
+        assert is_id(image)
+        annotations[image].append(row)
+    faults.settle()
+    if not images or not categories:
+        raise UserError(f"{file}: it has no {'images' if not images else 'categories'}, so nothing can be scored")
+    if not any(not row.get("iscrowd") for rows in annotations.values() for row in rows):
+        raise UserError(f"{file}: not one object is annotated, so no score is defined")
+    return CocoTruth(file, images, sizes, categories, annotations)
+
+
+def _ids(rows: Rows, where: str, key: str, faults: Faults) -> dict[Id, str]:
+    """id -> name, by rising id."""
+    found: dict[Id, str] = {}
+    for number, row in enumerate(rows):
+        given, name = row.get("id"), row.get(key)
+        if not is_id(given):
+            faults.add(f"{where}[{number}]: id {given!r:.80} must be a whole number or text")
+        elif given in found:
+            faults.add(f"{where}[{number}]: id {given!r} is there twice; every one needs its own")
+        elif isinstance(name, str) and name:
+            found[given] = name
+        elif where == "images":
+            found[given] = str(given)
+        else:
+            faults.add(f"{where}[{number}]: name {name!r:.80} must be text")
+    kinds = {type(one) for one in found}
+    if len(kinds) > 1:
+        faults.add(f"{where}: some ids are whole numbers and some are text; write all alike")
+        return found
+    return {one: found[one] for one in sorted(found, key=lambda one: (str(type(one)), one))}
+
+
+def _size(row: dict[str, object]) -> tuple[int, int] | None:
+    width, height = row.get("width"), row.get("height")
+    if type(width) is int and type(height) is int and width > 0 and height > 0:
+        return width, height
+    return None
+
+
+def _row_fault(row: dict[str, object], images: dict[Id, str], categories: dict[Id, str]) -> str | None:
+    """Why a row of annotations or results belongs to no image or to no category of the truth."""
+    for key, known, what in (("image_id", images, "image"), ("category_id", categories, "category")):
+        given = row.get(key)
+        if is_id(given) and given in known:
+            continue
+        meant = alike(given, known)
+        if meant is not None:
+            return f"{key} {given!r:.80} {meant.said}"
+        listed = ", ".join(repr(one) for one in list(known)[:5]) + (", ..." if len(known) > 5 else "")
+        return f"{key} {given!r:.80} is no {what} of the truth; its ids: {listed}"
+    return None
+
+
+def _truth_fault(row: dict[str, object]) -> str | None:
+    if row.get("iscrowd", 0) not in (0, 1):
+        return f"iscrowd {row.get('iscrowd')!r:.80} must be 0 or 1"
+    return None
+
+
+def read_results(file: Path, truth: CocoTruth) -> dict[Id, Rows]:
+    """The rows of a file of predictions by image, with their images, categories and scores checked.
+
+    Raises:
+        UserError: it is not a list of results, or one of its rows cannot be used.
+    """
+    content = json_files.read(file)
+    if not json_files.is_rows(content):
+        what = "not a file of predictions"
+        if isinstance(content, dict) and any(key in content for key in TRUTH_LISTS):
+            what = "a truth file and not a file of predictions"
+        raise UserError(f"{file}: {what}; predictions are {RESULTS}, as pycocotools' loadRes reads them")
+    faults = Faults(file)
+    found: dict[Id, Rows] = {image: [] for image in truth.images}
+    for number, row in enumerate(content):
+        fault = _row_fault(row, truth.images, truth.categories) or _score_fault(row)
+        if fault is not None:
+            faults.add(f"row {number}: {fault}")
+            continue
+        image = row["image_id"]
+        assert is_id(image)
+        found[image].append(row)
+    faults.settle()
+    return found
+
+
+def _score_fault(row: dict[str, object]) -> str | None:
+    if "score" not in row:
+        return f"it has no score; predictions are {RESULTS}"
+    score = json_files.number(row["score"])
+    if math.isnan(score) or not 0 <= score <= 1:
+        return f"score {row['score']!r:.80} must be a number from 0 to 1"
+    return None
+
+
+def ask(truth: CocoTruth, files: list[Path], options: Options) -> Question:
+    """The boxes of a truth and of the files of predictions for it."""
+    records = _records(truth)
+    truths = [truth_of(record) for record in records]
+    classes, count = truth.classes, len(truth.classes)
+    answers: list[Answer] = []
+    for name, file in zip(names_of(files), files, strict=True):
+        founds = _founds(file, read_results(file, truth), truth)
+        matches = match(truths, founds, count, options.iou_threshold)
+        answers.append(detection.answer(name, matches, classes, options.confidence))
+    floor = None
+    learned = truth if options.train is None else _alike(read_truth(options.train), truth)
+    if truth.sized and learned.sized:
+        constant = constant_boxes(_records(learned), records, classes)
+        floor = detection.floor(match(truths, constant, count, options.iou_threshold), classes)
+    return Question(
+        task="detection",
+        what="boxes",
+        classes=classes,
+        images=truth.names,
+        seen=_objects(truths, count),
+        answers=tuple(answers),
+        floor=floor,
+        floor_answers=detection.floor_answers(classes) if floor is not None else {},
+    )
+
+
+def _alike(train: CocoTruth, truth: CocoTruth) -> CocoTruth:
+    if train.categories != truth.categories:
+        raise UserError(f"{train.file}: its categories are not those of {truth.file}; the constant answer needs the same")
+    return train
+
+
+def _objects(truths: list[Truth], classes: int) -> np.ndarray:
+    """int64 [N, C]: objects that count, without crowd regions."""
+    counts = [np.bincount(truth.labels[~truth.crowd], minlength=classes) for truth in truths]
+    return np.stack(counts).astype(np.int64)
+
+
+def _records(truth: CocoTruth) -> list[Record]:
+    """The images with their boxes, in the form that collect writes."""
+    place = {category: label for label, category in enumerate(truth.categories)}
+    faults = Faults(truth.file)
+    records = []
+    for image, name in truth.images.items():
+        boxes = []
+        for row in truth.annotations[image]:
+            corners = json_files.box(row.get("bbox"))
+            if corners is None:
+                faults.add(f"annotation {row.get('id')!r}: {bad_box(row)}")
+                continue
+            boxes.append(Box(place[row["category_id"]], corners, bool(row.get("iscrowd", 0))))
+        width, height = truth.sizes[image] or (0, 0)
+        records.append(Record(str(image), name, None, "", "", width, height, "", None, "", {}, tuple(boxes)))
+    faults.settle()
+    return records
+
+
+def bad_box(row: dict[str, object]) -> str:
+    """What is wrong with the box of a row."""
+    if "bbox" not in row:
+        return "it has no bbox; write x, y, width and height in pixels"
+    return f"bbox {row['bbox']!r:.80} must be four finite numbers: x, y, width, height, in pixels"
+
+
+def _founds(file: Path, rows: dict[Id, Rows], truth: CocoTruth) -> list[Found]:
+    place = {category: label for label, category in enumerate(truth.categories)}
+    faults = Faults(file)
+    founds = []
+    for image, mine in rows.items():
+        boxes = []
+        for row in mine:
+            corners = json_files.box(row.get("bbox"))
+            if corners is None:
+                faults.add(f"image_id {image!r}: {bad_box(row)}")
+                continue
+            boxes.append(corners)
+        labels = np.array([place[row["category_id"]] for row in mine], dtype=np.int64)
+        scores = np.array([float(row["score"]) for row in mine], dtype=np.float64)
+        founds.append(Found(np.array(boxes, dtype=np.float64).reshape(-1, 4), labels, scores))
+    faults.settle()
+    return founds
