@@ -1,25 +1,20 @@
-"""COCO files: a truth with images, annotations and categories, and lists of results.
+"""COCO files as they are read: a truth with images, annotations and categories, and lists of results.
 
 Images are taken in the order of their ids, as pycocotools does: detections of equal confidence go by it.
 """
 
+import functools
 import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from retrace.data.formats.coco_ids import alike
-from retrace.documents.manifest import Box, Record
 from retrace.errors import UserError
-from retrace.evaluation.floor import constant_boxes
-from retrace.evaluation.scores.matching import Found, Truth, match, truth_of
-from retrace.scoring import detection, json_files
-from retrace.scoring.json_files import Rows, is_id
-from retrace.scoring.question import Answer, Faults, Options, Question, names_of
+from retrace.scoring import json_files
+from retrace.scoring.json_files import Id, Rows, is_id
+from retrace.scoring.question import Faults
 
-Id = int | str
 TRUTH_LISTS = ("images", "annotations", "categories")
 RESULTS = "a list of objects with image_id, category_id, bbox and score"
 
@@ -42,6 +37,11 @@ class CocoTruth:
     @property
     def classes(self) -> tuple[str, ...]:
         return tuple(self.categories.values())
+
+    @functools.cached_property
+    def places(self) -> dict[Id, int]:
+        """Category id -> class index."""
+        return {category: label for label, category in enumerate(self.categories)}
 
     @property
     def sized(self) -> bool:
@@ -174,85 +174,8 @@ def _score_fault(row: dict[str, object]) -> str | None:
     return None
 
 
-def ask(truth: CocoTruth, files: list[Path], options: Options) -> Question:
-    """The boxes of a truth and of the files of predictions for it."""
-    records = _records(truth)
-    truths = [truth_of(record) for record in records]
-    classes, count = truth.classes, len(truth.classes)
-    answers: list[Answer] = []
-    for name, file in zip(names_of(files), files, strict=True):
-        founds = _founds(file, read_results(file, truth), truth)
-        matches = match(truths, founds, count, options.iou_threshold)
-        answers.append(detection.answer(name, matches, classes, options.confidence))
-    floor = None
-    learned = truth if options.train is None else _alike(read_truth(options.train), truth)
-    if truth.sized and learned.sized:
-        constant = constant_boxes(_records(learned), records, classes)
-        floor = detection.floor(match(truths, constant, count, options.iou_threshold), classes)
-    return Question(
-        task="detection",
-        what="boxes",
-        classes=classes,
-        images=truth.names,
-        seen=_objects(truths, count),
-        answers=tuple(answers),
-        floor=floor,
-        floor_answers=detection.floor_answers(classes) if floor is not None else {},
-    )
-
-
-def _alike(train: CocoTruth, truth: CocoTruth) -> CocoTruth:
-    if train.categories != truth.categories:
-        raise UserError(f"{train.file}: its categories are not those of {truth.file}; the constant answer needs the same")
-    return train
-
-
-def _objects(truths: list[Truth], classes: int) -> np.ndarray:
-    """int64 [N, C]: objects that count, without crowd regions."""
-    counts = [np.bincount(truth.labels[~truth.crowd], minlength=classes) for truth in truths]
-    return np.stack(counts).astype(np.int64)
-
-
-def _records(truth: CocoTruth) -> list[Record]:
-    """The images with their boxes, in the form that collect writes."""
-    place = {category: label for label, category in enumerate(truth.categories)}
-    faults = Faults(truth.file)
-    records = []
-    for image, name in truth.images.items():
-        boxes = []
-        for row in truth.annotations[image]:
-            corners = json_files.box(row.get("bbox"))
-            if corners is None:
-                faults.add(f"annotation {row.get('id')!r}: {bad_box(row)}")
-                continue
-            boxes.append(Box(place[row["category_id"]], corners, bool(row.get("iscrowd", 0))))
-        width, height = truth.sizes[image] or (0, 0)
-        records.append(Record(str(image), name, None, "", "", width, height, "", None, "", {}, tuple(boxes)))
-    faults.settle()
-    return records
-
-
-def bad_box(row: dict[str, object]) -> str:
-    """What is wrong with the box of a row."""
-    if "bbox" not in row:
-        return "it has no bbox; write x, y, width and height in pixels"
-    return f"bbox {row['bbox']!r:.80} must be four finite numbers: x, y, width, height, in pixels"
-
-
-def _founds(file: Path, rows: dict[Id, Rows], truth: CocoTruth) -> list[Found]:
-    place = {category: label for label, category in enumerate(truth.categories)}
-    faults = Faults(file)
-    founds = []
-    for image, mine in rows.items():
-        boxes = []
-        for row in mine:
-            corners = json_files.box(row.get("bbox"))
-            if corners is None:
-                faults.add(f"image_id {image!r}: {bad_box(row)}")
-                continue
-            boxes.append(corners)
-        labels = np.array([place[row["category_id"]] for row in mine], dtype=np.int64)
-        scores = np.array([float(row["score"]) for row in mine], dtype=np.float64)
-        founds.append(Found(np.array(boxes, dtype=np.float64).reshape(-1, 4), labels, scores))
-    faults.settle()
-    return founds
+def label_of(row: dict[str, object], truth: CocoTruth) -> int:
+    """The class index of a checked row."""
+    category = row["category_id"]
+    assert is_id(category)
+    return truth.places[category]

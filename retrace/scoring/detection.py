@@ -11,7 +11,7 @@ from retrace.statistics.bootstrap import Statistic
 
 FLOORED = ("AP", "AP50", "AP75", "AR", "F1", "best_F1")  # scores for which a constant answer is a yardstick
 OF_CLASS = ("AP", "AP50")
-ANSWER = "the mean box of each class"
+ANSWER = "the mean box of each class"  # for masks, filled
 STRICT = int(np.flatnonzero(np.isclose(THRESHOLDS, 0.75))[0])
 
 

@@ -7,6 +7,7 @@ from typing import TypeGuard
 
 from retrace.errors import UserError
 
+Id = int | str
 Rows = list[dict[str, object]]
 
 
@@ -32,7 +33,7 @@ def is_rows(value: object) -> TypeGuard[Rows]:
     return isinstance(value, list) and all(isinstance(row, dict) for row in value)
 
 
-def is_id(value: object) -> TypeGuard[int | str]:
+def is_id(value: object) -> TypeGuard[Id]:
     """Whether a value can be the id of an image or of a category."""
     return type(value) in (int, str)
 

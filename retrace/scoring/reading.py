@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from retrace.errors import UserError
-from retrace.scoring import coco
+from retrace.scoring import coco_scores
 from retrace.scoring.question import Options, Question
 
 KINDS = "a COCO file (.json), data.yaml or a folder of YOLO labels (.txt), or a folder of masks (.png)"
@@ -18,5 +18,5 @@ def ask(truth: Path, predictions: list[Path], options: Options) -> Question:
     if not truth.exists():
         raise UserError(f"{truth}: no such file or folder; the truth is {KINDS}")
     if truth.suffix.lower() == ".json":
-        return coco.ask(coco.read_truth(truth), predictions, options)
+        return coco_scores.ask(truth, predictions, options)
     raise UserError(f"{truth}: not a truth; it must be {KINDS}")
