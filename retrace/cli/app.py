@@ -239,15 +239,13 @@ def compare(
     epilog=_examples(
         "retrace score truth.json a.json b.json",
         "retrace score truth.json a.json b.json --unit group --groups '^(.+)_[0-9]+' -o scores.html",
-        "retrace score data.yaml runs/a/labels runs/b/labels",
+        "retrace score boats/labels/val runs/a/labels runs/b/labels",
         "retrace score masks/ a/ b/ --classes road,car -o scores.tex",
     )
 )
 @stage
 def score(
-    truth: Annotated[
-        Path, typer.Argument(help="COCO file, data.yaml or label folder (YOLO), or folder of PNG masks with the truth.")
-    ],
+    truth: Annotated[Path, typer.Argument(help="COCO file, folder of YOLO labels, or folder of PNG masks.")],
     predictions: Annotated[
         list[Path], typer.Argument(help="Files (COCO results) or folders with predictions; the first is the baseline.")
     ],
@@ -277,7 +275,8 @@ def score(
         ),
     ] = None,
     masks: Annotated[
-        bool | None, typer.Option("--masks/--boxes", help="What of COCO files is scored; default: boxes if they have any.")
+        bool | None,
+        typer.Option("--masks/--boxes", help="What of COCO files is scored; default: boxes if they have any."),
     ] = None,
     train: Annotated[
         Path | None,
@@ -301,7 +300,7 @@ def score(
     resamples: Annotated[int, typer.Option("--resamples", min=100, help="Resamples for the intervals.")] = 1000,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the resamples.")] = 0,
 ) -> None:
-    """Score anybody's predictions against a truth: intervals, paired differences and verdicts, outside a project too."""
+    """Score predictions of any program against a truth, with intervals and paired verdicts; needs no project."""
     from retrace.cli.score import score as run
     from retrace.scoring.question import Options
 

@@ -43,11 +43,6 @@ class CocoTruth:
         """Category id -> class index."""
         return {category: label for label, category in enumerate(self.categories)}
 
-    @property
-    def sized(self) -> bool:
-        """Whether the size of every image is known."""
-        return all(size is not None for size in self.sizes.values())
-
 
 def read_truth(file: Path) -> CocoTruth:
     """A COCO truth file.
@@ -60,7 +55,11 @@ def read_truth(file: Path) -> CocoTruth:
     for key in TRUTH_LISTS:
         rows = content.get(key) if isinstance(content, dict) else None
         if not json_files.is_rows(rows):
-            kind = "a list, as files of predictions are" if isinstance(content, list) else f"{key!r} is not a list of objects"
+            kind = (
+                "a list, as files of predictions are"
+                if isinstance(content, list)
+                else f"{key!r} is not a list of objects"
+            )
             raise UserError(
                 f"{file}: not a COCO truth file ({kind}); it needs the lists {', '.join(TRUTH_LISTS)}, and it is named "
                 "before the files of predictions"

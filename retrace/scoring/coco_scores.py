@@ -10,13 +10,12 @@ from retrace.data.formats.coco_shapes import unpacked
 from retrace.documents.manifest import Box, Record
 from retrace.errors import UserError
 from retrace.evaluation.floor import constant_boxes
-from retrace.evaluation.scores.matching import Found, Matches, match, truth_of
+from retrace.evaluation.scores.matching import Found, Matches
 from retrace.scoring import detection, json_files, mask_matching
 from retrace.scoring.coco import CocoTruth, label_of, read_results, read_truth
 from retrace.scoring.json_files import Id, Rows
 from retrace.scoring.mask_matching import Masks, Rle
 from retrace.scoring.question import Faults, Options, Question, names_of
-from retrace.statistics.bootstrap import Statistic
 
 Results = dict[Id, Rows]  # by image
 Row = dict[str, object]
@@ -33,21 +32,9 @@ def ask(file: Path, files: list[Path], options: Options) -> Question:
     learned = truth if options.train is None else _alike(read_truth(options.train), truth)
     masks = _masks_wanted(results) if options.masks is None else options.masks
     matches, floor = (_masks if masks else _boxes)(truth, learned, files, results, options.iou_threshold)
-    classes = truth.classes
-    answers = [
-        detection.answer(name, found, classes, options.confidence)
-        for name, found in zip(names_of(files), matches, strict=True)
-    ]
-    return Question(
-        task="detection",
-        what="masks" if masks else "boxes",
-        classes=classes,
-        images=truth.names,
-        seen=matches[0].objects[:, :, 0],
-        answers=tuple(answers),
-        floor=floor,
-        floor_answers=detection.floor_answers(classes) if floor is not None else {},
-    )
+    named = dict(zip(names_of(files), matches, strict=True))
+    what = "masks" if masks else "boxes"
+    return detection.question(what, truth.classes, truth.names, named, floor, options)
 
 
 def _masks_wanted(results: list[Results]) -> bool:
@@ -63,17 +50,11 @@ def _alike(train: CocoTruth, truth: CocoTruth) -> CocoTruth:
 
 def _boxes(
     truth: CocoTruth, train: CocoTruth, files: list[Path], results: list[Results], iou_threshold: float
-) -> tuple[list[Matches], Statistic | None]:
-    """The matches of each file, and the floor where the sizes of the images are known."""
+) -> tuple[list[Matches], Matches | None]:
     records = _records(truth)
-    truths, count = [truth_of(record) for record in records], len(truth.classes)
-    matches = []
-    for file, rows in zip(files, results, strict=True):
-        matches.append(match(truths, _founds(file, rows, truth), count, iou_threshold))
-    if not (truth.sized and train.sized):
-        return matches, None
-    constant = constant_boxes(records if train is truth else _records(train), records, truth.classes)
-    return matches, detection.floor(match(truths, constant, count, iou_threshold), truth.classes)
+    learned = records if train is truth else _records(train)
+    founds = [_founds(file, rows, truth) for file, rows in zip(files, results, strict=True)]
+    return detection.match_boxes(records, learned, founds, truth.classes, iou_threshold)
 
 
 def _records(truth: CocoTruth) -> list[Record]:
@@ -129,7 +110,7 @@ def _bad_box(row: Row) -> str:
 
 def _masks(
     truth: CocoTruth, train: CocoTruth, files: list[Path], results: list[Results], iou_threshold: float
-) -> tuple[list[Matches], Statistic]:
+) -> tuple[list[Matches], Matches | None]:
     """The matches of each file, and the floor: the mean box of each class, filled."""
     truths, count = _masks_of(truth.file, truth.annotations, truth), len(truth.classes)
     matches = []
@@ -142,7 +123,7 @@ def _masks(
         rles = _filled(found.boxes, (record.width, record.height))
         crowd = np.zeros(len(rles), dtype=bool)
         constant.append(Masks(rles, found.labels, _areas(rles), crowd, found.scores))
-    return matches, detection.floor(mask_matching.match(truths, constant, count, iou_threshold), truth.classes)
+    return matches, mask_matching.match(truths, constant, count, iou_threshold)
 
 
 def _masks_of(file: Path, rows: Results, truth: CocoTruth) -> list[Masks]:

@@ -61,7 +61,6 @@ class Result:
     of_class: str  # the score of every class
     unit: str
     units: int
-    held: dict[str, int]  # class -> units that show it
     base: str
     scored: tuple[Scored, ...]
 
@@ -112,16 +111,21 @@ def measure(question: Question, settings: Settings) -> Result:
         scored.append(Scored(answer.name, scores, against, floors, answer.best_confidence))
     of_class = metric if metric in OF_CLASS[question.task] else OF_CLASS[question.task][0]
     judged = _with_verdicts(scored, metric, question.classes, settings.margin)
-    return Result(question, metric, overall, of_class, settings.unit, units.count, held, base, tuple(judged))
+    return Result(question, metric, overall, of_class, settings.unit, units.count, base, tuple(judged))
 
 
 def draw(statistic: Statistic, values: Numbers, units: Units, resamples: int, seed: int) -> Numbers:
     """As `bootstrap.draw`, with several threads: the blocks of resamples do not depend on each other."""
     if units.count < FEWEST_UNITS:
         return {name: np.full(1, np.nan) for name in values}
-    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(threads()) as pool:
         blocks = list(pool.map(statistic, resample_weights(units, resamples, seed)))
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def threads() -> int:
+    """How many threads count and resample; results do not depend on it."""
+    return min(MOST_THREADS, os.cpu_count() or 1)
 
 
 def _baseline(question: Question, given: str | None) -> str:
@@ -142,7 +146,7 @@ def _overall(task: str, metric: str, values: Numbers) -> tuple[str, ...]:
 
 
 def _listed(task: str) -> Sequence[str]:
-    """The overall scores in the order of the tables."""
+    """The overall scores in the order of the tables, those at the best F1 included."""
     listed = list(names(task, SPLIT))
     if task == "detection":
         listed.insert(listed.index("AP50") + 1, "AP75")

@@ -9,6 +9,8 @@ import numpy as np
 from retrace.errors import UserError
 from retrace.statistics.bootstrap import Statistic
 
+# lists of class names that tools put among labels and masks
+CLASS_FILES = ("_classes.csv", "class_names.txt", "labels.txt", "classes.txt")
 SHOWN = 2  # faults of a file that a message describes
 
 
@@ -53,6 +55,7 @@ class Question:
     answers: tuple[Answer, ...]
     floor: Statistic | None  # of the best constant answer; None: it cannot be learned from this truth
     floor_answers: Mapping[str, str] = field(default_factory=dict)  # metric -> what the answer is
+    train: str = ""  # from which truth the answer is learned; empty: from the scored truth itself
 
 
 class Faults:

@@ -10,6 +10,7 @@ from retrace.statistics.estimate import Difference
 
 LABELS = {"AP75": "mAP@0.75"}
 POINTS = {"reported": ("precision", "recall", "F1"), "best F1": ("best_F1_precision", "best_F1_recall", "best_F1")}
+ELSEWHERE = ("best_F1_precision", "best_F1_recall")  # shown with the operating points only
 
 
 def label(result: Result, metric: str) -> str:
@@ -52,6 +53,10 @@ def caption(result: Result) -> str:
     sentences.append(f"Brackets: 95 % bootstrap interval over independent {result.unit}s.")
     if len(result.scored) > 1:
         sentences.append(f"Differences to {result.base} are paired: both on the same resampled images.")
+    if result.floors:
+        train = result.question.train
+        learned = train or "the scored truth itself, which favors it (--train names another)"
+        sentences.append(f"The {FLOOR} is the best answer that looks at no image, learned from {learned}.")
     return " ".join(sentences)
 
 
@@ -65,6 +70,8 @@ def overall(result: Result) -> Table:
     """Every overall score, the files side by side."""
     rows = []
     for metric in result.overall:
+        if metric in ELSEWHERE:
+            continue
         scores = [cell(text(one.scores[metric])) for one in result.scored]
         rows.append((cell(label(result, metric)), *scores, _floor(result, metric)))
     columns = ("Metric", *(one.name for one in result.scored), FLOOR)
