@@ -90,13 +90,14 @@ def names_of(paths: list[Path]) -> list[str]:
         UserError: a file is given twice.
     """
     for path in paths:
-        if paths.count(path) > 1:
+        if [other.resolve() for other in paths].count(path.resolve()) > 1:
             raise UserError(f"{path}: given twice; name every file of predictions once")
+    parts = [path.resolve().with_suffix("").parts for path in paths]
+    while len(paths) > 1 and len({one[-1] for one in parts}) == 1:  # runs/a/labels, runs/b/labels: a, b
+        parts = [one[:-1] for one in parts]
     depth = 1
     while True:
-        names = [Path(*path.parts[-depth:]).with_suffix("").as_posix() for path in paths]
+        names = ["/".join(one[-depth:]) for one in parts]
         if len(set(names)) == len(paths):
             return names
-        if depth > max(len(path.parts) for path in paths):
-            return [path.as_posix() for path in paths]
         depth += 1
