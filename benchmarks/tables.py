@@ -11,7 +11,7 @@ from benchmarks.harness import RESULTS
 from benchmarks.project import ROOT
 from retrace.files import read_json, write_text
 
-PAGES = (Path("docs/benchmarks.md"), Path("docs/metrics.md"))
+PAGES = (Path("docs/benchmarks.md"), Path("docs/metrics.md"), Path("docs/scoring.md"))
 BLOCK = re.compile(r"(<!-- benchmark:(\w+) begin -->\n).*?(<!-- benchmark:\2 end -->)", re.S)
 SHOWN = ("torch", "torchvision", "ultralytics", "faster-coco-eval", "dvc")
 Result = dict[str, Any]
@@ -103,6 +103,16 @@ def evaluation(found: Result) -> str:
         for row in found["rows"]
     ]
     return _table(rows, ["what", "retrace, s", "beside", "its s", "times as fast"])
+
+
+def scoring(found: Result) -> str:
+    """The whole command."""
+    row = found["rows"][0]
+    counts = [f"{row[key]:,}" for key in ("images", "objects", "a", "b", "resamples")]
+    how = f"Best of {found['repetitions']}; load of the machine before: {found['machine']['load_before']}."
+    times = [f"{row[key]:.1f}" for key in ("seconds", "processor_seconds")]
+    headers = ["images", "objects", "detections, a", "detections, b", "resamples", "seconds", "of processor time"]
+    return f"{how}\n\n{_table([[*counts, *times]], headers)}"
 
 
 def data(found: Result) -> str:
@@ -207,6 +217,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "kernels": kernels,
     "pretraining": pretraining,
     "evaluation": evaluation,
+    "scoring": scoring,
     "data": data,
     "pipeline": pipeline,
     "ablation": ablation,

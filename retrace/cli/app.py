@@ -28,7 +28,7 @@ def _examples(*commands: str) -> str:
 
 
 PROJECT = ("dvc.yaml", "params.yaml", "studies")  # a project's folder has one of them at least
-ANYWHERE = ("studies", "doctor")
+ANYWHERE = ("studies", "doctor", "score")
 
 
 @app.callback()
@@ -245,6 +245,80 @@ def compare(
         return run(what or [], out or [], metric, split)
     for path in write_documents(what or [], out or [], metric, split) or ["all generated tables are up to date"]:
         typer.echo(path)
+
+
+@app.command(
+    epilog=_examples(
+        "retrace score truth.json a.json b.json",
+        "retrace score truth.json a.json b.json --unit group --groups '^(.+)_[0-9]+' -o scores.html",
+        "retrace score boats/labels/val runs/a/labels runs/b/labels",
+        "retrace score masks/ a/ b/ --classes road,car -o scores.tex",
+    )
+)
+@stage
+def score(
+    truth: Annotated[Path, typer.Argument(help="COCO file, folder of YOLO labels, or folder of PNG masks.")],
+    predictions: Annotated[
+        list[Path], typer.Argument(help="Files (COCO results) or folders with predictions; the first is the baseline.")
+    ],
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "-o",
+            "--out",
+            help="Also write the tables to this .md, .html, .csv or .tex (LaTeX) file; you may give several.",
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", help="Compare with these predictions; default: the first.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="Headline score; default: AP, for PNG masks mIoU.")
+    ] = None,
+    unit: Annotated[
+        str, typer.Option("--unit", help="What is independent of each other: image, or group (with --groups).")
+    ] = "image",
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            "--groups",
+            help="A CSV file with the columns image and group, a JSON file that maps image to group, or a regular "
+            "expression whose first capture in the name of an image is its group.",
+        ),
+    ] = None,
+    masks: Annotated[
+        bool | None,
+        typer.Option("--masks/--boxes", help="What of COCO files is scored; default: boxes if they have any."),
+    ] = None,
+    train: Annotated[
+        Path | None,
+        typer.Option("--train", help="Truth of the training images, to learn the floor from; default: the truth."),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="YOLO: folder of the images; default: beside the labels.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="Names of the classes 0, 1, 2, ..., separated by commas.")
+    ] = None,
+    confidence: Annotated[
+        float, typer.Option("--confidence", min=0, max=1, help="Confidence for precision, recall and F1.")
+    ] = 0.25,
+    iou: Annotated[
+        float, typer.Option("--iou", min=0.01, max=1, help="IoU that a match needs for precision, recall and F1.")
+    ] = 0.5,
+    margin: Annotated[
+        float, typer.Option("--margin", min=0, help="Differences of at most this size do not matter: equal.")
+    ] = 0.0,
+    resamples: Annotated[int, typer.Option("--resamples", min=100, help="Resamples for the intervals.")] = 1000,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the resamples.")] = 0,
+) -> None:
+    """Score predictions of any program against a truth, with intervals and paired verdicts; needs no project."""
+    from retrace.cli.score import score as run
+    from retrace.scoring.question import Options
+
+    named = tuple(name.strip() for name in classes.split(",")) if classes is not None else None
+    options = Options(confidence, iou, masks, train, images, named)
+    run(truth, predictions, options, unit, groups, metric, baseline, margin, resamples, seed, out or [])
 
 
 @app.command(epilog=_examples("retrace ablate --dry-run", "retrace ablate --design one-at-a-time --jobs 2"))

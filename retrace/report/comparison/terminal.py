@@ -10,10 +10,11 @@ from retrace.errors import UserError
 from retrace.programs import environment, git
 
 COLUMNS = 80
-ALLOWED = ("retrace compare", "retrace why", "retrace plan", "retrace studies", "dvc exp show")  # they only read
+# they only read
+ALLOWED = ("retrace compare", "retrace why", "retrace plan", "retrace score", "retrace studies", "dvc exp show")
 READ = (
     *(".dvc/config", "dvc.yaml", "dvc.lock", "params.yaml", "metrics.json"),
-    *("metrics/*/*.json", "reports/*/*.json", "studies/*.yaml"),
+    *("metrics/*/*.json", "reports/*/*.json", "studies/*.yaml", "docs/score/*.json"),
 )
 
 

@@ -1,0 +1,1 @@
+"""`retrace score`: anybody's predictions against a truth file, without a project and without PyTorch."""
