@@ -273,11 +273,38 @@ def verify(
     no_rerun: Annotated[
         bool, typer.Option("--no-rerun", help="Check only hashes, stored files and the report; takes seconds.")
     ] = False,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="Public key with which the results must be signed (`retrace sign`).")
+    ] = None,
 ) -> None:
     """Verify a result: rerun a commit in a temporary clone and compare every file and number."""
     from retrace.cli.verify import verify as check
 
-    check(study, rev, data_from_cache, no_rerun)
+    check(study, rev, data_from_cache, no_rerun, key)
+
+
+@app.command(epilog=_examples("retrace sign --new-key ~/keys/lab", "retrace sign --key ~/keys/lab --study lanes"))
+@stage
+def sign(
+    key: Annotated[Path | None, typer.Option("--key", help="Private key to sign with.")] = None,
+    study: Annotated[
+        str | None, typer.Option("--study", help="Study to sign; default: the study in params.yaml.")
+    ] = None,
+    new_key: Annotated[
+        Path | None, typer.Option("--new-key", help="Write a new private key here, and <file>.pub; signs nothing.")
+    ] = None,
+) -> None:
+    """Sign the results of HEAD, after the fast check; writes signatures/<study>.dsse.json."""
+    from retrace.cli import sign as command
+
+    if (key is None) == (new_key is None):
+        raise UserError("give --key <private key> to sign, or --new-key <file> to make a pair of keys")
+    if new_key is not None:
+        if study is not None:
+            raise UserError("--new-key makes keys for any study; leave out --study")
+        return command.make_pair(new_key)
+    if key is not None:
+        command.sign(key, study)
 
 
 @app.command(
