@@ -27,6 +27,7 @@ from retrace.documents.scores import DetectionScores, SegmentationScores
 from retrace.documents.speed import Speed
 from retrace.documents.splits import SplitSummary
 from retrace.documents.start import Start
+from retrace.documents.statement import Envelope, Statement
 from retrace.documents.status import Status
 from retrace.documents.training import Training
 from retrace.statistics.estimate import Difference, Estimate, Interval
@@ -48,6 +49,7 @@ FORMATS: dict[str, tuple[type, ...]] = {
     "derived": (Derived,),
     "provenance": (Provenance,),
     "report_files": (ReportFiles,),
+    "statement": (Envelope, Statement),
     "ablation": (AblationResult,),
     "prediction": (Prediction,),
 }

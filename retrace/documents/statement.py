@@ -1,7 +1,7 @@
 """signatures/<study>.dsse.json: a signed statement about the results of a study.
 
-The statement is an in-toto Statement v1 (https://github.com/in-toto/attestation), the envelope around it
-is DSSE 1.0 (https://github.com/secure-systems-lab/dsse).
+The statement is an in-toto Statement v1 (https://github.com/in-toto/attestation), the envelope
+around it is DSSE 1.0 (https://github.com/secure-systems-lab/dsse).
 """
 
 from typing import ClassVar
@@ -46,7 +46,7 @@ class Commit(Part):
 
 
 class Result(Part):
-    """What is stated about the subjects: they are the results of this study, made with these inputs."""
+    """What is stated: the subjects are the results of this study, made with these inputs."""
 
     study: str
     commit: Commit

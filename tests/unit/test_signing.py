@@ -306,7 +306,7 @@ TAMPERING: dict[str, tuple[Callable[[Path, str], object], str]] = {
     "files.json": (edited("reports/@/files.json"), "files.json: signed with"),
     "a score": (edited("metrics/@/*.json"), "metrics/@/"),
     "a file added": (
-        lambda root, study: (root / f"reports/{study}/tables/best.csv").write_text("a better one"), "does not cover it"),
+        lambda root, study: (root / f"reports/{study}/tables/best.csv").write_text("better"), "does not cover it"),
     "a file removed": (
         lambda root, study: (root / f"reports/{study}/report.html").unlink(), "the commit does not hold it"),
     "an ablation added": (

@@ -73,15 +73,15 @@ def subjects(job: Job) -> dict[str, dict[str, str]]:
         weights = read_scores(job.before / name, name).weights
         found[f"models/{study}/{training}/{weights.file}"] = {"sha256": weights.sha256}
     for report in (f"reports/{study}", f"reports/{study}-ablation"):
-        for path in sorted((job.before / report).rglob("*")):
-            if path.is_file():
-                found[path.relative_to(job.before).as_posix()] = {"sha256": sha256_of(path)}
+        for file in sorted((job.before / report).rglob("*")):
+            if file.is_file():
+                found[file.relative_to(job.before).as_posix()] = {"sha256": sha256_of(file)}
     return found
 
 
 def _outs(record: Record) -> dict[str, str]:
     """Outs that both dvc.lock and provenance.json record, and the bundle, which dvc.lock alone does."""
-    found = {}
+    found: dict[str, str] = {}
     for stage, outs in record.outs.items():
         found |= {path: md5 for path, md5 in outs.items() if stage != "report" or path.startswith("bundles/")}
     return found
