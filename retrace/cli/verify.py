@@ -17,6 +17,7 @@ from retrace.provenance.verify.outs import DIFFERENT, NOT_RUN, SAME, TOLERATED, 
 from retrace.provenance.verify.standing import standing
 
 LISTED = 8  # files or keys listed below a row
+NOT_RERUN = "nothing was rerun, so it was not checked whether the commit reproduces its results"
 Signer = Callable[[Job], str]  # checks a signature and says what was signed
 
 
@@ -39,7 +40,36 @@ def verify(study: str | None, rev: str, data_from_cache: bool, no_rerun: bool, k
         for name in reported(project, commit) if study is None else ():
             if name != checked:
                 _verify(project, commit, name, data_from_cache, no_rerun, signer)
-        typer.echo("nothing was rerun, so it was not checked whether the commit reproduces its results")
+        typer.echo(NOT_RERUN)
+
+
+def verify_capsule(path: Path, rerun: bool, key: Path | None) -> None:
+    """Verify a capsule: its files against its own commit and cache, then as `verify` does, without a network.
+
+    Raises:
+        UserError: something differs, or the file is no capsule.
+    """
+    from retrace.capsule.check import differences, unpack
+
+    signer = _signer(key)
+    temporary = Path(tempfile.mkdtemp(prefix="retrace-capsule-"))
+    try:
+        capsule = unpack(path, temporary)
+        wrong = differences(capsule, temporary)
+        if wrong:
+            checks.require([f"not verified: {path} is not what its commit and its results give:", *wrong])
+        count = sum(file.is_file() for file in capsule.folder.rglob("*"))
+        typer.echo(f"{path}: {count} files, as its commit and its results give them")
+        _verify(capsule.root, capsule.info.commit, capsule.info.study, False, not rerun, signer)
+    except UserError as error:
+        message = without(temporary, str(error))
+        for folder in ("capsule", "project", "made"):
+            message = message.replace(f"{temporary / folder}/", "")
+        raise UserError(message) from None
+    finally:
+        checks.discard(temporary)
+    if not rerun:
+        typer.echo(NOT_RERUN)
 
 
 def note_changes(project: Path, done: str) -> None:

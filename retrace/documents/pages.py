@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from retrace.documents.ablation import AblationResult
 from retrace.documents.base import Part
+from retrace.documents.capsule import CapsuleInfo
 from retrace.documents.dataset import Dataset
 from retrace.documents.derived import Derived
 from retrace.documents.manifest import Record
@@ -49,6 +50,7 @@ FORMATS: dict[str, tuple[type, ...]] = {
     "derived": (Derived,),
     "provenance": (Provenance,),
     "report_files": (ReportFiles,),
+    "capsule": (CapsuleInfo,),
     "statement": (Envelope, Statement),
     "ablation": (AblationResult,),
     "prediction": (Prediction,),
