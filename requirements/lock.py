@@ -18,7 +18,7 @@ COMPILE = (
     *("pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--fork-strategy", "fewest"),
     *("--generate-hashes", "--no-emit-index-url", "--no-header"),
 )
-EXTRAS = ("yolo", "s3", "ssh")  # what the studies and their remotes use
+EXTRAS = ("yolo", "s3", "ssh", "sign")  # what the studies, their remotes and signatures use
 
 
 def lock(upgrade: bool) -> None:

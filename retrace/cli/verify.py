@@ -1,6 +1,7 @@
 """`retrace verify`: verify a result by rerunning its commit in a temporary clone and comparing every file."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import typer
@@ -16,27 +17,77 @@ from retrace.provenance.verify.outs import DIFFERENT, NOT_RUN, SAME, TOLERATED, 
 from retrace.provenance.verify.standing import standing
 
 LISTED = 8  # files or keys listed below a row
+NOT_RERUN = "nothing was rerun, so it was not checked whether the commit reproduces its results"
+Signer = Callable[[Job], str]  # checks a signature and says what was signed
 
 
-def verify(study: str | None, rev: str, data_from_cache: bool, no_rerun: bool) -> None:
+def verify(study: str | None, rev: str, data_from_cache: bool, no_rerun: bool, key: Path | None) -> None:
     """Verify a commit, and print the table and the verdict.
 
     Without a rerun and without `study`, every study whose report the commit holds is checked.
 
+    key: file of the public key with which the results must be signed.
+
     Raises:
         UserError: a result differs. The clone is then kept, and the message gives its path.
     """
+    signer = _signer(key)
     project = Path.cwd()
     commit = resolve(project, rev)
-    changes = len(git("status", "--porcelain", "--untracked-files=no", folder=project).splitlines())
-    if changes:
-        typer.echo(f"note: only the commit is verified, without the {changes} uncommitted changes here")
-    checked = _verify(project, commit, study, data_from_cache, no_rerun)
+    note_changes(project, "verified")
+    checked = _verify(project, commit, study, data_from_cache, no_rerun, signer)
     if no_rerun:
         for name in reported(project, commit) if study is None else ():
             if name != checked:
-                _verify(project, commit, name, data_from_cache, no_rerun)
-        typer.echo("nothing was rerun, so it was not checked whether the commit reproduces its results")
+                _verify(project, commit, name, data_from_cache, no_rerun, signer)
+        typer.echo(NOT_RERUN)
+
+
+def verify_capsule(path: Path, rerun: bool, key: Path | None) -> None:
+    """Verify a capsule: its files against its own commit and cache, then as `verify` does, without a network.
+
+    Raises:
+        UserError: something differs, or the file is no capsule.
+    """
+    from retrace.capsule.check import differences, unpack
+
+    signer = _signer(key)
+    temporary = Path(tempfile.mkdtemp(prefix="retrace-capsule-"))
+    try:
+        capsule = unpack(path, temporary)
+        wrong = differences(capsule, temporary)
+        if wrong:
+            checks.require([f"not verified: {path} is not what its commit and its results give:", *wrong])
+        count = sum(file.is_file() for file in capsule.folder.rglob("*"))
+        typer.echo(f"{path}: {count} files, as its commit and its results give them")
+        _verify(capsule.root, capsule.info.commit, capsule.info.study, False, not rerun, signer)
+    except UserError as error:
+        message = without(temporary, str(error))
+        for folder in ("capsule", "project", "made"):
+            message = message.replace(f"{temporary / folder}/", "")
+        raise UserError(message) from None
+    finally:
+        checks.discard(temporary)
+    if not rerun:
+        typer.echo(NOT_RERUN)
+
+
+def note_changes(project: Path, done: str) -> None:
+    """Say that uncommitted changes are not `done`, where there are any."""
+    changes = len(git("status", "--porcelain", "--untracked-files=no", folder=project).splitlines())
+    if changes:
+        typer.echo(f"note: only the commit is {done}, without the {changes} uncommitted changes here")
+
+
+def _signer(key: Path | None) -> Signer | None:
+    """The check of a signature; the key is read before anything takes time."""
+    if key is None:
+        return None
+    from retrace.provenance.keys import public_key
+    from retrace.provenance.verify import signed
+
+    found = public_key(key)
+    return lambda job: signed.check(job, found)
 
 
 def reported(project: Path, commit: str) -> list[str]:
@@ -45,14 +96,18 @@ def reported(project: Path, commit: str) -> list[str]:
     return sorted(Path(name).parts[1] for name in names if Path(name).match("reports/*/parameters.json"))
 
 
-def _verify(project: Path, commit: str, study: str | None, data_from_cache: bool, no_rerun: bool) -> str:
+def _verify(
+    project: Path, commit: str, study: str | None, data_from_cache: bool, no_rerun: bool, signer: Signer | None
+) -> str:
     """Verify one study; returns its name."""
     temporary = Path(tempfile.mkdtemp(prefix="retrace-verify-"))
     keep = False
     try:
         job = prepare(project, commit, study, data_from_cache, temporary)
         typer.echo(f"study {job.params.study}, commit {commit[:12]}, recorded in {job.record.file}")
-        _standing(job)
+        require_standing(job, "not verified")
+        if signer is not None:
+            typer.echo(signer(job))
         if no_rerun:
             return job.params.study
         ready(job)
@@ -81,8 +136,9 @@ def without(temporary: Path, message: str) -> str:
     return message
 
 
-def _standing(job: Job) -> None:
-    start = "not verified: the recorded hashes, the report or stored files are damaged, so nothing was rerun:"
+def require_standing(job: Job, what: str) -> None:
+    """Print what the fast check looked at; raise a `UserError` that starts with `what` where something is wrong."""
+    start = f"{what}: the recorded hashes, the report or stored files are damaged, so nothing was rerun:"
     try:
         result = standing(job)
     except UserError as error:

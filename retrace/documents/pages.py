@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from retrace.documents.ablation import AblationResult
 from retrace.documents.base import Part
+from retrace.documents.capsule import CapsuleInfo
 from retrace.documents.dataset import Dataset
 from retrace.documents.derived import Derived
 from retrace.documents.hashes import Hashes, StepHashes
@@ -28,6 +29,7 @@ from retrace.documents.scores import DetectionScores, SegmentationScores
 from retrace.documents.speed import Speed
 from retrace.documents.splits import SplitSummary
 from retrace.documents.start import Start
+from retrace.documents.statement import Envelope, Statement
 from retrace.documents.status import Status
 from retrace.documents.training import Training
 from retrace.statistics.estimate import Difference, Estimate, Interval
@@ -50,6 +52,8 @@ FORMATS: dict[str, tuple[type, ...]] = {
     "derived": (Derived,),
     "provenance": (Provenance,),
     "report_files": (ReportFiles,),
+    "capsule": (CapsuleInfo,),
+    "statement": (Envelope, Statement),
     "ablation": (AblationResult,),
     "prediction": (Prediction,),
 }

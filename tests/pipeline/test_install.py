@@ -61,7 +61,8 @@ def test_the_other_locks_come_on_top_of_the_runtime():
 
 def test_the_lock_is_one_of_the_project_and_its_extras_and_keeps_the_pins():
     pins = environment.pins(FOLDER / "runtime.txt")
-    wanted = [*PROJECT["dependencies"], *(PROJECT["optional-dependencies"][name][0] for name in ("yolo", "s3", "ssh"))]
+    extras = ("yolo", "s3", "ssh", "sign")
+    wanted = [*PROJECT["dependencies"], *(PROJECT["optional-dependencies"][name][0] for name in extras)]
     for text in wanted:
         asked = Requirement(text)
         version = str(pins[asked.name.lower().replace(".", "-")].specifier).removeprefix("==")

@@ -116,15 +116,19 @@ def render_again(root: Path, study: str) -> None:
     render(document.read(folder).report, folder, folder)
 
 
+def job_of(root: Path, study: str, commit: str = "0" * 40) -> Job:
+    """What `retrace verify` works on, without a clone."""
+    if study == LOCKED:
+        params = load(root / "params.yaml")
+    else:
+        params = parse(json.loads((root / f"reports/{study}/parameters.json").read_text()))
+    record, cache = committed(root, params), Cache(root / ".dvc/cache")
+    return Job(root, commit, root, root, params, record, origin_of(root, study), cache, True, "", False)
+
+
 def complaints(root: Path, study: str) -> list[str]:
     """What `retrace verify --no-rerun` says is wrong with a study."""
     try:
-        if study == LOCKED:
-            params = load(root / "params.yaml")
-        else:
-            params = parse(json.loads((root / f"reports/{study}/parameters.json").read_text()))
-        record, cache = committed(root, params), Cache(root / ".dvc/cache")
-        job = Job(root, "0" * 40, root, root, params, record, origin_of(root, study), cache, True, "", False)
-        return standing(job).wrong
+        return standing(job_of(root, study)).wrong
     except UserError as error:
         return [str(error)]
