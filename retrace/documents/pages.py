@@ -16,6 +16,7 @@ from retrace.documents.ablation import AblationResult
 from retrace.documents.base import Part
 from retrace.documents.dataset import Dataset
 from retrace.documents.derived import Derived
+from retrace.documents.error_pictures import ErrorPicture
 from retrace.documents.manifest import Record
 from retrace.documents.parameters import Parameters
 from retrace.documents.prediction import Prediction
@@ -41,6 +42,7 @@ FORMATS: dict[str, tuple[type, ...]] = {
     "training": (Training,),
     "scores": (SegmentationScores, DetectionScores),
     "samples": (Sample,),
+    "errors": (ErrorPicture,),
     "speed": (Speed,),
     "run_log": (RunLog,),
     "status": (Status,),
