@@ -18,7 +18,7 @@ CLASSES = 24  # on the diagonal, those with the largest share of errors
 WIDTH, HEIGHT = 240, 180  # pixels of a picture, at most
 CONTEXT = 3.0  # sides of the part of a photograph that is shown around a box, in sides of the box
 LEAST = 64  # pixels of that part, at least
-QUALITY = 70
+QUALITY = 60
 FADED = 0.55  # share of gray in the photograph below the marks
 # far from the colors of photographs, and of different lightness for the colorblind
 MISSED, GIVEN = (255, 0, 170), (0, 220, 255)

@@ -234,7 +234,7 @@ def test_marks_of_an_error_lie_where_the_error_is(tmp_path):
     added[400:600, 900:1200] = True
     _save_marks(tmp_path / "marked.jpg", image, missed, added)
     shown = np.asarray(Image.open(tmp_path / "marked.jpg")).astype(int)
-    assert shown.shape == (160, 240, 3)
+    assert shown.shape == (160, 240, 3)  # what a gallery shows
     red, _, blue = (shown[:, :, place] for place in range(3))
     assert (red - 120)[20:140, 32].min() > 30 and (red - 120)[:, 60:140].max() < 30
     assert (blue - red)[66:94, 146:190].min() > 100 and (blue - red)[:60, 140:].max() < 30
@@ -251,7 +251,7 @@ def test_cells_with_the_largest_shares_are_chosen():
 def test_outs_are_the_same_on_every_run_and_for_any_worker_count(project):
     first = run_again(project)
     assert run_again(project, machine={"workers": 2}) == first
-    errors = sum(name.startswith("baseline/errors/") for name in first)
+    errors = sum("errors/" in name for name in first)
     assert errors > 0
     assert len(first) - errors == 1 + 2 * 3 + 2 + 5  # json; ids, units and confusions; two lists of pictures; samples
 

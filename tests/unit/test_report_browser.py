@@ -88,6 +88,7 @@ def test_script_sorts_copies_and_tells_sources(page, tmp_path):
     scores = [score for score in found["sorted"] if score is not None]
     assert scores == sorted(scores) and len(scores) > 1 and found["order"] == "ascending"
     assert found["markdown"].splitlines()[1].startswith("| ---") and "\\toprule" in found["latex"]
+    assert found["behind"][:2] == [2, True] and "," not in found["behind"][2]
     assert found["told"] and found["counts"] and found["off"] and found["hidden"] > 0 and found["large"]
 
 
