@@ -11,8 +11,8 @@ from retrace.files import write_json
 class ErrorPicture(Part):
     """One picture of one cell of the confusion matrix.
 
-    Where `truth` and `predicted` are the same class, it is one of the worst images of that class. A measure that does
-    not apply is null: masks have `pixels`, boxes the rest.
+    Where `truth` and `predicted` are the same class, it is one of the worst images of that class.
+    A measure that does not apply is null: masks have `pixels`, boxes the rest.
     """
 
     file: str  # below metrics/<study>/<phase>
@@ -21,7 +21,7 @@ class ErrorPicture(Part):
     truth: str | None  # a class; null: there is no object
     predicted: str | None  # a class; null: nothing was detected
     legend: tuple[Entry, ...] = ()
-    pixels: int | None = None  # of the image that belong to the cell; on the diagonal all pixels missed or wrongly given
+    pixels: int | None = None  # of the error; on the diagonal all that are missed or wrongly given
     confidence: float | None = None  # of the detection; null for an object that was missed
     IoU: float | None = None  # of the detection and the object; null where one of them is missing
     side: float | None = None  # of a missed object: the square root of its area in pixels

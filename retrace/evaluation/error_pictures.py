@@ -154,9 +154,7 @@ def draw_boxes(
     return rows
 
 
-def _cases(
-    truths: Sequence[Truth], founds: Sequence[Found], size: int, iou_threshold: float
-) -> dict[Cell, list[Case]]:
+def _cases(truths: Sequence[Truth], founds: Sequence[Found], size: int, iou_threshold: float) -> dict[Cell, list[Case]]:
     """What each cell of the confusion matrix counts. False alarms go by confidence, missed objects by their size."""
     cases: dict[Cell, list[Case]] = {}
     for row, (truth, found) in enumerate(zip(truths, founds, strict=True)):
