@@ -48,7 +48,7 @@ def floor(block: Intervals) -> list[float]:
 
 
 def matrix_rows(matrix: Matrix) -> list[list[dict[str, str | float | None]]]:
-    """The cells of a confusion matrix: count, images and target; and share of the row in percent, None for an empty row."""
+    """The cells of a confusion matrix: count, images, target, and share of the row in percent (None: an empty row)."""
     rows = []
     for truth, counts in enumerate(matrix.counts):
         total, cells = sum(counts), []
