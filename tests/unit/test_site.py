@@ -61,8 +61,8 @@ def entries(page):
 def test_every_link_of_every_page_leads_somewhere(project):
     assert run().exit_code == 0
     pages = sorted(Path("site").rglob("*.html"))
-    names = [path.relative_to("site").as_posix() for path in pages]
-    assert names == ["comparison.html", "index.html", "lanes-ablation/ablation.html", "lanes/report.html"]
+    names = {path.relative_to("site").as_posix() for path in pages}
+    assert names == {"comparison.html", "index.html", "lanes-ablation/ablation.html", "lanes/report.html"}
     for path in pages:
         text = path.read_text()
         links = [html.unescape(link) for link in re.findall(r'<a [^>]*?href="([^"]*)"', text)]

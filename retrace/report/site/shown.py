@@ -118,5 +118,6 @@ def _check(folder: Path, names: tuple[str, ...]) -> None:
             raise UserError(f"{path}: no such file; run `dvc repro report` or `git checkout -- {path}`")
         if name in recorded and recorded[name] != sha256_of(path):
             raise UserError(
-                f"{path}: not the bytes that {folder / SUMS} records; run `dvc repro report` or `git checkout -- {path}`"
+                f"{path}: not the bytes that {folder / SUMS} records; run `dvc repro report`, or restore it: "
+                f"`git checkout -- {path}`"
             )
