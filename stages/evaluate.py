@@ -12,6 +12,7 @@ from retrace.config.schema import Params
 from retrace.data.loading import read_image
 from retrace.data.manifest import Manifest, read_manifest
 from retrace.data.splits import read_list
+from retrace.documents.error_pictures import write_error_pictures
 from retrace.documents.samples import write_samples
 from retrace.documents.scores import KINDS, Scores, Split, Weights
 from retrace.documents.speed import Speed
@@ -71,12 +72,14 @@ def main(*arguments: str) -> None:
 
 
 def _score(work: Work, lists: dict[str, list[str]]) -> dict[str, Split]:
-    splits, samples = {}, []
+    splits, samples, errors = {}, [], []
     for split, ids in lists.items():
         write_text(work.folder / f"images_{split}.txt", "".join(f"{image_id}\n" for image_id in ids))
-        splits[split], chosen = SCORE[work.params.task](work, split, ids)
+        splits[split], chosen, wrong = SCORE[work.params.task](work, split, ids)
         samples += chosen
+        errors += wrong
     write_samples(work.folder / "samples.json", samples)
+    write_error_pictures(work.folder / "errors.json", errors)
     return splits
 
 

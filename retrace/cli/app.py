@@ -321,6 +321,20 @@ def score(
     run(truth, predictions, options, unit, groups, metric, baseline, margin, resamples, seed, out or [])
 
 
+@app.command(epilog=_examples("retrace site", "retrace site --out public"))
+@stage
+def site(
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder to write; a site that is already there is replaced.")
+    ] = Path("site"),
+) -> None:
+    """Write the reports, ablations and comparison of all studies as one static site with a search."""
+    from retrace.cli.site import site as write
+
+    for line in write(out):
+        typer.echo(line)
+
+
 @app.command(epilog=_examples("retrace ablate --dry-run", "retrace ablate --design one-at-a-time --jobs 2"))
 @stage
 def ablate(

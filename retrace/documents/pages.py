@@ -17,6 +17,7 @@ from retrace.documents.base import Part
 from retrace.documents.capsule import CapsuleInfo
 from retrace.documents.dataset import Dataset
 from retrace.documents.derived import Derived
+from retrace.documents.error_pictures import ErrorPicture
 from retrace.documents.hashes import Hashes, StepHashes
 from retrace.documents.manifest import Record
 from retrace.documents.parameters import Parameters
@@ -45,6 +46,7 @@ FORMATS: dict[str, tuple[type, ...]] = {
     "hashes": (Hashes, StepHashes),
     "scores": (SegmentationScores, DetectionScores),
     "samples": (Sample,),
+    "errors": (ErrorPicture,),
     "speed": (Speed,),
     "run_log": (RunLog,),
     "status": (Status,),

@@ -9,6 +9,7 @@ from retrace.documents.samples import Sample
 from retrace.documents.scores import DetectionSplit, Floor
 from retrace.evaluation import pictures
 from retrace.evaluation.detection import BoxScores, curves, summarize
+from retrace.evaluation.error_pictures import draw_boxes
 from retrace.evaluation.floor import against_floor, constant_boxes
 from retrace.evaluation.logged import LoggedScores
 from retrace.evaluation.scores.matching import Found, Matches, Truth, match, pair, rounded, truth_of
@@ -22,7 +23,8 @@ ANSWER = "the mean training box of each class"
 
 
 def score_boxes(work: Work, split: str, ids: list[str]) -> Scored:
-    """Predict, match and score; writes predictions_, matches_, objects_ and curves_<split> and sample pictures.
+    """Predict, match and score; writes predictions_, matches_, objects_ and curves_<split>, sample pictures and
+    pictures of errors.
 
     What is scored is what predictions_<split>.jsonl holds: boxes to 0.01 pixel, confidences to 0.000001.
     """
@@ -49,7 +51,8 @@ def score_boxes(work: Work, split: str, ids: list[str]) -> Scored:
         **_logged(work, matches, units, seed),
         "confusion": counts.tolist(),
     }
-    return scored.model_copy(update=more), _draw(work, split, ids, truths, sure)
+    errors = draw_boxes(work, split, ids, truths, sure, counts)
+    return scored.model_copy(update=more), _draw(work, split, ids, truths, sure), errors
 
 
 def _floors(

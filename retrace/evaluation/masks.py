@@ -13,6 +13,7 @@ from retrace.documents.samples import Sample
 from retrace.documents.scores import Floor, Masks, SegmentationClass, SegmentationSplit
 from retrace.evaluation import pictures
 from retrace.evaluation.boundary import COUNTS, boundary_counts, radius_of, summarize_boundaries
+from retrace.evaluation.error_pictures import draw_masks
 from retrace.evaluation.floor import Places, against_floor, constant_masks, named, places, spread
 from retrace.evaluation.scores.segmentation import confusion_matrix, scores
 from retrace.evaluation.work import Images, Scored, Work
@@ -34,7 +35,8 @@ class _Counted:
 def score_masks(work: Work, split: str, ids: list[str]) -> Scored:
     """Predict and compare at the label's own resolution.
 
-    Writes confusion_<split>.npy (int64 [N, C, C]), boundary_<split>.npy (int64 [N, C, 4]) and sample pictures.
+    Writes confusion_<split>.npy (int64 [N, C, C]), boundary_<split>.npy (int64 [N, C, 4]), sample pictures and
+    pictures of errors.
     """
     params, options = work.params, work.params.evaluate
     train = places((read_mask(work.manifest, image) for image in spread(work.train)), len(params.classes))
@@ -51,7 +53,8 @@ def score_masks(work: Work, split: str, ids: list[str]) -> Scored:
         scored = _with_boundaries(scored, found["mean_boundary_F1"], found["boundary_F1"])
     masks = weigh(counted.sizes, int(counted.used.sum()), units, options.bootstrap, seed)
     samples = _draw(work, split, ids, scores(counted.matrices)["mIoU"])
-    return scored.model_copy(update={"unit": kind, "masks": masks}), samples
+    errors = draw_masks(work, split, ids, counted.matrices)
+    return scored.model_copy(update={"unit": kind, "masks": masks}), samples, errors
 
 
 def _count(work: Work, split: str, ids: list[str], train: Places) -> _Counted:

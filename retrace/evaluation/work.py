@@ -13,6 +13,7 @@ from retrace.config.schema import Params
 from retrace.data.loading import evaluation_loader, read_image, read_mask
 from retrace.data.manifest import Manifest
 from retrace.data.units import unit_kind, unit_names
+from retrace.documents.error_pictures import ErrorPicture
 from retrace.documents.samples import Sample
 from retrace.documents.scores import Split
 from retrace.files import write_text
@@ -22,7 +23,8 @@ from retrace.seeds import derive
 from retrace.statistics.bootstrap import Units
 
 Item = tuple[np.ndarray, np.ndarray | None, str]  # RGB uint8 [H, W, 3], mask uint8 [H, W] or None, id
-Scored = tuple[Split, list[Sample]]  # the scores of a split, rows of samples.json
+# the scores of a split, rows of samples.json, rows of errors.json
+Scored = tuple[Split, list[Sample], list[ErrorPicture]]
 
 
 class Images(Dataset):

@@ -159,10 +159,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures side by side."""
+    """Pictures side by side. With an `id` they are small, and Markdown lists their captions below the title."""
 
     pictures: tuple[Picture, ...]
     caption: str = ""
+    id: str = ""  # of the element, for links
+    title: Inline = ()
     kind: Literal["gallery"] = "gallery"
 
 

@@ -86,13 +86,15 @@ class Chart:
 class Matrix:
     """A confusion matrix, drawn as shares of each row. `counts`: [truth][predicted].
 
-    `images`: [truth][predicted], the images with the most of each kind of error and their counts.
+    `images`: [truth][predicted], the images with the most of each kind of error and their counts. `targets`:
+    [truth][predicted], the id of the gallery with pictures of the cell, or "".
     """
 
     names: tuple[str, ...]
     counts: tuple[tuple[int, ...], ...]
     unit: str = "pixels"
     images: tuple[tuple[tuple[tuple[str, int], ...], ...], ...] = ()
+    targets: tuple[tuple[str, ...], ...] = ()
     kind: Literal["matrix"] = "matrix"
 
 

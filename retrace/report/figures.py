@@ -8,6 +8,7 @@ from pydantic import JsonValue
 from retrace.files import read_json
 from retrace.report.blocks import Figure, Slider
 from retrace.report.drawings import INK, LINES, MARKERS, PALETTE, Chart, Line, Matrix, Panel, Rule
+from retrace.report.error_gallery import targets
 from retrace.report.inputs import Inputs, values
 from retrace.report.resamples import image_ids
 
@@ -105,7 +106,9 @@ def confusion(inputs: Inputs, split: str) -> Figure | None:
         unit = "objects"
         more = " The last column shows missed objects, the last row the classes of the false detections."
     caption = f"Confusion matrix of phase {inputs.params.phase} on {split}, in percent of each row's {unit}.{more}"
-    matrix = Matrix(names, tuple(map(tuple, counts)), unit, _images_behind(inputs, split))
+    shown, places = targets(inputs, split), range(len(counts))
+    linked = tuple(tuple(shown.get((truth, given), "") for given in places) for truth in places)
+    matrix = Matrix(names, tuple(map(tuple, counts)), unit, _images_behind(inputs, split), linked)
     return Figure(f"confusion_{split}", matrix, caption)
 
 

@@ -10,6 +10,7 @@ from retrace.config.trainings import stage_of
 from retrace.documents.ablation import AblationResult
 from retrace.documents.base import Document
 from retrace.documents.dataset import Dataset
+from retrace.documents.error_pictures import ErrorPicture, read_error_pictures
 from retrace.documents.run_log import RunLog
 from retrace.documents.samples import Sample, read_samples
 from retrace.documents.scores import Scores, read_scores
@@ -105,6 +106,7 @@ class Inputs(Results):
     history: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     pretrain_history: list[dict[str, str]] = field(default_factory=list)
     samples: dict[str, list[Sample]] = field(default_factory=dict)
+    errors: list[ErrorPicture] = field(default_factory=list)  # of the active phase
     journals: dict[str, RunLog] = field(default_factory=dict)  # by "<stage>" or "<stage>@<phase>"
     speed: dict[str, Speed] = field(default_factory=dict)
     ablation: AblationResult | None = None  # of this study, where there is one beside the report's folder
@@ -157,6 +159,7 @@ def read_inputs(params: Params) -> Inputs:
         history={phase: read_csv(models / phase / "history.csv") for phase in params.phases},
         pretrain_history=read_csv(pretraining) if pretraining.exists() else [],
         samples={phase: _samples(study, phase) for phase in params.phases},
+        errors=_errors(study, params.phase),
         journals=_journals(params),
         speed={phase: row for phase, row in speed.items() if row is not None},
         ablation=_log(AblationResult, Path("reports", f"{study}-ablation", "ablation.json")),
@@ -191,6 +194,11 @@ def _metrics(params: Params) -> dict[str, Scores]:
 def _samples(study: str, phase: str) -> list[Sample]:
     path = Path("metrics", study, phase, "samples.json")
     return read_samples(path) if path.exists() else []
+
+
+def _errors(study: str, phase: str) -> list[ErrorPicture]:
+    path = Path("metrics", study, phase, "errors.json")
+    return read_error_pictures(path) if path.exists() else []
 
 
 def _journals(params: Params) -> dict[str, RunLog]:

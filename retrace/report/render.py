@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import BaseLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from tabulate import tabulate
 
@@ -83,8 +83,19 @@ def layout(
         demo: whether the page says that its data was generated.
         words: for HTML `eyebrow` and `note`: what stands above the title and at the end.
     """
+    environment = templates(PackageLoader("retrace.report"))
+    environment.filters["uri"] = lambda picture: data_uri((folder / "figures" / picture.file).read_bytes())
+    environment.filters["inline_svg"] = lambda figure: Markup(
+        adapt(drawn[figure.name], figure.name, figure.caption, figure.drawing)
+    )
+    facts = {"page": page, "sections": page.sections, "title": page.title, "demo": demo}
+    return environment.get_template(f"{template}.j2").render(facts, **words)
+
+
+def templates(loader: BaseLoader) -> Environment:
+    """The templates of `loader`, with the filters that blocks need besides `uri` and `inline_svg`."""
     environment = Environment(
-        loader=PackageLoader("retrace.report"),
+        loader=loader,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -92,13 +103,8 @@ def layout(
         autoescape=lambda name: name is not None and ".html" in name,
     )
     environment.filters |= {"md": markdown, "md_table": markdown_table, "html": html, "plain": plain}
-    environment.filters["uri"] = lambda picture: data_uri((folder / "figures" / picture.file).read_bytes())
-    environment.filters["inline_svg"] = lambda figure: Markup(
-        adapt(drawn[figure.name], figure.name, figure.caption, figure.drawing)
-    )
     environment.filters |= {"axis": axis, "floor": floor, "matrix_rows": matrix_rows, "slider_data": slider_data}
-    facts = {"page": page, "sections": page.sections, "title": page.title, "demo": demo}
-    return environment.get_template(f"{template}.j2").render(facts, **words)
+    return environment
 
 
 def table_csv(table: Table) -> str:

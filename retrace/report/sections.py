@@ -11,6 +11,7 @@ from retrace.report import (
     claims,
     data_tables,
     detection_tables,
+    error_gallery,
     figures,
     lists,
     made_from,
@@ -47,6 +48,7 @@ def compose(inputs: Inputs, ledger: Ledger, derived: Derived, document: Provenan
         _classes(inputs, ledger, derived),
         _training(inputs, ledger, derived),
         section("samples", "Sample predictions", pictures.others(inputs, ledger, split)),
+        section("errors", "Images behind the errors", *error_gallery.galleries(inputs, ledger, split), fold=True),
         section(
             "claims",
             "Published and target figures",

@@ -48,7 +48,7 @@ def floor(block: Intervals) -> list[float]:
 
 
 def matrix_rows(matrix: Matrix) -> list[list[dict[str, str | float | None]]]:
-    """The cells of a confusion matrix: count, share of the row in percent (None for a row without any), and images."""
+    """The cells of a confusion matrix: count, images, target, and share of the row in percent (None: an empty row)."""
     rows = []
     for truth, counts in enumerate(matrix.counts):
         total, cells = sum(counts), []
@@ -56,7 +56,8 @@ def matrix_rows(matrix: Matrix) -> list[list[dict[str, str | float | None]]]:
             behind = matrix.images[truth][predicted] if matrix.images else ()
             said = "; ".join(f"{name}: {number:,} {matrix.unit}" for name, number in behind)
             share = 100 * count / total if total else None
-            cells.append({"count": f"{count:,}", "share": share, "images": said})
+            target = matrix.targets[truth][predicted] if matrix.targets else ""
+            cells.append({"count": f"{count:,}", "share": share, "images": said, "target": target})
         rows.append(cells)
     return rows
 

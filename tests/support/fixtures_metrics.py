@@ -14,6 +14,7 @@ from retrace.config import whole
 from retrace.config.load import parse
 from retrace.config.schema import Evaluate
 from retrace.documents.dataset import Dataset, Source
+from retrace.documents.error_pictures import ErrorPicture, write_error_pictures
 from retrace.documents.manifest import Box, Record, write_records
 from retrace.documents.run_log import RunLog
 from retrace.documents.samples import Entry, Sample, write_samples
@@ -419,6 +420,27 @@ def _samples(root: Path, params: dict, phase: str) -> None:
                 row = Sample(file=name, id=image, split=split, kind=kind, score=score, **more)
                 rows.append(row)
     write_samples(folder / "samples.json", rows)
+    _errors(folder, params)
+
+
+def _errors(folder: Path, params: dict) -> None:
+    """Two pictures of a class and two of a cell of the confusion matrix, on every split."""
+    first, second = params["classes"][:2]
+    cells: dict[str, dict] = {
+        "0_0": {"truth": first, "predicted": first, "pixels": 900},
+        "0_1": {"truth": first, "predicted": second, "pixels": 400},
+    }
+    if params["task"] == "detection":
+        cells["0_0"] = {"truth": first, "predicted": first, "IoU": 0.51, "confidence": 0.9}
+        cells["0_1"] = {"truth": first, "predicted": None, "side": 55.0}
+    rows = []
+    for split in SPLITS:
+        for cell, measures in cells.items():
+            for k in (1, 2):
+                name = f"errors/{split}_{cell if measures['predicted'] else '0_3'}_{k}.jpg"
+                _picture(folder / name, k, (180, 240))
+                rows.append(ErrorPicture(file=name, id=f"{split}_{k:03d}", split=split, **measures))
+    write_error_pictures(folder / "errors.json", rows)
 
 
 def _segmentation_split(root: Path, params: dict, phase: str, split: str, n: int, start: float) -> Split:

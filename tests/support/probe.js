@@ -20,7 +20,7 @@ all("table").forEach((table) => {
 const ids = all("[id]").map((element) => element.id);
 found.duplicates = ids.filter((id, index) => ids.indexOf(id) !== index);
 found.requests = performance.getEntriesByType("resource").map((entry) => entry.name).filter((url) => !url.startsWith("data:"));
-const rgb = (text) => (text.match(/[\d.]+/g) || []).map(Number);
+const rgb = (text) => (text.match(/[\d.]+/g) || []).map(Number).map((value) => (text.startsWith("color(srgb") ? 255 * value : value));
 const light = ([r, g, b]) => [r, g, b].map((c) => c / 255).map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
   .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
 const behind = (element) => {
@@ -30,7 +30,7 @@ const behind = (element) => {
   }
   return [255, 255, 255];
 };
-all("p, li, td:not(.matrix td), th, dt, dd, a, button, figcaption, .score, .said, .name").filter((element) => element.offsetParent).forEach((element) => {
+all("p, li, td, th, dt, dd, a, button, figcaption, .score, .said, .name").filter((element) => element.offsetParent).forEach((element) => {
   const [one, other] = [light(rgb(getComputedStyle(element).color)), light(behind(element))].sort((a, b) => b - a);
   if ((one + 0.05) / (other + 0.05) < 4.5) found.contrast.push(element.outerHTML.slice(0, 100));
 });

@@ -14,6 +14,11 @@ const matrix = document.querySelector(".matrix"), cell = matrix.querySelector("t
 const before = cell.textContent;
 document.querySelector(".confusion .tools button").click();
 found.counts = cell.textContent === cell.dataset.count && cell.textContent !== before;
+const linked = matrix.querySelector("td a");
+document.querySelector(".confusion .tools button").click();
+linked.click();
+const behindCell = document.getElementById(linked.getAttribute("href").slice(1));
+found.behind = [behindCell.querySelectorAll("img").length, behindCell.offsetParent !== null, linked.textContent];
 const figure = document.querySelector(".chart .tools").closest("figure");
 const off = figure.querySelector(".tools button");
 off.click();

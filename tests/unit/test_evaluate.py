@@ -18,6 +18,7 @@ from retrace.config.load import load, parse
 from retrace.config.network import UnetClassic
 from retrace.data.splits import write_list
 from retrace.documents.manifest import Record, write_records
+from retrace.evaluation.error_pictures import _save_marks, chosen_cells, chosen_classes
 from retrace.models.build import build
 from retrace.models.predict import load_predictor
 from retrace.models.weights import save_model
@@ -203,10 +204,56 @@ def test_sample_pictures_are_listed_and_exist(project):
         assert picture.format == "JPEG" and picture.height == SIZES[int(samples[0]["id"][1])][0]
 
 
+def test_pictures_of_errors_show_the_images_with_the_most_of_each_error(project):
+    """Their cells, images and counts are those of the stored confusion matrices."""
+    run_again(project, evaluate={"samples": 2})
+    folder = project / "metrics/lanes/baseline"
+    rows = [row for row in json.loads((folder / "errors.json").read_text()) if row["split"] == "val"]
+    matrices, ids = np.load(folder / "confusion_val.npy"), (folder / "images_val.txt").read_text().split()
+    cells = {}
+    for row in rows:
+        cells.setdefault((CLASSES.index(row["truth"]), CLASSES.index(row["predicted"])), []).append(row)
+    total = matrices.sum(0)
+    beside = {cell for cell in np.ndindex(3, 3) if cell[0] != cell[1] and total[cell]}
+    assert beside and beside == {cell for cell in cells if cell[0] != cell[1]}
+    for (truth, given), shown in cells.items():
+        if truth == given:
+            counts = matrices[:, truth].sum(1) + matrices[:, :, truth].sum(1) - 2 * matrices[:, truth, truth]
+        else:
+            counts = matrices[:, truth, given]
+        assert [row["pixels"] for row in shown] == sorted((n for n in counts.tolist() if n), reverse=True)[:2]
+        assert all(counts[ids.index(row["id"])] == row["pixels"] for row in shown)
+    assert {row["file"] for row in rows} == {f"errors/{path.name}" for path in (folder / "errors").glob("val_*")}
+
+
+def test_marks_of_an_error_lie_where_the_error_is(tmp_path):
+    """A thin error is still seen in a picture a tenth as large."""
+    image = np.full((1000, 1500, 3), 120, np.uint8)
+    missed, added = np.zeros((2, 1000, 1500), bool)
+    missed[100:900, 200:203] = True
+    added[400:600, 900:1200] = True
+    _save_marks(tmp_path / "marked.jpg", image, missed, added)
+    shown = np.asarray(Image.open(tmp_path / "marked.jpg")).astype(int)
+    assert shown.shape == (160, 240, 3)  # what a gallery shows
+    red, _, blue = (shown[:, :, place] for place in range(3))
+    assert (red - 120)[20:140, 32].min() > 30 and (red - 120)[:, 60:140].max() < 30
+    assert (blue - red)[66:94, 146:190].min() > 100 and (blue - red)[:60, 140:].max() < 30
+
+
+def test_cells_with_the_largest_shares_are_chosen():
+    counts = np.array([[90, 10, 0], [1, 1, 0], [0, 0, 7]])
+    assert chosen_cells(counts) == [(1, 0), (0, 1)]
+    assert chosen_classes(np.array([11, 11, 0]), np.array([101, 12, 7])) == [(1, 1), (0, 0)]
+    many = np.ones((40, 40), int)
+    assert len(chosen_cells(many)) == 24 == len(chosen_classes(np.ones(40, int), np.ones(40, int)))
+
+
 def test_outs_are_the_same_on_every_run_and_for_any_worker_count(project):
     first = run_again(project)
     assert run_again(project, machine={"workers": 2}) == first
-    assert len(first) == 1 + 2 * 3 + 1 + 5  # json; ids, units and confusions; samples.json; pictures
+    errors = sum("errors/" in name for name in first)
+    assert errors > 0
+    assert len(first) - errors == 1 + 2 * 3 + 2 + 5  # json; ids, units and confusions; two lists of pictures; samples
 
 
 def test_batch_size_does_not_change_the_scores(project):

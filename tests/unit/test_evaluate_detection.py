@@ -17,6 +17,7 @@ from retrace.data.splits import write_list
 from retrace.documents.manifest import Box, Record, write_records
 from retrace.evaluation import speed
 from retrace.evaluation.boxes import score_boxes
+from retrace.evaluation.error_pictures import around
 from retrace.evaluation.scores.coco import coco_scores
 from retrace.evaluation.scores.matching import Found, load_matches, rounded, truth_of
 from retrace.evaluation.work import Work
@@ -154,6 +155,39 @@ def test_evaluate_writes_scores_of_the_stored_predictions_twice_the_same(project
     assert json.loads((project / "logs/plates/mobilenet/speed.json").read_text())["latency_ms"] > 0
 
 
+def test_pictures_of_errors_are_the_cases_that_the_confusion_matrix_counts(project):
+    """Hits with the lowest IoU, the largest missed objects, the surest false alarms."""
+    values = json.loads((project / "params.yaml").read_text())
+    values["evaluate"] |= {"samples": 100, "confidence": 0.05}
+    (project / "params.yaml").write_text(json.dumps(values))
+    evaluate.main("mobilenet")
+    folder = project / "metrics/plates/mobilenet"
+    rows = [row for row in json.loads((folder / "errors.json").read_text()) if row["split"] == "val"]
+    names = [*CLASSES, None]
+    confusion = json.loads(folder.with_suffix(".json").read_text())["splits"]["val"]["confusion"]
+    cells = {}
+    for row in rows:
+        cells.setdefault((names.index(row["truth"]), names.index(row["predicted"])), []).append(row)
+    assert {cell: len(shown) for cell, shown in cells.items()} == {
+        (truth, given): min(count, 100)
+        for truth, row in enumerate(confusion)
+        for given, count in enumerate(row)
+        if count
+    }
+    for (truth, given), shown in cells.items():
+        key = "IoU" if truth == given else "side" if given == len(CLASSES) else "confidence"
+        measured = [row[key] for row in shown]
+        assert measured == sorted(measured, reverse=key != "IoU")
+        assert all((folder / row["file"]).is_file() for row in shown)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 3, 3), (300, 150, 40, 90), (610, 470, 30, 10), (0, 0, 640, 480)])
+def test_the_part_of_an_image_around_a_box_holds_the_box_and_lies_in_the_image(box):
+    left, top, right, bottom = around([box], (640, 480))
+    assert 0 <= left <= box[0] and 0 <= top <= box[1]
+    assert box[0] + box[2] <= right <= 640 and box[1] + box[3] <= bottom <= 480
+
+
 def test_a_detector_that_returns_the_truth_scores_one(tmp_path):
     make_data(tmp_path)
     manifest = read_manifest(tmp_path / "data/plates/raw")
@@ -169,10 +203,10 @@ def test_a_detector_that_returns_the_truth_scores_one(tmp_path):
         return found
 
     options = {**PARAMS, "evaluate": {**PARAMS["evaluate"], "batch_size": 1, "samples": 0}}
-    found, samples = score_boxes(
+    found, samples, errors = score_boxes(
         Work(parse(options), "mobilenet", manifest, predict, tmp_path, []), "val", list(manifest.records)
     )
-    assert samples == []
+    assert samples == errors == []
     for name in ("AP50", "AP", "AR", "precision", "recall", "F1", "best_F1"):
         assert found.estimate(name).value == 1.0, name
     assert found.confusion == [[3, 0, 0], [0, 2, 0], [0, 0, 0]]

@@ -230,10 +230,47 @@ def test_markdown_links_only_files_that_are_there(project):
     assert [link for link in links if not (folder / link).is_file()] == []
 
 
+def test_cells_of_the_confusion_matrix_lead_to_their_pictures(project):
+    text = Path("reports", project["study"], "report.html").read_text()
+    cells = re.findall(r'<td data-count="[^>]*><a href="#(errors-[^"]+)"', text)
+    assert len(cells) == 2
+    for cell in cells:
+        start = text.index(f'id="{cell}"')
+        shown = text[start : text.index("</div>", start)]
+        assert shown.count('src="data:image/jpeg') == 2 and 'class="n"' in shown
+    assert {link for link in re.findall(r'href="#([^"]*)"', text) if f'id="{link}"' not in text} == set()
+    names = (Path("reports", project["study"]) / "figures/errors").iterdir()
+    assert len(list(names)) == 4
+
+
+def test_a_full_budget_leaves_room_for_classes_and_cells(lanes):
+    """In turn: neither kind of picture takes all the room."""
+    folder, first = Path("metrics/lanes/mae_ohem"), "errors/test_0_0_1.jpg"
+    rows = []
+    for name in ("0_0", "1_1", "2_2", "0_1", "0_2", "1_2"):
+        truth, given = (lanes["classes"][int(place)] for place in name.split("_"))
+        file = f"errors/test_{name}_1.jpg"
+        (folder / file).write_bytes((folder / first).read_bytes().ljust(100_000, b"\0"))
+        rows.append({"file": file, "id": "test_000", "split": "test", "truth": truth, "predicted": given, "pixels": 5})
+    (folder / "errors.json").write_text(json.dumps(rows))
+    stage.report(load())
+    text = Path("reports/lanes/report.html").read_text()
+    assert set(re.findall(r'id="(errors-\d-\d)"', text)) == {"errors-0-0", "errors-0-1", "errors-1-1"}
+
+
+def test_a_missing_picture_of_an_error_is_named(lanes, capsys):
+    Path("metrics/lanes/mae_ohem/errors/test_0_1_2.jpg").unlink()
+    with pytest.raises(SystemExit):
+        stage.main()
+    assert "errors/test_0_1_2.jpg: no such file" in capsys.readouterr().err
+
+
 def test_report_stays_within_three_megabytes_with_large_pictures(lanes):
     random = np.random.default_rng(0)
     for path in Path("metrics/lanes/mae_ohem/samples").glob("*.jpg"):
         Image.fromarray(random.integers(0, 256, (600, 1800, 3), dtype=np.uint8)).save(path, quality=98)
+    for path in Path("metrics/lanes/mae_ohem/errors").glob("test_0_0_*.jpg"):
+        path.write_bytes(path.read_bytes().ljust(174_000, b"\0"))
     stage.report(load())
     assert sum(path.stat().st_size for path in Path("reports/lanes").rglob("*") if path.is_file()) < 3 * MEGABYTE
 

@@ -5,28 +5,20 @@ its findings in the document, which `--dump-dom` prints.
 """
 
 import contextlib
-import html
-import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from retrace.config.load import load
 from stages import report as stage
+from tests.support.browser import CHROMIUM, DARK, FAULTS, SUPPORT, opened
 from tests.support.fixtures_metrics import build
 
-CHROMIUM = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: the page is not opened in a browser"),
 ]
-FIRST = "<script>window.faults = []; addEventListener('error', (event) => faults.push(String(event.message)));</script>"
-SUPPORT = Path(__file__).parents[1] / "support"
-DARK = "--blink-settings=preferredColorScheme=0"
-FAULTS = ("faults", "unnamed", "headless", "contrast", "duplicates", "requests")
 
 
 @pytest.fixture(scope="module", params=["segmentation", "detection"])
@@ -38,24 +30,6 @@ def page(request, tmp_path_factory):
         params = load()
         stage.report(params)
         return Path("reports", params.study, "report.html").read_text()
-
-
-def opened(text, folder, more="", flags=(), size="1440,900"):
-    """What the probe finds in a page."""
-    policy = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
-    assert policy.search(text)
-    start = text.index("<style>")
-    text = text[:start] + FIRST + text[start:]
-    end = text.rindex("</body>")
-    probe = (SUPPORT / "probe.js").read_text()
-    path = folder / "page.html"
-    path.write_text(text[:end] + f"<script>{probe.replace('__MORE__', more)}</script>" + text[end:])
-    command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
-    command += [f"--window-size={size}", *flags, "--virtual-time-budget=3000", "--dump-dom", path.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    match = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert match, done.stderr[-2000:]
-    return json.loads(html.unescape(match[1]))
 
 
 @pytest.mark.parametrize(("flags", "size"), [((), "1440,900"), ((DARK,), "600,900")])
@@ -88,6 +62,7 @@ def test_script_sorts_copies_and_tells_sources(page, tmp_path):
     scores = [score for score in found["sorted"] if score is not None]
     assert scores == sorted(scores) and len(scores) > 1 and found["order"] == "ascending"
     assert found["markdown"].splitlines()[1].startswith("| ---") and "\\toprule" in found["latex"]
+    assert found["behind"][:2] == [2, True] and "," not in found["behind"][2]
     assert found["told"] and found["counts"] and found["off"] and found["hidden"] > 0 and found["large"]
 
 

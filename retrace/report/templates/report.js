@@ -19,11 +19,12 @@ const button = (text, action, options = {}) => {
 const source = make("div", { id: "source", aria: { live: "polite" } });
 source.setAttribute("role", "status");
 document.body.append(source);
-const numbersNear = (number) => all(".n", number.closest("table, p, ul, dl, figure") || document.body);
+const NEAR = "table, p, h3, ul, dl, figure";
+const numbersNear = (number) => all(".n", number.closest(NEAR) || document.body);
 const tell = (number) => {
   source.textContent = `${number.textContent} is ${number.dataset.key} of ${number.dataset.source}`;
 };
-for (const group of new Set(all(".n").map((number) => number.closest("table, p, ul, dl, figure")))) {
+for (const group of new Set(all(".n").map((number) => number.closest(NEAR)))) {
   all(".n", group).forEach((number, index) => {
     number.tabIndex = index ? -1 : 0;
     number.setAttribute("role", "button");
@@ -118,12 +119,13 @@ for (const table of all("table")) {
 // The confusion matrix: percent or counts, and the images behind a cell.
 for (const matrix of all(".matrix")) {
   const cells = all("td", matrix);
+  const written = (cell) => cell.querySelector("a") || cell;
   cells.forEach((cell) => (cell.dataset.share = cell.textContent));
   const shown = make("p", { className: "caption" });
   shown.setAttribute("role", "status");
   const toggle = button("Show counts", (pressed) => {
     const counts = pressed.textContent === "Show counts";
-    cells.forEach((cell) => (cell.textContent = counts ? cell.dataset.count : cell.dataset.share));
+    cells.forEach((cell) => (written(cell).textContent = counts ? cell.dataset.count : cell.dataset.share));
     pressed.textContent = counts ? "Show percent" : "Show counts";
   });
   matrix.closest(".wide").nextElementSibling.prepend(toggle);
@@ -133,7 +135,7 @@ for (const matrix of all(".matrix")) {
     const words = `${cell.parentNode.cells[0].textContent} taken for ${heads[cell.cellIndex].textContent}`;
     shown.textContent = `${words}, most in ${cell.dataset.images}`;
   };
-  for (const cell of cells.filter((one) => one.dataset.images)) {
+  for (const cell of cells.filter((one) => one.dataset.images && written(one) === one)) {
     cell.tabIndex = 0;
     cell.addEventListener("click", () => behind(cell));
     cell.addEventListener("keydown", (event) => event.key === "Enter" && behind(cell));
@@ -222,8 +224,11 @@ for (const image of all(".sample img")) {
 // A link opens what it leads to; paper shows everything.
 const unfold = () => {
   const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
-  const folded = target && target.querySelector(":scope > details");
-  if (folded) folded.open = true;
+  if (!target) return;
+  const folded = target.querySelector(":scope > details") || target.closest("details");
+  if (!folded || folded.open) return;
+  folded.open = true;
+  target.scrollIntoView();
 };
 addEventListener("hashchange", unfold);
 addEventListener("beforeprint", () => all("details").forEach((folded) => (folded.open = true)));

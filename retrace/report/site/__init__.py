@@ -1,0 +1,1 @@
+"""The reports, ablations and the comparison of all studies as one static site: `retrace site`."""
