@@ -80,6 +80,7 @@ def new(
 
 
 @app.command(epilog=_examples("retrace plan --detect 0.01", "retrace plan --detect 0.02 --metric focus_mIoU"))
+@app.command(epilog=_examples("retrace inspect data/external/boats", "retrace inspect exports/road --format coco"))
 @stage
 def inspect(
     folder: Annotated[Path, typer.Argument(help="Folder with images and labels, as downloaded or exported.")],
@@ -99,7 +100,7 @@ def inspect(
         typer.echo(line)
 
 
-@app.command()
+@app.command(epilog=_examples("retrace plan --detect 0.01", "retrace plan --detect 0.02 --metric focus_mIoU"))
 @stage
 def plan(
     detect: Annotated[
@@ -203,6 +204,27 @@ def predict(
     typer.echo(f"{out}: {result.summary()}")
     if result.problems:
         raise UserError("\n       ".join([*result.problems, f"the other {result.frames} frames are in {out}"]))
+
+
+@app.command(
+    name="label-check", epilog=_examples("retrace label-check", "retrace label-check --phase baseline -o look")
+)
+@stage
+def label_check(
+    phase: Annotated[
+        str | None, typer.Option("--phase", help="Phase whose predictions judge the labels; default: the active phase.")
+    ] = None,
+    pictures: Annotated[int, typer.Option("--pictures", min=0, help="How many suspects get a picture.")] = 100,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder; default: logs/<study>/label-check/<phase>.")
+    ] = None,
+) -> None:
+    """Rank the labels of val and test that probably need a look, by a phase that was not trained on them."""
+    from retrace.cli import label_check as command
+    from retrace.config.load import load
+
+    for line in command.lines(*command.check(load(), phase, pictures, out)):
+        typer.echo(line)
 
 
 @app.command(
