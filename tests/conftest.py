@@ -15,6 +15,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from retrace.config import merge, whole
+from tests.support import warm
 from tests.support.durations import pytest_addoption, pytest_collection_modifyitems, pytest_configure  # noqa: F401
 from tests.support.projects import REAL_DATA, ROOT, as_yaml, committed_run, once, tiny_params
 
@@ -25,6 +26,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a stage that starts compiles torch's modules anew where it is set
 sys.dont_write_bytecode = False
+warm.folder()  # now, while no test has changed the environment
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so it is in the background, and for all that is started there
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,6 +12,8 @@ pytestmark = pytest.mark.slow
 
 SEGMENTATION = ("epochs=1", "input_size=[64,64]", "batch_size=4")
 DETECTION = ("hyperparameters.epochs=1", "hyperparameters.imgsz=64", "hyperparameters.batch=4")
+# how precise the scores and the speed are is not what is tested; keys that the file leaves to their defaults need `++`
+QUICK = ("runtime.threads=1", "++evaluate.bootstrap=100", "++evaluate.samples=1", "++evaluate.batch_size=2")
 
 
 @pytest.mark.parametrize(
@@ -36,7 +38,8 @@ def test_an_inspected_folder_goes_through_all_six_stages(tmp_path, real_data, na
     if changes is None:  # whether it is read as masks or as boxes depends on the polygons
         text = (project / "studies" / f"{name}.yaml").read_text(encoding="utf-8")
         changes = SEGMENTATION if "task: segmentation" in text else DETECTION
-    settings = [word for change in changes for word in ("-S", f"phases.baseline.{change}")]
+    changes = (*QUICK, *(f"phases.baseline.{change}" for change in changes))
+    settings = [word for change in changes for word in ("-S", change)]
     run(project, "dvc", "exp", "run", *settings, check=True)
     metrics = json.loads((project / f"metrics/{name}/baseline.json").read_text(encoding="utf-8"))
     summary = json.loads((project / f"data/{name}/splits/summary.json").read_text(encoding="utf-8"))

@@ -14,9 +14,9 @@ from filelock import FileLock
 
 from retrace.config import merge, read_yaml, whole
 from retrace.config.load import parse
+from tests.support import warm
 
 ROOT = Path(__file__).parents[2]
-NOT_INSTALLED = Path(__file__).parent / "not_installed"  # says why
 REAL_DATA = Path(os.environ.get("RETRACE_REAL_DATA") or ROOT.parent / "shared" / "realdata")
 
 # its speed is measured on batches of this size, and a few seconds long at most
@@ -136,11 +136,15 @@ def make_project(target: Path, values: dict[str, Any] | None = None) -> Path:
 
 
 def environment(code: Path = ROOT) -> dict[str, str]:
-    """For processes that import `retrace` from the folder `code`: this interpreter first on PATH, a Git identity."""
+    """For processes that import `retrace` from the folder `code`: this interpreter first on PATH, a Git identity.
+
+    Stages that DVC starts there begin in a fork of a process that has loaded the libraries (`tests.support.warm`).
+    """
+    places = (warm.folder(), Path(sys.executable).parent, os.environ["PATH"])
     return {
         **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": f"{code}{os.pathsep}{NOT_INSTALLED}",
+        "PATH": os.pathsep.join(str(place) for place in places if place),
+        "PYTHONPATH": f"{code}{os.pathsep}{warm.NOT_INSTALLED}",
         "GIT_AUTHOR_NAME": "test",
         "GIT_AUTHOR_EMAIL": "test@example.org",
         "GIT_COMMITTER_NAME": "test",
