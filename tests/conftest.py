@@ -26,10 +26,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a stage that starts compiles torch's modules anew where it is set
 sys.dont_write_bytecode = False
-warm.folder()  # now, while no test has changed the environment
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so it is in the background, and for all that is started there
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+warm.folder()  # now, while no test has changed the environment
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Coverage is that of the quick tests: counting lines would make the slow ones a good deal slower."""
+    if item.get_closest_marker("slow"):
+        item.add_marker("no_cover")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ def main() -> None:
     server = socket.socket(socket.AF_UNIX)
     if not is_stage or settings != SETTINGS or server.connect_ex(SOCKET):  # noqa: F821
         server.close()
-        os.execv(PYTHON, [PYTHON, *words])  # noqa: F821
+        os.execv(PYTHON, [NAME, *words])  # noqa: F821
     umask = os.umask(0)
     os.umask(umask)
     request = {"words": words[1:], "folder": os.getcwd(), "environment": dict(os.environ), "umask": umask}

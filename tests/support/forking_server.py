@@ -5,12 +5,14 @@ of the project that the stage runs in. Ends when the test process that started i
 """
 
 import contextlib
+import functools
 import gc
 import importlib
 import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -38,24 +40,26 @@ def main(address: str) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen(64)  # who comes before the libraries are loaded waits
-    if sys.stdin in select.select([listener, sys.stdin], [], [])[0]:  # no stage was ever asked for
-        return
-    for name in LIBRARIES:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-    gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how those who answer have ended
-    while True:
-        ready, _, _ = select.select([listener, sys.stdin], [], [])
-        if sys.stdin in ready:
-            return
+    while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
+        load()  # now, for many test processes never start a stage
         client, _ = listener.accept()
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             listener.close()
-            answer(client)  # returns in the stage alone
+            answer(client)  # returns in the stage alone, when it has ended
             return
         client.close()
+    shutil.rmtree(os.path.dirname(address), ignore_errors=True)
+
+
+@functools.cache
+def load() -> None:
+    """Load the libraries, once."""
+    for name in LIBRARIES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    gc.freeze()
 
 
 def answer(client: socket.socket) -> None:

@@ -9,9 +9,9 @@ environment that the libraries could take notice of, and where no such process i
 `FRESH` in a command's environment gives stages processes of their own: where starting them is part of what is tested.
 """
 
-import atexit
 import functools
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,37 +26,47 @@ NOT_INSTALLED = Path(__file__).parent / "not_installed"  # says why
 SERVER = Path(__file__).with_name("forking_server.py")
 
 
-@functools.cache
 def folder() -> Path | None:
-    """The folder with this `python`, whose server runs until this process ends; None where forks cannot be had."""
-    if not hasattr(os, "pidfd_open"):
-        return None
-    place = tempfile.TemporaryDirectory(prefix="retrace-warm-")  # short: a socket's path may not be long
-    here = Path(place.name)
-    command = [sys.executable, "-P", str(SERVER), str(here / "socket")]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    environment = {**os.environ, "PYTHONPATH": str(NOT_INSTALLED)}
-    server = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
+    """The folder with this `python`; None where forks cannot be had."""
+    return start()[0] if hasattr(os, "pidfd_open") else None
+
+
+@functools.cache
+def start() -> tuple[Path, subprocess.Popen[bytes]]:
+    """The folder, and its server, which ends and removes it when this process ends."""
+    here = Path(tempfile.mkdtemp(prefix="retrace-warm-"))  # short: a socket's path may not be long
+    program = here / "bin" / "python"
+    program.parent.mkdir()
     constants = {
         "PYTHON": sys.executable,
+        "NAME": str(program) if in_environment(here) else sys.executable,
         "SOCKET": str(here / "socket"),
         "FREE": FREE,
         "FREE_PREFIXES": FREE_PREFIXES,
         "SETTINGS": {name: value for name, value in os.environ.items() if not is_free(name)},
     }
     lines = [f"#!{sys.executable} -IS", *(f"{name} = {value!r}" for name, value in constants.items())]
-    (here / "python").write_text("\n".join([*lines, CLIENT.read_text()]), encoding="utf-8")
-    (here / "python").chmod(0o755)
-
-    def end() -> None:
-        server.stdin.close()
-        server.wait()
-        place.cleanup()
-
-    atexit.register(end)
-    return here
+    program.write_text("\n".join([*lines, CLIENT.read_text(encoding="utf-8")]), encoding="utf-8")
+    program.chmod(0o755)
+    command = [sys.executable, "-P", str(SERVER), str(here / "socket")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    environment = {**os.environ, "PYTHONPATH": str(NOT_INSTALLED)}
+    return program.parent, subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
 
 
 def is_free(name: str) -> bool:
     """Whether a variable may differ from the server's."""
     return name in FREE or name.startswith(FREE_PREFIXES)
+
+
+def in_environment(here: Path) -> bool:
+    """Make the folder a virtual environment with the packages of this one: `sys.executable` can then be its `python`.
+
+    So `retrace verify` and `retrace ablate` start stages by it, too. False where this is no virtual environment.
+    """
+    settings = Path(sys.prefix, "pyvenv.cfg")
+    if not settings.is_file():
+        return False
+    shutil.copy(settings, here)
+    (here / "lib").symlink_to(Path(sys.prefix, "lib"))
+    return True
