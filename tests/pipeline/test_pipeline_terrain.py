@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import shutil
 import time
 
 import pytest
@@ -11,7 +10,7 @@ from ruamel.yaml import YAML
 
 from retrace.config import merge
 from retrace.report.numbers import show
-from tests.support.projects import ROOT, copy_of, make_project, run, write_params
+from tests.support.projects import ROOT, copy_of, every_fourth, make_project, run, write_params
 
 pytestmark = pytest.mark.slow
 VERDICTS = {"better", "worse", "equal", "undecided"}
@@ -65,7 +64,7 @@ def test_camvid_through_the_three_unets(tmp_path, real_data):
     }
     project = make_project(tmp_path / "project")
     write_params(project, merge(values, quick))
-    shutil.copytree(real_data("camvid"), project / values["data"]["root"], dirs_exist_ok=True)
+    every_fourth(real_data("camvid"), project / values["data"]["root"])
     run(project, "dvc", "repro", check=True, env=ONE_THREAD)
     summary = json.loads((project / "data/camvid_unets/splits/summary.json").read_text())
     assert summary["moves"] == []  # the published split, as given
