@@ -6,6 +6,8 @@ import signal
 import socket
 import sys
 
+PASSED_ON = (signal.SIGINT, signal.SIGTERM)
+
 
 def main() -> None:
     """Be `python` with the words of this command."""
@@ -28,11 +30,12 @@ def main() -> None:
     server.sendall(content)
     answers = server.makefile()
     pid = int(answers.readline())
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in PASSED_ON:
         signal.signal(number, lambda number, _: os.kill(pid, number))
     code = int(answers.readline() or 1)
     if code < 0:
-        signal.signal(-code, signal.SIG_DFL)
+        if -code in PASSED_ON:
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     sys.exit(code)
 

@@ -35,11 +35,8 @@ LIBRARIES = (
 )
 
 
-def main(address: str) -> None:
-    """Listen at the Unix socket `address` until standard input is closed."""
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(address)
-    listener.listen(64)  # who comes before the libraries are loaded waits
+def main(listener: socket.socket, folder: str) -> None:
+    """Answer who connects until standard input is closed, and then remove the folder with the socket's address."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how those who answer have ended
     while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
         load()  # now, for many test processes never start a stage
@@ -50,7 +47,7 @@ def main(address: str) -> None:
             answer(client)  # returns in the stage alone, when it has ended
             return
         client.close()
-    shutil.rmtree(os.path.dirname(address), ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @functools.cache
@@ -116,4 +113,4 @@ def become(request: dict, descriptors: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])

@@ -12,6 +12,7 @@ environment that the libraries could take notice of, and where no such process i
 import functools
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -48,10 +49,15 @@ def start() -> tuple[Path, subprocess.Popen[bytes]]:
     lines = [f"#!{sys.executable} -IS", *(f"{name} = {value!r}" for name, value in constants.items())]
     program.write_text("\n".join([*lines, CLIENT.read_text(encoding="utf-8")]), encoding="utf-8")
     program.chmod(0o755)
-    command = [sys.executable, "-P", str(SERVER), str(here / "socket")]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     environment = {**os.environ, "PYTHONPATH": str(NOT_INSTALLED)}
-    return program.parent, subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(here / "socket"))
+        listener.listen(64)  # who comes before the libraries are loaded waits
+        number = listener.fileno()
+        command = [sys.executable, "-P", str(SERVER), str(number), str(here)]
+        server = subprocess.Popen(command, env=environment, start_new_session=True, pass_fds=[number], **pipes)
+    return program.parent, server
 
 
 def is_free(name: str) -> bool:
