@@ -55,7 +55,7 @@ def interval(node, style="fraction"):
 def test_camvid_through_the_three_unets(tmp_path, real_data):
     """The worked example docs/examples/camvid_unets.yaml, shortened; its full run is on real street scenes as well."""
     values = YAML(typ="safe", pure=True).load((ROOT / "docs/examples/camvid_unets.yaml").read_text())
-    small = {"input_size": [64, 96], "epochs": 1}
+    small = {"input_size": [32, 64], "epochs": 1}
     quick = {
         "phase_defaults": {"fabric": small},
         "phases": {"unet": {"epochs": 1, "model": {"width": 4}}, "unet_vgg11": {"epochs": 1}},

@@ -50,7 +50,7 @@ TINY: dict[str, dict[str, Any]] = {
     "bdd100k": {
         "data": {"synthetic": {"height": 64, "width": 96, "train": 10, "val": 4, "test": 2}},
         "rebalance": {"min_val_instances": 0, "min_pixels": 5, **SMALL},
-        "phase_defaults": {"fabric": {"input_size": [64, 96], "epochs": 2, "batch_size": 4}},
+        "phase_defaults": {"fabric": {"input_size": [32, 64], "epochs": 2, "batch_size": 4}},  # VGG11 is slow
         "phases": {
             "unet": {"model": {"width": 4}, "epochs": 2},
             "unet_vgg11": {"model": {"decoder_channels": [16, 16, 8, 8]}},
