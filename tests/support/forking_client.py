@@ -12,11 +12,8 @@ PASSED_ON = (signal.SIGINT, signal.SIGTERM)
 def main() -> None:
     """Be `python` with the words of this command."""
     words = sys.argv[1:]
-    settings = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in FREE and not name.startswith(FREE_PREFIXES)  # noqa: F821
-    }
+    settings = {name: os.environ[name] for name in os.environ if name.startswith(SETTLED)}  # noqa: F821
+    settings.pop("PYTHONPATH", None)
     is_stage = words[:1] == ["-m"] and words[1:2] and words[1].startswith("stages.")
     server = socket.socket(socket.AF_UNIX)
     if not is_stage or settings != SETTINGS or server.connect_ex(SOCKET):  # noqa: F821

@@ -67,15 +67,20 @@ def answer(client: socket.socket) -> None:
         client.close()
         become(request, descriptors)
         return
-    client.sendall(f"{stage}\n".encode())
+    say(client, stage)
     ended = os.pidfd_open(stage)
     ready, _, _ = select.select([client, ended], [], [])
     if ended not in ready:  # the client was killed, and so the stage would have been
         os.kill(stage, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(stage, 0)[1])
-    with contextlib.suppress(OSError):
-        client.sendall(f"{code}\n".encode())
+    say(client, code)
     os._exit(0)
+
+
+def say(client: socket.socket, number: int) -> None:
+    """Send a line with a number; who was killed meanwhile does not hear it."""
+    with contextlib.suppress(OSError):
+        client.sendall(f"{number}\n".encode())
 
 
 def receive(client: socket.socket) -> tuple[dict, list[int]]:

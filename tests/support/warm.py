@@ -4,7 +4,7 @@ Nearly all of the four seconds goes into loading PyTorch and what stands on it, 
 `python` on the PATH of the processes that tests start (`tests.support.projects.environment`) asks a process that has
 loaded these libraries to fork itself (`forking_server.py`). The stage is then imported and run there as ever: with the
 working folder, environment, streams and code that it was started with. For anything but `-m stages...`, in an
-environment that the libraries could take notice of, and where no such process is, it is this interpreter.
+environment in which the libraries would have loaded otherwise, and where no such process is, it is this interpreter.
 
 `FRESH` in a command's environment gives stages processes of their own: where starting them is part of what is tested.
 """
@@ -19,9 +19,11 @@ import tempfile
 from pathlib import Path
 
 FRESH = {"RETRACE_TEST_FRESH": "1"}
-# variables that may differ from those of the process that loaded the libraries, for none of these reads them then
-FREE = ("PATH", "PWD", "OLDPWD", "SHLVL", "_", "PYTHONPATH", "COLUMNS", "TMPDIR")
-FREE_PREFIXES = ("GIT_", "DVC_", "PYTEST_")
+# How variables begin that Python and the libraries read when they start, or keep the meaning of.
+SETTLED = (
+    "ATEN_", "CUDA_", "DNNL_", "HOME", "KMP_", "LANG", "LC_", "LD_", "MALLOC_", "MKL_", "MPL", "NPY_", "NVIDIA_",
+    "OMP_", "ONEDNN_", "OPENBLAS_", "OPENCV_", "PYTHON", "RETRACE_", "TZ", "XDG_",
+)  # fmt: skip
 CLIENT = Path(__file__).with_name("forking_client.py")
 NOT_INSTALLED = Path(__file__).parent / "not_installed"  # says why
 SERVER = Path(__file__).with_name("forking_server.py")
@@ -42,9 +44,8 @@ def start() -> tuple[Path, subprocess.Popen[bytes]]:
         "PYTHON": sys.executable,
         "NAME": str(program) if in_environment(here) else sys.executable,
         "SOCKET": str(here / "socket"),
-        "FREE": FREE,
-        "FREE_PREFIXES": FREE_PREFIXES,
-        "SETTINGS": {name: value for name, value in os.environ.items() if not is_free(name)},
+        "SETTLED": SETTLED,
+        "SETTINGS": {name: value for name, value in os.environ.items() if is_settled(name)},
     }
     lines = [f"#!{sys.executable} -IS", *(f"{name} = {value!r}" for name, value in constants.items())]
     program.write_text("\n".join([*lines, CLIENT.read_text(encoding="utf-8")]), encoding="utf-8")
@@ -60,9 +61,9 @@ def start() -> tuple[Path, subprocess.Popen[bytes]]:
     return program.parent, server
 
 
-def is_free(name: str) -> bool:
-    """Whether a variable may differ from the server's."""
-    return name in FREE or name.startswith(FREE_PREFIXES)
+def is_settled(name: str) -> bool:
+    """Whether a stage with another value of this variable needs a process of its own."""
+    return name.startswith(SETTLED) and name != "PYTHONPATH"
 
 
 def in_environment(here: Path) -> bool:
