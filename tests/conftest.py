@@ -15,6 +15,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from retrace.config import merge, whole
+from tests.support import warm
 from tests.support.durations import pytest_addoption, pytest_collection_modifyitems, pytest_configure  # noqa: F401
 from tests.support.projects import REAL_DATA, ROOT, as_yaml, committed_run, once, tiny_params
 
@@ -28,6 +29,14 @@ sys.dont_write_bytecode = False
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so it is in the background, and for all that is started there
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+warm.folder()  # now, while no test has changed the environment
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Coverage is that of the quick tests: counting lines would make the slow ones a good deal slower."""
+    if item.get_closest_marker("slow"):
+        item.add_marker("no_cover")
 
 
 @pytest.fixture

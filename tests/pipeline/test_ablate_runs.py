@@ -33,12 +33,12 @@ def with_factors(finished_study, target: Path, *names: str) -> Path:
 
 
 def ablate(project: Path, *options: str, **kwargs):
-    return run(project, sys.executable, "-m", "retrace", "ablate", *options, **kwargs)
+    return run(project, "python", "-m", "retrace", "ablate", *options, **kwargs)
 
 
 def kill_on_the_way(project: Path, after: int) -> int:
     """Start `retrace ablate`, kill it and all it started in the middle of a training; how many had finished."""
-    words = [sys.executable, "-m", "retrace", "ablate"]
+    words = ["python", "-m", "retrace", "ablate"]
     process = subprocess.Popen(
         words, cwd=project, env=environment(project), start_new_session=True, stdout=subprocess.DEVNULL
     )

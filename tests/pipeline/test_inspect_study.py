@@ -1,4 +1,7 @@
-"""Real exports from `retrace inspect` to the report: the study file as it was written, with fewer epochs by `-S`."""
+"""Real exports from `retrace inspect` to the report: the study file as it was written, with fewer epochs by `-S`.
+
+The large sets in part: tests/unit/test_inspect.py takes the whole ones through the first two stages.
+"""
 
 import json
 import sys
@@ -6,12 +9,16 @@ import sys
 import pytest
 
 from retrace.config.data import MasksSource
-from tests.support.projects import make_project, run
+from tests.support.projects import every_fourth, make_project, run
 
 pytestmark = pytest.mark.slow
 
 SEGMENTATION = ("epochs=1", "input_size=[64,64]", "batch_size=4")
 DETECTION = ("hyperparameters.epochs=1", "hyperparameters.imgsz=64", "hyperparameters.batch=4")
+# how precise the scores and the speed are is not what is tested; keys that the file leaves to their defaults need `++`
+QUICK = ("runtime.threads=1", "++evaluate.bootstrap=100", "++evaluate.samples=1", "++evaluate.batch_size=2")
+
+LARGE = ("aquarium_yolo", "camvid", "indoor_pngmask")
 
 
 @pytest.mark.parametrize(
@@ -31,12 +38,16 @@ def test_an_inspected_folder_goes_through_all_six_stages(tmp_path, real_data, na
     if name == "kitti_road" and "image_name" not in MasksSource.model_fields:
         pytest.skip("mask names that replace a part of the image's are not read by this version")
     project = make_project(tmp_path / "p")
-    for words in (("inspect", str(real_data(name))), ("use", name, "--force")):
+    data = real_data(name)
+    if name in LARGE:
+        data = every_fourth(data, tmp_path / name)
+    for words in (("inspect", str(data)), ("use", name, "--force")):
         run(project, sys.executable, "-m", "retrace", *words, check=True)
     if changes is None:  # whether it is read as masks or as boxes depends on the polygons
         text = (project / "studies" / f"{name}.yaml").read_text(encoding="utf-8")
         changes = SEGMENTATION if "task: segmentation" in text else DETECTION
-    settings = [word for change in changes for word in ("-S", f"phases.baseline.{change}")]
+    changes = (*QUICK, *(f"phases.baseline.{change}" for change in changes))
+    settings = [word for change in changes for word in ("-S", change)]
     run(project, "dvc", "exp", "run", *settings, check=True)
     metrics = json.loads((project / f"metrics/{name}/baseline.json").read_text(encoding="utf-8"))
     summary = json.loads((project / f"data/{name}/splits/summary.json").read_text(encoding="utf-8"))

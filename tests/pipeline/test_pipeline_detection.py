@@ -3,6 +3,7 @@
 import pytest
 
 from tests.support.projects import make_project, out_hashes, run, tiny_params
+from tests.support.warm import FRESH
 
 pytestmark = pytest.mark.slow
 EVALUATED = ("evaluate",)  # with all that it needs; the report quotes times
@@ -17,10 +18,10 @@ EVALUATED = ("evaluate",)  # with all that it needs; the report quotes times
 )
 def test_two_clones_with_empty_caches_give_the_same_bytes(tmp_path, study, best):
     hashes = []
-    for name in ("one", "another/place"):
+    for name, environment in (("one", {}), ("another/place", FRESH)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         project = make_project(tmp_path / name, tiny_params(study))
-        run(project, "dvc", "repro", *EVALUATED, check=True)
+        run(project, "dvc", "repro", *EVALUATED, check=True, env=environment)
         hashes.append(out_hashes(project))
         for path in best:
             assert (project / "models" / study / path).is_file()

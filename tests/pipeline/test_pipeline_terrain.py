@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import shutil
 import time
 
 import pytest
@@ -11,7 +10,7 @@ from ruamel.yaml import YAML
 
 from retrace.config import merge
 from retrace.report.numbers import show
-from tests.support.projects import ROOT, copy_of, make_project, run, write_params
+from tests.support.projects import ROOT, copy_of, every_fourth, make_project, run, write_params
 
 pytestmark = pytest.mark.slow
 VERDICTS = {"better", "worse", "equal", "undecided"}
@@ -56,7 +55,7 @@ def interval(node, style="fraction"):
 def test_camvid_through_the_three_unets(tmp_path, real_data):
     """The worked example docs/examples/camvid_unets.yaml, shortened; its full run is on real street scenes as well."""
     values = YAML(typ="safe", pure=True).load((ROOT / "docs/examples/camvid_unets.yaml").read_text())
-    small = {"input_size": [64, 96], "epochs": 1}
+    small = {"input_size": [32, 64], "epochs": 1}
     quick = {
         "phase_defaults": {"fabric": small},
         "phases": {"unet": {"epochs": 1, "model": {"width": 4}}, "unet_vgg11": {"epochs": 1}},
@@ -65,7 +64,7 @@ def test_camvid_through_the_three_unets(tmp_path, real_data):
     }
     project = make_project(tmp_path / "project")
     write_params(project, merge(values, quick))
-    shutil.copytree(real_data("camvid"), project / values["data"]["root"], dirs_exist_ok=True)
+    every_fourth(real_data("camvid"), project / values["data"]["root"])
     run(project, "dvc", "repro", check=True, env=ONE_THREAD)
     summary = json.loads((project / "data/camvid_unets/splits/summary.json").read_text())
     assert summary["moves"] == []  # the published split, as given

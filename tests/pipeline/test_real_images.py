@@ -15,6 +15,7 @@ QUICK = {
     "pretrain": {"mae": {"epochs": 1, "input_size": [64, 64], "decoder_dim": 32}},
     "phase_defaults": {"fabric": {"epochs": 1, "input_size": [64, 96]}},
     "evaluate": {"bootstrap": 100, "samples": 1, "batch_size": 2},
+    "runtime": {"threads": 1},
 }
 
 

@@ -14,9 +14,9 @@ from filelock import FileLock
 
 from retrace.config import merge, read_yaml, whole
 from retrace.config.load import parse
+from tests.support import warm
 
 ROOT = Path(__file__).parents[2]
-NOT_INSTALLED = Path(__file__).parent / "not_installed"  # says why
 REAL_DATA = Path(os.environ.get("RETRACE_REAL_DATA") or ROOT.parent / "shared" / "realdata")
 
 # its speed is measured on batches of this size, and a few seconds long at most
@@ -50,7 +50,7 @@ TINY: dict[str, dict[str, Any]] = {
     "bdd100k": {
         "data": {"synthetic": {"height": 64, "width": 96, "train": 10, "val": 4, "test": 2}},
         "rebalance": {"min_val_instances": 0, "min_pixels": 5, **SMALL},
-        "phase_defaults": {"fabric": {"input_size": [64, 96], "epochs": 2, "batch_size": 4}},
+        "phase_defaults": {"fabric": {"input_size": [32, 64], "epochs": 2, "batch_size": 4}},  # VGG11 is slow
         "phases": {
             "unet": {"model": {"width": 4}, "epochs": 2},
             "unet_vgg11": {"model": {"decoder_channels": [16, 16, 8, 8]}},
@@ -136,11 +136,15 @@ def make_project(target: Path, values: dict[str, Any] | None = None) -> Path:
 
 
 def environment(code: Path = ROOT) -> dict[str, str]:
-    """For processes that import `retrace` from the folder `code`: this interpreter first on PATH, a Git identity."""
+    """For processes that import `retrace` from the folder `code`: this interpreter first on PATH, a Git identity.
+
+    Stages that DVC starts there begin in a fork of a process that has loaded the libraries (`tests.support.warm`).
+    """
+    places = (warm.folder(), Path(sys.executable).parent, os.environ["PATH"])
     return {
         **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": f"{code}{os.pathsep}{NOT_INSTALLED}",
+        "PATH": os.pathsep.join(str(place) for place in places if place),
+        "PYTHONPATH": f"{code}{os.pathsep}{warm.NOT_INSTALLED}",
         "GIT_AUTHOR_NAME": "test",
         "GIT_AUTHOR_EMAIL": "test@example.org",
         "GIT_COMMITTER_NAME": "test",
@@ -193,6 +197,19 @@ def once(target: Path, make: Callable[[Path], object]) -> Path:
             shutil.rmtree(target, ignore_errors=True)
             make(target)
             made.touch()
+    return target
+
+
+def every_fourth(data: Path, target: Path) -> Path:
+    """A copy of a data set with a file per image: of each folder every fourth image, with its label or mask."""
+    for place, _, names in os.walk(data):
+        folder = target / Path(place).relative_to(data)
+        folder.mkdir(parents=True, exist_ok=True)
+        stems = {name: Path(name).stem.removesuffix("_mask") for name in names}
+        chosen = set(sorted(set(stems.values()))[::4])
+        for name, stem in stems.items():
+            if stem in chosen or not name.endswith((".jpg", ".png", ".txt")):
+                shutil.copyfile(Path(place, name), folder / name)
     return target
 
 
