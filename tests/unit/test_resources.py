@@ -13,7 +13,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from retrace import resources
 from retrace.config.machine import Machine
 from retrace.data.loading import Cache, Room, evaluation_loader, training_loader
-from retrace.errors import FailedElsewhere
+from retrace.errors import FailedElsewhere, FailedHere, UserError
 from retrace.models import predict
 from retrace.models.inference import computing_in, inference_precision, precision_mark
 from retrace.models.predict import choose_device, describe_device
@@ -173,15 +173,23 @@ def test_a_precision_replaces_that_of_the_training():
 # --- several processes ----------------------------------------------------------------------------------------------
 
 
-def ended(*failures):
-    """The launcher's error: (exit code, seconds after the first) of each process, in the order of ranks."""
+def ended(monkeypatch, failures):
+    """What a stage says when its processes end so: (exit code, seconds after the first) in the order of ranks."""
     rows = {}
     for rank, (code, seconds) in enumerate(failures):
         name = signal.Signals(-code).name if code < 0 else "<NA>"
         rows[rank] = SimpleNamespace(exitcode=code, timestamp=1000 + seconds, signal_name=lambda name=name: name)
     error = ChildFailedError.__new__(ChildFailedError)
     error.failures = rows
-    return launch._account(error, len(rows))
+
+    def start(*_):
+        raise error
+
+    monkeypatch.setattr(launch, "elastic_launch", lambda *_: start)
+    monkeypatch.setattr(launch.logging, "disable", lambda _: None)  # for the rest of the process
+    with pytest.raises(UserError) as caught:
+        launch.spread(Machine(device="cpu", devices=len(rows)), "stages.finetune", ["base"])
+    return caught.value
 
 
 @pytest.mark.parametrize(
@@ -196,28 +204,43 @@ def ended(*failures):
         ([(-signal.SIGTERM, 0), (-signal.SIGTERM, 0)], None),
     ],
 )
-def test_a_process_killed_after_anothers_failure_is_not_the_cause(failures, cause):
-    account = ended(*failures)
+def test_a_process_killed_after_anothers_failure_is_not_the_cause(monkeypatch, failures, cause):
+    account = ended(monkeypatch, failures)
     assert isinstance(account, FailedElsewhere) is (cause is None)
     assert cause is None or cause in str(account)
 
 
-@pytest.mark.parametrize(
-    ("error", "lost"),
-    [
-        (dist.DistBackendError("NCCL error in: ...: remote process exited or there was a network error"), True),
-        (dist.DistBackendError("NCCL error: unhandled system error, NCCL version 2.28 ncclSystemError: ..."), True),
-        (RuntimeError("NCCL communicator was aborted on rank 1. Watchdog caught collective operation timeout"), True),
-        (dist.DistBackendError("NCCL error: ncclInvalidUsage: Duplicate GPU detected : rank 1 and rank 0"), False),
-        (dist.DistBackendError("NCCL error: ncclUnhandledCudaError: Cuda failure 'out of memory'"), False),
-        (RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1"), True),
-        (dist.DistNetworkError("The client socket has timed out"), True),
-        (RuntimeError("size mismatch, timed out"), False),
-        (ValueError("ncclRemoteError"), False),
-    ],
-)
-def test_a_lost_connection_is_named_whatever_carries_it(error, lost):
-    assert processes._connection_lost(error) is lost
+LOST = [
+    dist.DistBackendError("NCCL error in: ...: remote process exited or there was a network error"),
+    dist.DistBackendError("NCCL error: unhandled system error, NCCL version 2.28 ncclSystemError: ..."),
+    RuntimeError("NCCL communicator was aborted on rank 1. Watchdog caught collective operation timeout"),
+    RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1"),
+    dist.DistNetworkError("The client socket has timed out"),
+]
+OTHERS = [
+    dist.DistBackendError("NCCL error: ncclInvalidUsage: Duplicate GPU detected : rank 1 and rank 0"),
+    dist.DistBackendError("NCCL error: ncclUnhandledCudaError: Cuda failure 'out of memory'"),
+    RuntimeError("size mismatch, timed out"),
+    ValueError("ncclRemoteError"),
+]
+
+
+@pytest.fixture
+def store(monkeypatch):
+    """The place where the first failure of two processes is entered."""
+    entries = dist.HashStore()
+    monkeypatch.setattr(processes, "_store", lambda: entries)
+    monkeypatch.setattr(processes.atexit, "register", lambda _: None)  # it would end the tests
+
+
+def test_a_lost_connection_is_named_whatever_carries_it(monkeypatch, store):
+    several = SimpleNamespace(global_rank=0, world_size=2)
+    for index, error in enumerate([*LOST, *OTHERS]):
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(index))  # a new entry
+        lost = error in LOST
+        with pytest.raises(FailedHere if lost else type(error)) as caught, processes.together(several):
+            raise error
+        assert caught.value is error or (lost and "connection to another process" in str(caught.value))
 
 
 def test_a_stage_on_the_cpu_leaves_cuda_alone():
