@@ -1,5 +1,7 @@
 """What a training takes of its machine: loader workers, memory for decoded images, the card it is resumed on."""
 
+import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -225,22 +227,32 @@ OTHERS = [
 ]
 
 
-@pytest.fixture
-def store(monkeypatch):
-    """The place where the first failure of two processes is entered."""
+def fail(error, said):
+    """One of two processes fails with `error`; what it raises then goes into the queue `said`."""
     entries = dist.HashStore()
-    monkeypatch.setattr(processes, "_store", lambda: entries)
-    monkeypatch.setattr(processes.atexit, "register", lambda _: None)  # it would end the tests
-
-
-def test_a_lost_connection_is_named_whatever_carries_it(monkeypatch, store):
-    several = SimpleNamespace(global_rank=0, world_size=2)
-    for index, error in enumerate([*LOST, *OTHERS]):
-        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(index))  # a new entry
-        lost = error in LOST
-        with pytest.raises(FailedHere if lost else type(error)) as caught, processes.together(several):
+    processes.dist.TCPStore = lambda *_, **__: entries  # in this process alone, which ends at once
+    try:
+        with processes.together(SimpleNamespace(global_rank=0, world_size=2)):
             raise error
-        assert caught.value is error or (lost and "connection to another process" in str(caught.value))
+    except Exception as raised:
+        said.put((type(raised).__name__, str(raised)))
+    said.close()
+    said.join_thread()
+    os.kill(os.getpid(), signal.SIGKILL)  # not through the exit handlers that `together` leaves
+
+
+@pytest.mark.parametrize(("error", "lost"), [*((one, True) for one in LOST), *((one, False) for one in OTHERS)])
+def test_a_lost_connection_is_named_whatever_carries_it(error, lost):
+    forking = multiprocessing.get_context("fork")
+    said = forking.Queue()
+    process = forking.Process(target=fail, args=(error, said))
+    process.start()
+    kind, text = said.get(timeout=60)
+    process.join()
+    if lost:
+        assert kind == FailedHere.__name__ and "connection to another process" in text
+    else:
+        assert (kind, text) == (type(error).__name__, str(error))
 
 
 def test_a_stage_on_the_cpu_leaves_cuda_alone():
