@@ -230,6 +230,7 @@ OTHERS = [
 def fail(error, said):
     """One of two processes fails with `error`; what it raises then goes into the queue `said`."""
     entries = dist.HashStore()
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
     processes.dist.TCPStore = lambda *_, **__: entries  # in this process alone, which ends at once
     try:
         with processes.together(SimpleNamespace(global_rank=0, world_size=2)):
