@@ -1,10 +1,13 @@
 """What every full-size training needs of a GPU, computed without one: `python -m benchmarks.gpu.computed`.
 
-Writes benchmarks/results/gpu_computed.json: for every training and batch size the memory of a step and the images per
-second of the network on a T4. `benchmarks.gpu.fits` makes the tables of docs/gpu.md from it.
+Writes studies/gpu.json: for every training and batch size the memory of a step and the images per
+second of the network on a T4. `retrace doctor` and the tables of docs/gpu.md are made from it.
 """
 
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,8 @@ from retrace.config.pretrain import Mae
 from retrace.config.schema import Params
 from retrace.config.steps import Sgd
 from retrace.config.yolo import UltralyticsPhase
-from retrace.files import write_json
+from retrace.documents.gpu import SMALLEST, needed_gib
+from retrace.files import read_json, write_json
 from retrace.models.build import build
 from retrace.models.detection import use_published
 from retrace.models.mae import build_mae
@@ -30,7 +34,7 @@ from retrace.training import pretraining, segmentation
 from retrace.training.loop import set_training
 from retrace.training.losses import build_loss
 
-OUT = Path("benchmarks/results/gpu_computed.json")
+OUT = Path("studies/gpu.json")  # beside the studies, where `retrace doctor` finds it
 STRIDE = 32  # torchvision pads a batch to multiples of it
 PROPOSALS = 512  # per image, torchvision's default
 OBJECTS = 8  # per image, for the assignment of anchors
@@ -97,7 +101,7 @@ def of_detection(phase: DetectionPhase, classes: tuple[str, ...], batch: int, ac
     if phase.init == "pretrain":
         use_published(network, phase.model, whole_detector=True)
     network = network.train().to(memory_format=torch.channels_last)
-    side = -(-max(phase.resize_range or (phase.model.min_size,)) // STRIDE) * STRIDE
+    side = largest_side(phase)
     sampled = batch * (phase.model.box_batch_size_per_image or PROPOSALS)
     sizes: dict[str, int] = {}
 
@@ -120,7 +124,7 @@ def of_detection(phase: DetectionPhase, classes: tuple[str, ...], batch: int, ac
     return Step(step.static_mib, step.peak_mib + round((roi_align + anchors) / MIB), step.seconds)
 
 
-def of_yolo(phase: UltralyticsPhase, classes: tuple[str, ...], batch: int, _: int) -> Step:
+def of_yolo(phase: UltralyticsPhase, classes: tuple[str, ...], batch: int, accumulate: int) -> Step:
     """A step of YOLO. Its loss is small beside the network and is left out; the average keeps a copy of each weight."""
     from torch.utils._pytree import tree_leaves
 
@@ -143,73 +147,82 @@ def states(optimizer: Any) -> int:
     return 1 if isinstance(optimizer, Sgd) else 2
 
 
-def trainings(params: Params) -> dict[str, tuple[Callable[[int, int], Step], int, int, list[int]]]:
-    """By name: a step for (batch, accumulate), the batch and the accumulation as published, and the input size."""
-    found: dict[str, tuple[Callable[[int, int], Step], int, int, list[int]]] = {}
+@dataclass(frozen=True)
+class Plan:
+    """A training: its step for (batch size, accumulate), both as published, and the input size, height and width."""
+
+    step: Callable[[int, int], Step]
+    batch: int
+    accumulate: int
+    size: list[int]
+    accumulates: bool = True  # whether a smaller batch can be made up for by accumulating
+
+
+def trainings(params: Params) -> dict[str, Plan]:
+    """The pre-training and the phases of a study."""
+    found: dict[str, Plan] = {}
     mae = params.pretrain.mae
-    if mae is not None:
-        found["pretrain"] = (lambda b, a: of_mae(mae, b, a), mae.batch_size, 1, list(mae.input_size))
+    if params.pretrain.method == "mae" and mae is not None:
+        step = partial(of_mae, mae)
+        found["pretrain"] = Plan(step, mae.batch_size, 1, list(mae.input_size), accumulates=False)
     for name, phase in params.phases.items():
         found[name] = _of_phase(phase, params.classes)
     return found
 
 
-def _of_phase(phase: Any, classes: tuple[str, ...]) -> tuple[Callable[[int, int], Step], int, int, list[int]]:
-    if isinstance(phase, UltralyticsPhase):
+def _of_phase(phase: Any, classes: tuple[str, ...]) -> Plan:
+    if isinstance(phase, UltralyticsPhase):  # it accumulates by itself, up to `nbs` images
         side = phase.hyperparameters.imgsz
-        return (lambda b, a: of_yolo(phase, classes, b, a)), phase.hyperparameters.batch, 1, [side, side]
+        step = partial(of_yolo, phase, classes)
+        return Plan(step, phase.hyperparameters.batch, 1, [side, side], accumulates=False)
     if isinstance(phase, DetectionPhase):
-        longest = -(-max(phase.resize_range or (phase.model.min_size,)) // STRIDE) * STRIDE
-        return (
-            (lambda b, a: of_detection(phase, classes, b, a)),
-            phase.batch_size,
-            phase.accumulate,
-            [longest, longest],
-        )
+        side = largest_side(phase)
+        return Plan(partial(of_detection, phase, classes), phase.batch_size, phase.accumulate, [side, side])
     size = [phase.augment.crop] * 2 if phase.augment.crop else list(phase.input_size)
-    return (lambda b, a: of_segmentation(phase, classes, b, a)), phase.batch_size, phase.accumulate, size
+    return Plan(partial(of_segmentation, phase, classes), phase.batch_size, phase.accumulate, size)
 
 
-def rows_of(study: str, names: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """A row for every training and every halving of its images per optimizer step."""
+def largest_side(phase: DetectionPhase) -> int:
+    """Pixels of the largest images, padded."""
+    return -(-max(phase.resize_range or (phase.model.min_size,)) // STRIDE) * STRIDE
+
+
+def rows_of(study: str, small: float = SMALLEST) -> list[dict[str, Any]]:
+    """Every training with the images of an optimizer step in one batch, in two, and so on until a card of `small` GiB
+    has room for it."""
     params, rows = load_study(study), []
-    images = params.report.published_images.get("train")
-    for name, (step, batch, accumulate, size) in trainings(params).items():
-        if names and name not in names:
-            continue
-        phase = params.phases.get(name)
-        can_accumulate = name != "pretrain" and not isinstance(phase, UltralyticsPhase)
-        whole = batch * accumulate
-        tried = whole
-        while tried >= 1:
-            found = step(tried, whole // tried if can_accumulate else 1)
-            done = whole if can_accumulate else tried
-            rows.append(
-                {
-                    "study": study,
-                    "training": name,
-                    "input_size": size,
-                    "batch_size": tried,
-                    "accumulate": whole // tried if can_accumulate else 1,
-                    "published": [batch, accumulate] == [tried, whole // tried]
-                    or (not can_accumulate and tried == batch),
-                    "static_mib": found.static_mib,
-                    "peak_mib": found.peak_mib,
-                    "images_per_second": round(done / found.seconds, 1),
-                    "images": images,
-                }
-            )
-            print(rows[-1], flush=True)
-            tried //= 2
+    for name, plan in trainings(params).items():
+        whole = plan.batch * plan.accumulate
+        batch = whole
+        while batch:
+            accumulate = whole // batch if plan.accumulates else 1
+            step = plan.step(batch, accumulate)
+            row = {
+                "study": study,
+                "training": name,
+                "input_size": plan.size,
+                "batch_size": batch,
+                "accumulate": accumulate,
+                "as_in_study": (batch, accumulate) == (plan.batch, plan.accumulate),
+                "tensors_mib": step.total_mib,
+                "needed_gib": round(needed_gib(step.total_mib), 2),
+                "images_per_second": round(batch * accumulate / step.seconds, 1),
+                "images": params.report.published_images.get("train"),
+            }
+            rows.append(row)
+            print(row, flush=True)
+            batch = batch // 2 if row["needed_gib"] > small else 0
     return rows
 
 
 def main() -> None:
-    """Compute every study."""
-    rows = []
-    for study in STUDIES:
-        rows += rows_of(study)
-    write_json(OUT, {"torch": torch.__version__.split("+")[0], "device": "Tesla T4, computed", "rows": rows})
+    """Compute every study, or those that are named."""
+    names = sys.argv[1:] or list(STUDIES)
+    kept = [row for row in read_json(OUT)["rows"] if row["study"] not in names] if OUT.exists() else []
+    for study in names:
+        kept += rows_of(study)
+    kept.sort(key=lambda row: STUDIES.index(row["study"]))
+    write_json(OUT, {"rate_of": "Tesla T4", "torch": torch.__version__.split("+")[0], "rows": kept})
 
 
 if __name__ == "__main__":

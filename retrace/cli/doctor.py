@@ -12,7 +12,7 @@ from pathlib import Path
 from packaging.specifiers import SpecifierSet
 
 from retrace import environment
-from retrace.cli import hardware
+from retrace.cli import gpu_memory, hardware
 from retrace.cli.findings import ERROR, OK, WARNING, Finding
 from retrace.errors import UserError
 from retrace.files import LOGS, SCRATCH
@@ -36,6 +36,7 @@ def examine() -> Iterator[Finding]:
         ("processor", hardware.check_processor),
         ("torch", hardware.check_torch),
         ("devices", hardware.check_devices),
+        ("gpu memory", gpu_memory.check_gpu_memory),
         ("dvc", _dvc),
         ("git", _git),
         ("folder", _folder),

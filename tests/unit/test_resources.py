@@ -1,5 +1,7 @@
 """What a training takes of its machine: loader workers, memory for decoded images, the card it is resumed on."""
 
+import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from retrace import resources
 from retrace.config.machine import Machine
 from retrace.data.loading import Cache, Room, evaluation_loader, training_loader
-from retrace.errors import FailedElsewhere
+from retrace.errors import FailedElsewhere, FailedHere, UserError
 from retrace.models import predict
 from retrace.models.inference import computing_in, inference_precision, precision_mark
 from retrace.models.predict import choose_device, describe_device
@@ -173,15 +175,23 @@ def test_a_precision_replaces_that_of_the_training():
 # --- several processes ----------------------------------------------------------------------------------------------
 
 
-def ended(*failures):
-    """The launcher's error: (exit code, seconds after the first) of each process, in the order of ranks."""
+def ended(monkeypatch, failures):
+    """What a stage says when its processes end so: (exit code, seconds after the first) in the order of ranks."""
     rows = {}
     for rank, (code, seconds) in enumerate(failures):
         name = signal.Signals(-code).name if code < 0 else "<NA>"
         rows[rank] = SimpleNamespace(exitcode=code, timestamp=1000 + seconds, signal_name=lambda name=name: name)
     error = ChildFailedError.__new__(ChildFailedError)
     error.failures = rows
-    return launch._account(error, len(rows))
+
+    def start(*_):
+        raise error
+
+    monkeypatch.setattr(launch, "elastic_launch", lambda *_: start)
+    monkeypatch.setattr(launch.logging, "disable", lambda _: None)  # for the rest of the process
+    with pytest.raises(UserError) as caught:
+        launch.spread(Machine(device="cpu", devices=len(rows)), "stages.finetune", ["base"])
+    return caught.value
 
 
 @pytest.mark.parametrize(
@@ -196,28 +206,54 @@ def ended(*failures):
         ([(-signal.SIGTERM, 0), (-signal.SIGTERM, 0)], None),
     ],
 )
-def test_a_process_killed_after_anothers_failure_is_not_the_cause(failures, cause):
-    account = ended(*failures)
+def test_a_process_killed_after_anothers_failure_is_not_the_cause(monkeypatch, failures, cause):
+    account = ended(monkeypatch, failures)
     assert isinstance(account, FailedElsewhere) is (cause is None)
     assert cause is None or cause in str(account)
 
 
-@pytest.mark.parametrize(
-    ("error", "lost"),
-    [
-        (dist.DistBackendError("NCCL error in: ...: remote process exited or there was a network error"), True),
-        (dist.DistBackendError("NCCL error: unhandled system error, NCCL version 2.28 ncclSystemError: ..."), True),
-        (RuntimeError("NCCL communicator was aborted on rank 1. Watchdog caught collective operation timeout"), True),
-        (dist.DistBackendError("NCCL error: ncclInvalidUsage: Duplicate GPU detected : rank 1 and rank 0"), False),
-        (dist.DistBackendError("NCCL error: ncclUnhandledCudaError: Cuda failure 'out of memory'"), False),
-        (RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1"), True),
-        (dist.DistNetworkError("The client socket has timed out"), True),
-        (RuntimeError("size mismatch, timed out"), False),
-        (ValueError("ncclRemoteError"), False),
-    ],
-)
+LOST = [
+    dist.DistBackendError("NCCL error in: ...: remote process exited or there was a network error"),
+    dist.DistBackendError("NCCL error: unhandled system error, NCCL version 2.28 ncclSystemError: ..."),
+    RuntimeError("NCCL communicator was aborted on rank 1. Watchdog caught collective operation timeout"),
+    RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1"),
+    dist.DistNetworkError("The client socket has timed out"),
+]
+OTHERS = [
+    dist.DistBackendError("NCCL error: ncclInvalidUsage: Duplicate GPU detected : rank 1 and rank 0"),
+    dist.DistBackendError("NCCL error: ncclUnhandledCudaError: Cuda failure 'out of memory'"),
+    RuntimeError("size mismatch, timed out"),
+    ValueError("ncclRemoteError"),
+]
+
+
+def fail(error, said):
+    """One of two processes fails with `error`; what it raises then goes into the queue `said`."""
+    entries = dist.HashStore()
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    processes.dist.TCPStore = lambda *_, **__: entries  # in this process alone, which ends at once
+    try:
+        with processes.together(SimpleNamespace(global_rank=0, world_size=2)):
+            raise error
+    except Exception as raised:
+        said.put((type(raised).__name__, str(raised)))
+    said.close()
+    said.join_thread()
+    os.kill(os.getpid(), signal.SIGKILL)  # not through the exit handlers that `together` leaves
+
+
+@pytest.mark.parametrize(("error", "lost"), [*((one, True) for one in LOST), *((one, False) for one in OTHERS)])
 def test_a_lost_connection_is_named_whatever_carries_it(error, lost):
-    assert processes._connection_lost(error) is lost
+    forking = multiprocessing.get_context("fork")
+    said = forking.Queue()
+    process = forking.Process(target=fail, args=(error, said))
+    process.start()
+    kind, text = said.get(timeout=60)
+    process.join()
+    if lost:
+        assert kind == FailedHere.__name__ and "connection to another process" in text
+    else:
+        assert (kind, text) == (type(error).__name__, str(error))
 
 
 def test_a_stage_on_the_cpu_leaves_cuda_alone():
