@@ -99,29 +99,32 @@ class _Part:
         """weights [b, N], objects [b] -> 101-point average precision and recall [b, T], NaN without objects.
 
         Precision peaks at hits only, so nothing else is looked at; recall levels are compared as object counts, which
-        are exact.
+        are exact. So are counts in single precision below 2^24, which are half as much to move.
         """
-        count = len(weights)
+        count, columns = len(weights), np.arange(len(weights))[:, None]
+        exact = np.float32 if weights.max(initial=0) * self.images.size < 2**24 else np.float64
         precision, recall = np.zeros((2, count, len(THRESHOLDS)))
-        drawn = weights[:, self.images]  # [b, D]
+        drawn = np.ascontiguousarray(weights.T, dtype=exact)[self.images]  # [D, b]
         wanted = _least_hits(objects)  # [b, R]
-        offset = np.arange(count)[:, None] * (objects.max(initial=0) + 2)
-        made = np.cumsum(drawn, axis=1)
+        offset = columns * (objects.max(initial=0) + 2)
+        levels = (wanted + offset).ravel()
+        made = np.cumsum(drawn, axis=0)
         for index, (hits, out) in enumerate(zip(self._hits, self._out, strict=True)):
             if not hits.size:
                 continue
-            tried = made[:, hits]
+            tried = made[hits]
             if out.size:
-                left_out = np.cumsum(np.pad(drawn[:, out], ((0, 0), (1, 0))), axis=1)
-                tried = tried - left_out[:, np.searchsorted(out, hits)]
-            right = np.cumsum(drawn[:, hits], axis=1)
-            ratio = np.divide(right, tried, out=np.zeros_like(right), where=tried > 0)
-            envelope = np.maximum.accumulate(ratio[:, ::-1], axis=1)[:, ::-1]
-            envelope = np.concatenate([envelope, np.zeros((count, 1))], axis=1)
-            position = np.searchsorted((right + offset).ravel(), (wanted + offset).ravel()).reshape(wanted.shape)
-            position = np.clip(position - np.arange(count)[:, None] * hits.size, 0, hits.size)
-            precision[:, index] = np.take_along_axis(envelope, position, axis=1).mean(1)
-            recall[:, index] = right[:, -1] / np.maximum(objects, 1)
+                left_out = np.cumsum(np.pad(drawn[out], ((1, 0), (0, 0))), axis=0)
+                tried -= left_out[np.searchsorted(out, hits)]
+            np.maximum(tried, 1, out=tried)  # none tried, none right: 0
+            right = np.cumsum(drawn[hits], axis=0)
+            envelope = np.zeros((hits.size + 1, count))
+            np.divide(right, tried, out=envelope[:-1], dtype=np.float64)
+            np.maximum.accumulate(envelope[::-1], axis=0, out=envelope[::-1])
+            position = np.searchsorted(np.add(right.T, offset, order="C").ravel(), levels).reshape(wanted.shape)
+            position = np.clip(position - columns * hits.size, 0, hits.size)
+            precision[:, index] = envelope[position, columns].mean(1)
+            recall[:, index] = right[-1] / np.maximum(objects, 1)
         nothing = objects == 0
         precision[nothing], recall[nothing] = np.nan, np.nan
         return precision, recall

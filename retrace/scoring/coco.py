@@ -71,7 +71,11 @@ def read_truth(file: Path) -> CocoTruth:
     for name, count in Counter(categories.values()).items():
         if count > 1:
             faults.add(f"categories: {count} of them are called {name!r}; give each a name of its own")
-    sizes = {row["id"]: _size(row) for row in lists["images"] if is_id(row.get("id"))}
+    sizes: dict[Id, tuple[int, int] | None] = {}
+    for row in lists["images"]:
+        given = row.get("id")
+        if is_id(given):
+            sizes[given] = _size(row)
     annotations: dict[Id, Rows] = {image: [] for image in images}
     for number, row in enumerate(lists["annotations"]):
         fault = _row_fault(row, images, categories) or _truth_fault(row)
