@@ -18,8 +18,8 @@ LEAST = 48  # pixels around an object at least, so that small ones have surround
 WIDTH = 320  # pixels of a panel
 LABELED, SEEN = "miss", "hit"  # styles of `pictures`: dashed orange, solid green
 HOW_TO_READ = (
-    "This is the score of the images that are left. Those left out are the ones whose labels the model disagrees with, so "
-    "it tends to rise even where these labels are right: mend them and evaluate again to know."
+    "This is the score of the images that are left. Those left out are the ones whose labels the model disagrees "
+    "with, so it tends to rise even where these labels are right: mend them and evaluate again to know."
 )
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; }

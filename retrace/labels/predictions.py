@@ -27,7 +27,7 @@ def held_out(study: str, phase: str, scores: Scores) -> dict[str, list[str]]:
     """
     lists = {}
     for split in HELD_OUT:
-        if split in scores.splits:
+        if split in scores.splits and scores.splits[split].images:
             path = Path("metrics", study, phase, f"images_{split}.txt")
             if not path.is_file():
                 raise UserError(f"{path}: no such file; run `dvc repro evaluate@{phase}` (or `dvc pull`)")
