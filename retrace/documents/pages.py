@@ -16,6 +16,7 @@ from retrace.documents.ablation import AblationResult
 from retrace.documents.base import Part
 from retrace.documents.dataset import Dataset
 from retrace.documents.derived import Derived
+from retrace.documents.labels import LabelCheck
 from retrace.documents.manifest import Record
 from retrace.documents.parameters import Parameters
 from retrace.documents.prediction import Prediction
@@ -50,6 +51,7 @@ FORMATS: dict[str, tuple[type, ...]] = {
     "report_files": (ReportFiles,),
     "ablation": (AblationResult,),
     "prediction": (Prediction,),
+    "label_check": (LabelCheck,),
 }
 
 

@@ -63,12 +63,14 @@ def of_masks(params: Params, phase: str, manifest: Manifest, ids: list[str]) -> 
 
     usual = usual_areas((read_mask(manifest, image_id) for image_id in spread(ids)), len(params.classes))
     suspects: list[Suspect] = []
-    for image_id, probabilities in _probabilities(params, phase, manifest, ids):
+    for image_id, probabilities in probabilities_of(params, phase, manifest, ids):
         suspects += suspicious_regions(image_id, read_mask(manifest, image_id), probabilities, usual)
     return suspects
 
 
-def _probabilities(params: Params, phase: str, manifest: Manifest, ids: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+def probabilities_of(
+    params: Params, phase: str, manifest: Manifest, ids: list[str]
+) -> Iterator[tuple[str, np.ndarray]]:
     """(id, float32 [C, H, W] at the image's resolution) of every image."""
     import torch
 
