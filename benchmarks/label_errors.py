@@ -1,22 +1,22 @@
-"""How many planted label errors `retrace label-check` finds: `python -m benchmarks.label_errors [--draws N] [phase]`.
+"""How many planted label errors `retrace label-check` finds: `python -m benchmarks.label_errors`.
 
 Run in the folder of a project whose study has been evaluated (a demo of minutes: `retrace use slopes --demo`). Of the
 objects in val and test, 5 % are spoiled in four ways, and all are ranked by the phase's predictions; again and again
 with other draws. An error is found where one of the first suspects, a tenth as many as there are objects, lies on it.
-The model did not see these labels, as in `label-check`; its training labels are as they were drawn. Prints a table.
+The model did not see these labels, as in `label-check`; its training labels are as they were drawn.
 """
 
-import argparse
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
-from tabulate import tabulate
 
+from benchmarks.harness import RESULTS, arguments, save
 from retrace.config.load import load
 from retrace.config.schema import Params
 from retrace.data.loading import read_mask
@@ -24,6 +24,7 @@ from retrace.data.manifest import Manifest, read_manifest
 from retrace.documents.manifest import Box, Record
 from retrace.documents.scores import read_scores
 from retrace.evaluation.scores.matching import iou
+from retrace.files import read_json
 from retrace.labels.masks import TOUCH, suspicious_regions, usual_areas
 from retrace.labels.predictions import held_out, of_boxes, probabilities_of
 from retrace.labels.suspects import KINDS, Suspect, ranked
@@ -181,8 +182,11 @@ def _labels(params: Params, phase: str) -> tuple[Manifest, dict[str, list[str]]]
     return read_manifest(Path("data", params.study, "raw")), held_out(params.study, phase, scores)
 
 
-def table(params: Params, phase: str, draws: int) -> str:
-    """The share found by kind, and over the draws."""
+Row = dict[str, Any]
+
+
+def measure(params: Params, phase: str, draws: int) -> Row:
+    """How many errors were planted and found, by kind, and the smallest and largest share found in a draw."""
     spoiled: Counter[str] = Counter()
     found: Counter[str] = Counter()
     shares, objects = [], 0
@@ -193,21 +197,30 @@ def table(params: Params, phase: str, draws: int) -> str:
         spoiled.update(error.kind for error in planted)
         found.update(error.kind for error in hits)
         shares.append(len(hits) / len(planted))
-    rows = [[kind, spoiled[kind], f"{found[kind] / spoiled[kind]:.0%}"] for kind in KINDS if spoiled[kind]]
-    rows.append(["all", spoiled.total(), f"{found.total() / spoiled.total():.0%}"])
-    head = f"{params.study}, phase {phase}: {objects} objects in val and test, {draws} draws, 5 % spoiled"
-    spread = f"Of one draw: {min(shares):.0%} to {max(shares):.0%}. A random order would find 10 %."
-    return f"{head}\n{tabulate(rows, headers=['error', 'planted', 'found in the first 10 %'])}\n{spread}"
+    kinds = [kind for kind in KINDS if spoiled[kind]]
+    return {
+        "study": params.study,
+        "phase": phase,
+        "objects": objects,
+        "draws": draws,
+        "planted": {kind: spoiled[kind] for kind in kinds},
+        "found": {kind: found[kind] for kind in kinds},
+        "lowest": min(shares),
+        "highest": max(shares),
+    }
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("phase", nargs="?", help="default: the active phase")
-    parser.add_argument("--draws", type=int, default=20, help="how often errors are planted anew")
+    """Measure, print, and put the row in place of the study's old one."""
+    parser = arguments(__doc__, repetitions=20)
+    parser.add_argument("--phase", help="default: the active phase")
     given = parser.parse_args()
     params = load()
-    print(table(params, given.phase or params.phase, given.draws))
+    row = measure(params, given.phase or params.phase, 2 if given.tiny else given.repetitions)
+    path = RESULTS / "label_errors.json"
+    rows = read_json(path)["rows"] if path.is_file() else []
+    others = [old for old in rows if old["study"] != row["study"]]
+    save("label_errors", given.tiny, sorted([*others, row], key=lambda one: str(one["study"])))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
+from benchmarks.label_errors import measure
+from benchmarks.tables import label_errors
 from retrace.cli.label_check import check, lines
 from retrace.config.load import load
 from retrace.data.manifest import read_manifest
@@ -207,23 +209,36 @@ def spoil(raw: Path, split: str) -> list[tuple[str, str]]:
     return spoiled
 
 
-@pytest.fixture
-def detection(tmp_path, monkeypatch):
-    """A study of shapes that was evaluated, on labels of which four are spoiled."""
-    monkeypatch.chdir(tmp_path)
+def evaluated(project, monkeypatch, spoil_it):
+    """A study of shapes that was evaluated; returns what `spoil_it` gave."""
+    monkeypatch.chdir(project)
     monkeypatch.setattr(speed, "WARM_UP", 0)
     monkeypatch.setattr(speed, "RUNS", 1)
-    make_shapes(tmp_path, {"phase": "light", "report": {"headline": "AP50"}}, train=2, val=24)
-    write_list(tmp_path / "data/shapes/splits", "test", [])
-    spoiled = spoil(tmp_path / "data/shapes/raw", "val")
-    model = tmp_path / "models/shapes/light"
+    make_shapes(project, {"phase": "light", "report": {"headline": "AP50"}}, train=2, val=24)
+    write_list(project / "data/shapes/splits", "test", [])
+    spoiled = spoil_it(project / "data/shapes/raw", "val")
+    model = project / "models/shapes/light"
     model.mkdir(parents=True)
     (model / "weights.safetensors").write_bytes(b"")
     training(monitor="AP50").write(model / "train.json")
     monkeypatch.setattr(evaluate, "load_predictor", lambda *_: Seeing())
     monkeypatch.setattr(evaluate, "require_same_classes", lambda *_: None)
     evaluate.main("light")
-    return tmp_path, spoiled
+    return spoiled
+
+
+@pytest.fixture
+def detection(tmp_path, monkeypatch):
+    """The study on labels of which four are spoiled."""
+    return tmp_path, evaluated(tmp_path, monkeypatch, spoil)
+
+
+def test_of_errors_planted_by_the_benchmark_most_come_first(tmp_path, monkeypatch):
+    evaluated(tmp_path, monkeypatch, lambda *_: None)
+    row = measure(load(), "light", draws=8)
+    planted, found_ = sum(row["planted"].values()), sum(row["found"].values())
+    assert set(row["planted"]) == {"missing", "wrong class"} and planted == 16  # 5 % are two a draw
+    assert found_ >= 0.6 * planted and label_errors({"rows": [row]}).count("%") > 4
 
 
 def test_the_command_ranks_spoiled_boxes_first_and_writes_pictures_table_and_document(detection):
