@@ -1,4 +1,4 @@
-"""Tables of docs/benchmarks.md and docs/metrics.md from benchmarks/results/*.json: `python -m benchmarks.tables`."""
+"""Tables of the documents in `PAGES` from benchmarks/results/*.json: `python -m benchmarks.tables`."""
 
 import re
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from benchmarks.harness import RESULTS
 from benchmarks.project import ROOT
 from retrace.files import read_json, write_text
 
-PAGES = (Path("docs/benchmarks.md"), Path("docs/metrics.md"), Path("docs/scoring.md"))
+PAGES = tuple(Path("docs", f"{name}.md") for name in ("benchmarks", "metrics", "scoring", "your-own-data"))
 BLOCK = re.compile(r"(<!-- benchmark:(\w+) begin -->\n).*?(<!-- benchmark:\2 end -->)", re.S)
 SHOWN = ("torch", "torchvision", "ultralytics", "faster-coco-eval", "dvc")
 Result = dict[str, Any]
@@ -64,6 +64,26 @@ def busy(found: Result) -> str:
     headers = ["beside", "waiting threads sleep, s", "they spin, s", "fair share, times alone", "measured to fair"]
     how = f"Best of {found['repetitions']} turns, {found['threads']} threads; starting Python is in every time."
     return f"{how}\n\n{_table(rows, headers)}"
+
+
+def label_errors(found: Result) -> str:
+    """Shares of planted label errors that are found, by study and kind."""
+    kinds = sorted({kind for row in found["rows"] for kind in row["planted"]})
+    rows = []
+    for row in found["rows"]:
+        shares = [_found(row["found"].get(kind, 0), row["planted"].get(kind, 0)) for kind in kinds]
+        every = _found(sum(row["found"].values()), sum(row["planted"].values()))
+        spread = f"{row['lowest']:.0%}–{row['highest']:.0%}"
+        rows.append([f"{row['study']}, {row['phase']}", str(row["objects"]), *shares, every, spread])
+    how = (
+        "Share of the planted errors on which one of the first suspects lies, a tenth as many as there are objects; "
+        f"{found['rows'][0]['draws']} draws, 5 % of the objects spoiled in each. A random order would find 10 %."
+    )
+    return f"{how}\n\n{_table(rows, ['study, phase', 'objects', *kinds, 'all', 'of one draw'])}"
+
+
+def _found(hits: int, planted: int) -> str:
+    return f"{hits / planted:.0%}" if planted else "–"
 
 
 def kernels(found: Result) -> str:
@@ -223,6 +243,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "ablation": ablation,
     "memory": memory,
     "coverage": coverage,
+    "label_errors": label_errors,
 }
 
 

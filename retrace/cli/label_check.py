@@ -127,7 +127,8 @@ def _draw(params: Params, manifest: Manifest, found: LabelCheck, folder: Path) -
         assert row.crop is not None
         image = read_image(manifest, row.image)
         if params.task == "detection":
-            crop_of_boxes(folder / row.crop, image, row)
+            labels = [box.xywh for box in manifest.records[row.image].boxes]
+            crop_of_boxes(folder / row.crop, image, row, labels)
         else:
             crop_of_mask(folder / row.crop, image, read_mask(manifest, row.image), row, colors)
 

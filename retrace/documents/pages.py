@@ -19,6 +19,7 @@ from retrace.documents.dataset import Dataset
 from retrace.documents.derived import Derived
 from retrace.documents.error_pictures import ErrorPicture
 from retrace.documents.hashes import Hashes, StepHashes
+from retrace.documents.labels import LabelCheck
 from retrace.documents.manifest import Record
 from retrace.documents.parameters import Parameters
 from retrace.documents.prediction import Prediction
@@ -58,6 +59,7 @@ FORMATS: dict[str, tuple[type, ...]] = {
     "statement": (Envelope, Statement),
     "ablation": (AblationResult,),
     "prediction": (Prediction,),
+    "label_check": (LabelCheck,),
 }
 
 

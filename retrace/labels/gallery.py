@@ -18,8 +18,8 @@ LEAST = 48  # pixels around an object at least, so that small ones have surround
 WIDTH = 320  # pixels of a panel
 LABELED, SEEN = "miss", "hit"  # styles of `pictures`: dashed orange, solid green
 HOW_TO_READ = (
-    "This is the score of the images that are left. Those left out are the ones whose labels the model disagrees with, so "
-    "it tends to rise even where these labels are right: mend them and evaluate again to know."
+    "This is the score of the images that are left. Those left out are the ones whose labels the model disagrees "
+    "with, so it tends to rise even where these labels are right: mend them and evaluate again to know."
 )
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; }
@@ -43,12 +43,16 @@ def window(row: SuspectRow, width: int, height: int) -> tuple[int, int, int, int
     )
 
 
-def crop_of_boxes(path: Path, image: np.ndarray, row: SuspectRow) -> None:
-    """The object with its label (dashed) and what the model sees (solid). image: RGB uint8 [H, W, 3]."""
+def crop_of_boxes(path: Path, image: np.ndarray, row: SuspectRow, labels: Sequence[Sequence[float]]) -> None:
+    """The object with its label (dashed) and what the model sees (solid); other labels without a name.
+
+    image: RGB uint8 [H, W, 3]; labels: (x, y, width, height) of every label of the image.
+    """
     left, top, right, bottom = window(row, image.shape[1], image.shape[0])
     scale = WIDTH / (right - left)
     small = _sized(Image.fromarray(image[top:bottom, left:right]), Image.Resampling.BILINEAR)
-    drawn = []
+    others = [box for position, box in enumerate(labels) if position != row.position]
+    drawn = [_drawn(box, "", LABELED, left, top) for box in others if _meets(box, (left, top, right, bottom))]
     if row.label is not None:
         drawn.append(_drawn(row.box, f"label: {row.label}", LABELED, left, top))
     seen = row.better if row.label is not None else row.box
@@ -123,6 +127,12 @@ def _figure(row: SuspectRow) -> str:
         f"{row.rank}. {escape(row.kind)}: {change}; suspicion {row.suspicion:.2f}<br>{escape(row.image)} ({row.split})"
         "</figcaption></figure>"
     )
+
+
+def _meets(box: Sequence[float], window: Sequence[float]) -> bool:
+    """Whether (x, y, width, height) and (left, top, right, bottom) overlap."""
+    x, y, width, height = box
+    return x < window[2] and y < window[3] and x + width > window[0] and y + height > window[1]
 
 
 def _drawn(box: Sequence[float], caption: str, kind: str, left: int, top: int) -> Drawn:

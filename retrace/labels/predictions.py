@@ -27,7 +27,7 @@ def held_out(study: str, phase: str, scores: Scores) -> dict[str, list[str]]:
     """
     lists = {}
     for split in HELD_OUT:
-        if split in scores.splits:
+        if split in scores.splits and scores.splits[split].images:
             path = Path("metrics", study, phase, f"images_{split}.txt")
             if not path.is_file():
                 raise UserError(f"{path}: no such file; run `dvc repro evaluate@{phase}` (or `dvc pull`)")
@@ -63,12 +63,14 @@ def of_masks(params: Params, phase: str, manifest: Manifest, ids: list[str]) -> 
 
     usual = usual_areas((read_mask(manifest, image_id) for image_id in spread(ids)), len(params.classes))
     suspects: list[Suspect] = []
-    for image_id, probabilities in _probabilities(params, phase, manifest, ids):
+    for image_id, probabilities in probabilities_of(params, phase, manifest, ids):
         suspects += suspicious_regions(image_id, read_mask(manifest, image_id), probabilities, usual)
     return suspects
 
 
-def _probabilities(params: Params, phase: str, manifest: Manifest, ids: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+def probabilities_of(
+    params: Params, phase: str, manifest: Manifest, ids: list[str]
+) -> Iterator[tuple[str, np.ndarray]]:
     """(id, float32 [C, H, W] at the image's resolution) of every image."""
     import torch
 

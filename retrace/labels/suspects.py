@@ -25,4 +25,9 @@ class Suspect:
 def ranked(suspects: Iterable[Suspect]) -> list[Suspect]:
     """By falling suspicion; equal ones by image and place, so that the order does not depend on the input's."""
     listed = [one for one in suspects if one.suspicion >= LEAST]
-    return sorted(listed, key=lambda one: (-one.suspicion, one.image, one.kind, one.box))
+    return sorted(listed, key=_order)
+
+
+def _order(one: Suspect) -> tuple[float | int | str | tuple[float, ...], ...]:
+    numbers = (-1 if number is None else number for number in (one.position, one.label, one.suggested))
+    return (-one.suspicion, one.image, one.kind, one.box, *numbers)
