@@ -21,7 +21,7 @@ from pathlib import Path
 FRESH = {"RETRACE_TEST_FRESH": "1"}
 # How variables begin that Python and the libraries read when they start, or keep the meaning of.
 SETTLED = (
-    "ATEN_", "CUDA_", "DNNL_", "HOME", "KMP_", "LANG", "LC_", "LD_", "MALLOC_", "MKL_", "MPL", "NPY_", "NVIDIA_",
+    "ATEN_", "CUDA_", "DNNL_", "HOME", "KMP_", "LANG", "LC_", "MALLOC_", "MKL_", "MPL", "NPY_", "NVIDIA_",
     "OMP_", "ONEDNN_", "OPENBLAS_", "OPENCV_", "PYTHON", "RETRACE_", "TZ", "XDG_",
 )  # fmt: skip
 CLIENT = Path(__file__).with_name("forking_client.py")
