@@ -338,7 +338,9 @@ def test_every_field_that_was_left_open_is_filled(plates):
         assert value not in ("", "–", "undefined") and "TO BE FILLED" not in value and "not recorded" not in value, name
     assert rows["TensorBoard logs"].count("(3 points)") == 4
     assert rows["duration of the training"] == "2 min 10 s" and rows["date"] == "2031-05-06 07:10 UTC"
-    assert rows["inference time"].startswith("41.5 ms/image [quartiles 40.0, 44.0], 25.5 FPS in batches of 8, on cpu")
+    assert rows["inference time"].startswith(
+        "41.5 ms/image [quartiles 40.0, 44.0], 25.5 FPS in batches of 8 at [64, 96] pixels, on cpu, 32-true"
+    )
     assert rows["test mAP@0.5"].endswith("on test, n = 20 images; target at least 0.85: not comparable")
     assert rows["test precision"].endswith("at confidence 0.25")
     assert "ground truth 2, predicted 3, mean IoU 0.700, mean confidence 0.900" in rows["sample predictions, good"]
