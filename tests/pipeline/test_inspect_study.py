@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-from retrace.config.data import MasksSource
 from tests.support.projects import make_project, run
 
 pytestmark = pytest.mark.slow
@@ -28,8 +27,6 @@ DETECTION = ("hyperparameters.epochs=1", "hyperparameters.imgsz=64", "hyperparam
     ],
 )
 def test_an_inspected_folder_goes_through_all_six_stages(tmp_path, real_data, name, changes):
-    if name == "kitti_road" and "image_name" not in MasksSource.model_fields:
-        pytest.skip("mask names that replace a part of the image's are not read by this version")
     project = make_project(tmp_path / "p")
     for words in (("inspect", str(real_data(name))), ("use", name, "--force")):
         run(project, sys.executable, "-m", "retrace", *words, check=True)
