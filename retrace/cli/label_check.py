@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from retrace.config.schema import Params
+from retrace.config.trainings import stage_of
 from retrace.data.loading import read_image, read_mask
 from retrace.data.manifest import Manifest, read_manifest
 from retrace.data.palette import palette
@@ -84,7 +85,7 @@ def _split(
         statistic = per_image(folder, split, scores, params.report.focus_classes)
         units = read_unit_names(folder, split)
     except (OSError, ValueError) as error:
-        again = f"`dvc repro evaluate@{phase}` (or `dvc pull`)"
+        again = f"`dvc repro {stage_of('evaluate', phase)}` (or `dvc pull`)"
         raise UserError(f"{folder}: cannot read the results of every image ({error}); run {again}") from None
     seed = derive(params.seed, "bootstrap", split)
     here = set(ids)

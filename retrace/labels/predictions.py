@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from retrace.config.schema import Params
+from retrace.config.trainings import stage_of
 from retrace.data.manifest import Manifest
 from retrace.data.splits import read_list
 from retrace.documents.scores import Scores
@@ -23,17 +24,19 @@ def held_out(study: str, phase: str, scores: Scores) -> dict[str, list[str]]:
     """{split: ids of the images that the phase was scored on}; never an image that it was trained on.
 
     Raises:
-        UserError: the lists were made anew since the phase was scored.
+        UserError: the lists were made anew since the phase was scored, or no image was.
     """
-    lists = {}
+    lists, again = {}, f"run `dvc repro {stage_of('evaluate', phase)}`"
     for split in HELD_OUT:
         if split in scores.splits and scores.splits[split].images:
             path = Path("metrics", study, phase, f"images_{split}.txt")
             if not path.is_file():
-                raise UserError(f"{path}: no such file; run `dvc repro evaluate@{phase}` (or `dvc pull`)")
+                raise UserError(f"{path}: no such file; {again} (or `dvc pull`)")
             lists[split] = path.read_text(encoding="utf-8").split()
-            if sorted(lists[split]) != sorted(read_list(Path("data", study, "splits"), split)):
-                raise UserError(f"{path}: not the images of this split any more; run `dvc repro evaluate@{phase}`")
+            if not set(lists[split]) <= set(read_list(Path("data", study, "splits"), split)):
+                raise UserError(f"{path}: not the images of this split any more; {again}")
+    if not lists:
+        raise UserError(f"phase {phase} was scored on no labeled image of {' or '.join(HELD_OUT)}; see evaluate.splits")
     return lists
 
 

@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from retrace.config.data import MasksSource
 from tests.support.projects import every_fourth, make_project, run
 
 pytestmark = pytest.mark.slow
@@ -35,8 +34,6 @@ LARGE = ("aquarium_yolo", "camvid", "indoor_pngmask")
     ],
 )
 def test_an_inspected_folder_goes_through_all_six_stages(tmp_path, real_data, name, changes):
-    if name == "kitti_road" and "image_name" not in MasksSource.model_fields:
-        pytest.skip("mask names that replace a part of the image's are not read by this version")
     project = make_project(tmp_path / "p")
     data = real_data(name)
     if name in LARGE:

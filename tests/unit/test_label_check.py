@@ -346,8 +346,9 @@ def test_the_command_ranks_spoiled_masks_first(tmp_path, monkeypatch):
             sums.append(sha256_of(raw / folder / f"{name}.png"))
         paths, phash = (f"images/{name}.png", f"masks/{name}.png"), f"{index:x}" * 16
         records.append(Record(name, *paths, sums[0], phash, 60, 40, name, "val", name, mask_sha256=sums[1]))
+    records.append(replace(records[0], id="bare", mask=None, mask_sha256=None))  # without labels: not judged
     write_records(raw / "manifest.jsonl", records)
-    for split, listed in (("train", ids[:2]), ("val", ids)):
+    for split, listed in (("train", ids[:2]), ("val", [*ids, "bare"])):
         write_list(tmp_path / "data/roads/splits", split, listed)
     model = tmp_path / "models/roads/a"
     model.mkdir(parents=True)
