@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from benchmarks.gpu.computed import OUT
+from benchmarks.gpu.settings import NEEDS
 from retrace.documents.gpu import CARDS, GpuNeeds, Need
 from retrace.files import write_text
 
@@ -84,10 +84,10 @@ def with_comment(text: str, needs: GpuNeeds, study: str) -> str:
 
 def main() -> None:
     """Rewrite the page and the study files."""
-    needs = GpuNeeds.read(OUT)
+    needs = GpuNeeds.read(NEEDS)
     write_text(PAGE, with_table(PAGE.read_text(encoding="utf-8"), needs))
     for study in dict.fromkeys(row.study for row in needs.rows):
-        path = OUT.with_name(f"{study}.yaml")
+        path = NEEDS.with_name(f"{study}.yaml")
         write_text(path, with_comment(path.read_text(encoding="utf-8"), needs, study))
 
 

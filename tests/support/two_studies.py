@@ -124,7 +124,7 @@ def complaints(root: Path, study: str) -> list[str]:
         else:
             params = parse(json.loads((root / f"reports/{study}/parameters.json").read_text()))
         record, cache = committed(root, params), Cache(root / ".dvc/cache")
-        job = Job(root, "0" * 40, root, root, params, record, origin_of(root, study), cache, True, "", False)
+        job = Job(root, "0" * 40, root, root, params, record, origin_of(root, study), cache, True, "", None, False)
         return standing(job).wrong
     except UserError as error:
         return [str(error)]
