@@ -16,6 +16,7 @@ from retrace.documents.ablation import AblationResult
 from retrace.documents.base import Part
 from retrace.documents.dataset import Dataset
 from retrace.documents.derived import Derived
+from retrace.documents.gpu import GpuNeeds
 from retrace.documents.manifest import Record
 from retrace.documents.parameters import Parameters
 from retrace.documents.prediction import Prediction
@@ -50,6 +51,7 @@ FORMATS: dict[str, tuple[type, ...]] = {
     "report_files": (ReportFiles,),
     "ablation": (AblationResult,),
     "prediction": (Prediction,),
+    "gpu": (GpuNeeds,),
 }
 
 

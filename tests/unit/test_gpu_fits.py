@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.gpu.counting import LAUNCH, measure
+from benchmarks.gpu.counting import SINGLE, measure
 from benchmarks.gpu.fits import comment, trainings, with_comment, with_table
 from retrace.cli.use import render
 from retrace.config.load import parse
@@ -13,7 +13,6 @@ from retrace.documents.gpu import CARDS, GpuNeeds, needed_gib
 from tests.support.projects import ROOT
 
 STUDIES = ("lanes", "offroad", "slopes", "bdd100k", "plates")
-MIB = 2**20
 
 
 @pytest.fixture(scope="module")
@@ -68,19 +67,17 @@ def test_the_demo_of_plates_trains_resnet50_without_accumulating():
 
 
 def test_counting_by_hand():
-    """A layer of 2^20 weights: the gradient, the input and the output are alive at the peak; weights are before."""
-    layer = nn.Linear(1024, 1024, bias=False)
+    """A layer of 2^20 weights on 4,096 rows: input and output, 16 MiB each, are alive together in the forward pass."""
 
-    def loss(model):
-        return model(torch.empty(256, 1024)).sum()
+    def step(accumulate):
+        layer = nn.Linear(1024, 1024, bias=False)
+        return measure(layer, lambda model: model(torch.empty(4096, 1024)).sum(), states=2, accumulate=accumulate)
 
-    step = measure(layer, loss, states=2)
-    assert step.static_mib == 4 + 2 * 4
-    # input and output 1 MiB each; in the backward pass the gradients of the output and of the weights
-    assert 4 + 1 <= step.peak_mib <= 4 + 4
-    twice = measure(nn.Linear(1024, 1024, bias=False), loss, states=2, accumulate=2)
-    assert twice.peak_mib >= step.peak_mib + 3, "the second batch meets the gradients of the first"
-    assert step.seconds > 3 * LAUNCH and twice.seconds > 1.5 * step.seconds
+    once, twice = step(1), step(2)
+    assert once.static_mib == 4 + 2 * 4  # the weights and two states of each
+    assert once.peak_mib == 16 + 16
+    assert twice.peak_mib == 16 + 16 + 4, "the second batch meets the gradients of the first"
+    assert twice.seconds > once.seconds > 2 * 4096 * 2**20 * 3 / SINGLE  # forward and both gradients, in float32
 
 
 def test_a_larger_batch_takes_more():
