@@ -34,6 +34,7 @@ from retrace.models.layers.depthwise import DepthwiseConv2d
 from retrace.models.layers.grn import ResponseNorm
 from retrace.models.layers.roi_align import RoIAlign
 from retrace.models.layers.swap import swap
+from retrace.resources import loader_workers
 
 WORKERS = 2
 # as any script on Linux; a benchmark process, itself spawned, would spawn them
@@ -182,7 +183,8 @@ def yolo_command(folder: Path, params: Params, name: str) -> Callable[[], None]:
     settings = phase.hyperparameters.model_dump()
     options = [f"{key}={value}" for key, value in sorted(settings.items())]
     fixed = [f"model={phase.model}.yaml", f"data={target / 'data.yaml'}", f"project={target / 'runs'}", "plots=False"]
-    machine = ["device=cpu", f"workers={params.machine.workers}", "pretrained=False", "exist_ok=True"]
+    workers = loader_workers(params.machine, "cpu")
+    machine = ["device=cpu", f"workers={workers}", "pretrained=False", "exist_ok=True"]
     threads = str(params.runtime.threads)
     quiet = {"YOLO_OFFLINE": "true", "YOLO_CONFIG_DIR": str(target), "OMP_NUM_THREADS": threads}
 

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from ruamel.yaml import YAML
 from torch import Tensor, nn
 
 from benchmarks.gpu.counting import MIB, Step, measure
-from benchmarks.gpu.settings import STUDIES
+from benchmarks.gpu.settings import NEEDS, STUDIES
 from retrace.cli.use import render
 from retrace.config.load import parse
 from retrace.config.phases import DetectionPhase, SegmentationPhase
@@ -34,7 +33,6 @@ from retrace.training import pretraining, segmentation
 from retrace.training.loop import set_training
 from retrace.training.losses import build_loss
 
-OUT = Path("studies/gpu.json")  # beside the studies, where `retrace doctor` finds it
 STRIDE = 32  # torchvision pads a batch to multiples of it
 PROPOSALS = 512  # per image, torchvision's default
 OBJECTS = 8  # per image, for the assignment of anchors
@@ -218,11 +216,10 @@ def rows_of(study: str, small: float = SMALLEST) -> list[dict[str, Any]]:
 def main() -> None:
     """Compute every study, or those that are named."""
     names = sys.argv[1:] or list(STUDIES)
-    kept = [row for row in read_json(OUT)["rows"] if row["study"] not in names] if OUT.exists() else []
+    kept = [row for row in read_json(NEEDS)["rows"] if row["study"] not in names] if NEEDS.exists() else []
     for study in names:
-        kept += rows_of(study)
-    kept.sort(key=lambda row: STUDIES.index(row["study"]))
-    write_json(OUT, {"rate_of": "Tesla T4", "torch": torch.__version__.split("+")[0], "rows": kept})
+        kept = sorted([*kept, *rows_of(study)], key=lambda row: STUDIES.index(row["study"]))
+        write_json(NEEDS, {"rate_of": "Tesla T4", "torch": torch.__version__.split("+")[0], "rows": kept})
 
 
 if __name__ == "__main__":

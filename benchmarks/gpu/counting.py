@@ -59,7 +59,8 @@ class Counter(TorchDispatchMode):
         made = [part for part in tree_leaves(result) if isinstance(part, Tensor)]
         for tensor in made:
             self._hold(tensor)
-        if not func.is_view and func.overloadpacket.__name__ not in NOT_RUN:
+        runs = func.namespace != "prim" and not func.is_view and func.overloadpacket.__name__ not in NOT_RUN
+        if runs:
             self.seconds += _seconds(func, args, kwargs or {}, given, made, result)
         return result
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from benchmarks.gpu.computed import OUT
+from benchmarks.gpu.settings import NEEDS
 from retrace.documents.gpu import CARDS, GpuNeeds, Need
 from retrace.files import write_text
 
@@ -43,7 +43,7 @@ def _cell(need: Need | None) -> str:
     minutes = (need.images or EPOCH) / need.images_per_second / 60
     own = "" if need.as_in_study else "**"
     batch = f"{own}{need.batch_size} x {need.accumulate}{own}"
-    return f"{batch}: {need.needed_gib:.1f} GiB, {need.images_per_second:.0f}/s, {minutes:.1f} min"
+    return f"{batch}: {need.needed_gib:.1f} GiB, {need.images_per_second:.0f}/s, {minutes:.2g} min"
 
 
 def comment(needs: GpuNeeds, study: str) -> str:
@@ -67,9 +67,16 @@ def _changes(needs: GpuNeeds, study: str, gib: float) -> list[str]:
         if need is None:
             changes.append(f"{name} does not fit")
         elif not need.as_in_study:
-            accumulate = f", accumulate: {need.accumulate}" if need.accumulate > 1 else ""
-            changes.append(f"{name} {{batch_size: {need.batch_size}{accumulate}}}")
+            changes.append(f"{name} {_setting(need)}")
     return changes
+
+
+def _setting(need: Need) -> str:
+    if need.accumulate > 1:
+        return f"{{batch_size: {need.batch_size}, accumulate: {need.accumulate}}}"
+    if need.training == "pretrain":
+        return f"{{batch_size: {need.batch_size}}}"
+    return f"{{hyperparameters.batch: {need.batch_size}}}"  # YOLO accumulates by itself
 
 
 def with_table(text: str, needs: GpuNeeds) -> str:
@@ -84,10 +91,10 @@ def with_comment(text: str, needs: GpuNeeds, study: str) -> str:
 
 def main() -> None:
     """Rewrite the page and the study files."""
-    needs = GpuNeeds.read(OUT)
+    needs = GpuNeeds.read(NEEDS)
     write_text(PAGE, with_table(PAGE.read_text(encoding="utf-8"), needs))
     for study in dict.fromkeys(row.study for row in needs.rows):
-        path = OUT.with_name(f"{study}.yaml")
+        path = NEEDS.with_name(f"{study}.yaml")
         write_text(path, with_comment(path.read_text(encoding="utf-8"), needs, study))
 
 

@@ -1,10 +1,12 @@
 """params.yaml of a check: a study's full-size settings, two short epochs, drawn images, nothing downloaded."""
 
+from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
 STUDIES = ("lanes", "offroad", "slopes", "bdd100k", "plates")
+NEEDS = Path("studies/gpu.json")  # what they need of a GPU, where `retrace doctor` finds it
 TINY_SIDES = {"height": 96, "width": 128}
 SIDES = {
     "lanes": (720, 1280),

@@ -150,6 +150,8 @@ def require_standing(job: Job, what: str) -> None:
 
 
 def _rerun(job: Job) -> None:
+    if job.incomparable:
+        raise UserError(f"not verified: {job.incomparable}")
     mode = "bit-identity" if job.bits else "tolerance"
     typer.echo(f"rerunning in {job.root}, checking {mode} ({job.why})\noutput of the stages: {job.log}")
     typer.echo(operations.sentence(*operations.differing_here()))

@@ -18,6 +18,7 @@ from retrace.documents.capsule import CapsuleInfo
 from retrace.documents.dataset import Dataset
 from retrace.documents.derived import Derived
 from retrace.documents.error_pictures import ErrorPicture
+from retrace.documents.gpu import GpuNeeds
 from retrace.documents.hashes import Hashes, StepHashes
 from retrace.documents.labels import LabelCheck
 from retrace.documents.manifest import Record
@@ -60,6 +61,7 @@ FORMATS: dict[str, tuple[type, ...]] = {
     "ablation": (AblationResult,),
     "prediction": (Prediction,),
     "label_check": (LabelCheck,),
+    "gpu": (GpuNeeds,),
 }
 
 

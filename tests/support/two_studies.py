@@ -123,7 +123,7 @@ def job_of(root: Path, study: str, commit: str = "0" * 40) -> Job:
     else:
         params = parse(json.loads((root / f"reports/{study}/parameters.json").read_text()))
     record, cache = committed(root, params), Cache(root / ".dvc/cache")
-    return Job(root, commit, root, root, params, record, origin_of(root, study), cache, True, "", False)
+    return Job(root, commit, root, root, params, record, origin_of(root, study), cache, True, "", None, False)
 
 
 def complaints(root: Path, study: str) -> list[str]:

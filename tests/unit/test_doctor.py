@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from retrace import nvidia, resources
-from retrace.cli import doctor, hardware
+from retrace.cli import doctor, gpu_memory, hardware
 from retrace.cli.doctor import examine
 from retrace.cli.findings import ERROR, OK, WARNING, Finding
+from retrace.cli.use import render
 from retrace.config import merge
+from retrace.config.reading import yaml_mapping
 from tests.support.projects import ROOT, run, tiny_params, write_params
 
 GIB = 2**30
@@ -262,6 +264,36 @@ def test_each_gpu_with_its_memory_and_architecture(project, values, monkeypatch,
         finding = found(check)
         assert finding.level == level and said in finding.found + finding.remedy
         assert f"Card, 16.0 GiB, sm_{capability[0]}{capability[1]}, driver 580.65.06" in finding.found
+
+
+FULL = {  # GiB of a card -> findings about lanes at full size: pretrain takes 5.5 GiB, the phases 4.1
+    24: [],
+    5: ["pretrain"],
+    4: ["pretrain", "baseline", "mae_ohem"],
+}
+
+
+@pytest.mark.parametrize(("gib", "named"), FULL.items())
+def test_the_trainings_are_compared_with_the_memory_of_the_card(project, monkeypatch, gib, named):
+    shutil.copytree(ROOT / "studies", project / "studies")
+    (project / "params.yaml").write_text(render("lanes", demo=False))
+    card = SimpleNamespace(name="Card", total_memory=gib * GIB, major=7, minor=5)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: card)
+    findings = gpu_memory.check_gpu_memory()
+    assert [finding.found.split()[0] for finding in findings if finding.level == WARNING] == named
+    if not named:
+        assert [finding.level for finding in findings] == [OK] and "pretrain" in findings[0].found
+    for finding in findings[1:]:
+        assert "batch_size: 8 and phases." in finding.remedy and "accumulate: 2" in finding.remedy
+    # another network, of which nothing was computed, and a demo, which is smaller
+    values = yaml_mapping(render("lanes", demo=False), "lanes")
+    values["phases"]["baseline"]["input_size"] = [768, 1280]
+    write_params(project, values)
+    left = [finding.found for finding in gpu_memory.check_gpu_memory() if "baseline" in finding.found]
+    (project / "params.yaml").write_text(render("lanes", demo=True))
+    assert left == [] and gpu_memory.check_gpu_memory() == []
 
 
 def test_git_without_identity_or_history(project, monkeypatch):

@@ -434,6 +434,26 @@ def test_run_summary_and_pretraining(lanes):
     assert "the loss decreased, from 1 to 0.5" in text
 
 
+def test_a_gpus_memory_card_and_precision_are_in_the_report(lanes):
+    assert "GPU memory, MiB" not in table("lanes", "steps")[0]
+    path = Path("logs/lanes/colder/finetune.json")
+    log = json.loads(path.read_text())
+    log |= {"device": "cuda", "device_name": "Tesla T4", "capability": "7.5", "driver": "580.65.06", "cuda": "13.0"}
+    log |= {"cudnn": "91300", "tf32": "none", "gpu_memory": {"allocated_mib": 5000, "reserved_mib": 6144}}
+    path.write_text(json.dumps(log))
+    path = Path("logs/lanes/colder/speed.json")
+    measured = {"device": "cuda", "device_name": "Tesla T4", "precision": "16-mixed"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | measured))
+    stage.report(load())
+    rows = {row["Step"]: row for row in table("lanes", "steps")}
+    assert rows["finetune@colder"]["GPU memory, MiB"] == "6,144" and rows["collect"]["GPU memory, MiB"] == "–"
+    models = {row["Phase"]: row for row in table("lanes", "models")}
+    assert models["colder"]["Computed on"] == "Tesla T4, 16-mixed"
+    assert {row["Computed on"] for name, row in models.items() if name != "colder"} == {"cpu, 32-true"}
+    (card,) = json.loads(Path("reports/lanes/provenance.json").read_text())["hardware"]["cards"]
+    assert card["name"] == "Tesla T4" and card["driver"] == "580.65.06" and card["tf32"] == "none"
+
+
 def test_a_failed_step_fails_the_run(lanes):
     row = {"stage": "finetune", "started": "2031-05-06T07:10:00+00:00", "seconds": 3.0, "status": "FAILED"}
     write(Path("logs/lanes/colder/finetune.json"), row)

@@ -22,7 +22,7 @@ from retrace.provenance.md5 import Cache, digest, listing
 from retrace.provenance.verify import pages
 from retrace.provenance.verify.again import code_of
 from retrace.provenance.verify.clone import bring_inputs
-from retrace.provenance.verify.expected import Processor, demands_bits, judge, power
+from retrace.provenance.verify.expected import Processor, demands_bits, incomparable, judge, power
 from retrace.provenance.verify.outs import Row, compare_metrics, compare_outs
 from retrace.provenance.verify.records import Record, from_lock, from_provenance, stage_names
 from retrace.report.bundle import GUIDE
@@ -395,6 +395,30 @@ PORTABLE = {**NATIVE, "numerics": "portable"}
 def test_bytes_are_demanded_where_the_recorded_bits_must_come_out(origin, here, bits):
     assert demands_bits(parse(smallest([STATED])), provenance(**origin), here)[0] is bits
     assert demands_bits(parse(smallest()), provenance(**origin), here)[0]  # nothing else was stated
+
+
+T4, L4 = (Processor("x86_64", "A", "cuda", card) for card in ("Tesla T4 (7.5)", "NVIDIA L4 (8.9)"))
+
+
+def made_on_a_t4():
+    card = {"name": "Tesla T4", "capability": "7.5", "driver": "580", "cuda": "13.0", "cudnn": "91300", "tf32": "none"}
+    hardware = {"names": ["Tesla T4"], "cuda": ["13.0"], "available": ["cpu", "cuda"], "cards": [card]}
+    return provenance(devices=["cuda"], hardware=hardware)
+
+
+def test_a_gpus_bytes_are_demanded_on_the_same_card_and_tolerances_on_another():
+    stated, bare, cpu = parse(smallest([STATED])), parse(smallest()), Processor("x86_64", "A", "cpu")
+    assert demands_bits(stated, made_on_a_t4(), T4)[0]
+    other, why = demands_bits(stated, made_on_a_t4(), L4)
+    assert not other and "Tesla T4 (7.5)" in why and "NVIDIA L4 (8.9)" in why
+    assert incomparable(stated, made_on_a_t4(), L4) is None
+    assert incomparable(bare, made_on_a_t4(), T4) is None
+    for here in (L4, cpu):
+        said = incomparable(bare, made_on_a_t4(), here)
+        assert said is not None and "not comparable on another card" in said and "Tesla T4 (7.5)" in said
+    assert incomparable(bare, provenance(devices=["cpu"]), cpu) is None
+    assert incomparable(bare, provenance(devices=["cpu"]), L4) is not None
+    assert incomparable(bare, None, L4) is None
 
 
 # rows of the table

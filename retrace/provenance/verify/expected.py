@@ -74,29 +74,60 @@ def seeds_of(params: Params) -> list[int]:
 
 @dataclass(frozen=True)
 class Processor:
-    """Where a rerun computes: instruction set, the CPU's name (None: not known) and kind of device, e.g. "cpu"."""
+    """Where a rerun computes: instruction set, the CPU's name (None: not known) and kind of device, e.g. "cpu".
+
+    card: of a GPU, as `card_name` writes it.
+    """
 
     architecture: str
     cpu: str | None
     device: str
+    card: str | None = None
+
+
+def card_name(name: str, capability: str | None) -> str:
+    """A kind of GPU; two of a kind compute the same bits."""
+    return f"{name} ({capability})" if capability else name
+
+
+def recorded_on(origin: Provenance) -> list[str]:
+    """The kinds of GPU that a record names, or the devices where it names none."""
+    return [card_name(card.name, card.capability) for card in origin.hardware.cards] or list(origin.devices)
+
+
+def incomparable(params: Params, origin: Provenance | None, here: Processor) -> str | None:
+    """Why a rerun would show nothing: its bits are those of another card and no tolerance is stated. Else None."""
+    if params.expected or origin is None or here.device == "cpu" == "".join(origin.devices):
+        return None
+    recorded, where = recorded_on(origin), here.card or here.device
+    if not origin.devices or recorded == [where]:
+        return None
+    return (
+        f"not comparable on another card: recorded on {', '.join(recorded)}, here {where}, and the study states no "
+        "`expected` values with a tolerance; verify it where it was recorded, or state them"
+    )
 
 
 def demands_bits(params: Params, origin: Provenance | None, here: Processor) -> tuple[bool, str]:
     """Whether the rerun must give the same bytes, and why.
 
     Portable results are the same on every x86-64 processor with AVX2, native ones on the recorded kind of CPU.
-    Elsewhere the last bits may differ and the `expected:` values decide; where none is stated, only bytes count.
+    So are those of a GPU on another of its kind. Elsewhere the last bits may differ and the `expected:` values decide;
+    where none is stated, only bytes count.
     """
     recorded = origin.devices if origin is not None else []
+    if origin is not None and here.card is not None and recorded_on(origin) == [here.card]:
+        return True, "the same kind of card as recorded"
     if not params.expected:
         return True, "the study states no `expected` values, so the bytes must be the same"
     if recorded not in ([], ["cpu"]) or here.device != "cpu":
-        return False, f"recorded on {', '.join(recorded) or 'an unknown device'}, rerun on {here.device}"
+        made_on = ", ".join(recorded_on(origin)) if origin is not None else ""
+        return False, f"recorded on {made_on or 'an unknown device'}, rerun on {here.card or here.device}"
     if origin is None:
         return True, "a CPU, as far as is known"
-    made_on = origin.architecture or here.architecture
-    if made_on != here.architecture:
-        return False, f"recorded on {made_on}, rerun on {here.architecture}"
+    architecture = origin.architecture or here.architecture
+    if architecture != here.architecture:
+        return False, f"recorded on {architecture}, rerun on {here.architecture}"
     if origin.numerics == "portable" and here.architecture == "x86_64":
         return True, "portable numerics give the same bits on every x86-64 processor with AVX2"
     if origin.cpu not in (None, here.cpu):

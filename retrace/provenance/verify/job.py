@@ -12,7 +12,7 @@ from retrace.files import LOGS
 from retrace.numerics import architecture, cpu_model
 from retrace.provenance.md5 import Cache, cache_of
 from retrace.provenance.verify.clone import bring_inputs, clone, parameters, use_empty_cache
-from retrace.provenance.verify.expected import Processor, demands_bits
+from retrace.provenance.verify.expected import Processor, card_name, demands_bits, incomparable
 from retrace.provenance.verify.material import check_out
 from retrace.provenance.verify.records import Record, committed
 
@@ -31,6 +31,7 @@ class Job:
     cache: Cache  # of the user's project
     bits: bool  # whether the rerun must give the same bytes
     why: str  # ... and the reason
+    incomparable: str | None  # why a rerun here would show nothing
     data_from_cache: bool
 
     @property
@@ -58,13 +59,28 @@ def prepare(project: Path, commit: str, study: str | None, data_from_cache: bool
     origin = origin_of(root, study)
     params = parameters(root, study, "cpu" if origin is not None and origin.devices == ["cpu"] else "auto")
     origin = origin or origin_of(root, params.study)
-    from retrace.models.predict import choose_device
+    from retrace.models.predict import choose_device, describe_device
 
-    here = Processor(architecture(), cpu_model(), choose_device(params.machine.device).type)
+    device = describe_device(choose_device(params.machine.device))
+    card = card_name(device.device_name, device.capability) if device.device_name else None
+    here = Processor(architecture(), cpu_model(), device.device, card)
     bits, why = demands_bits(params, origin, here)
     record = committed(root, params)
     before = _copy_results(root, temporary / "committed", params.study)
-    return Job(project, commit, root, before, params, record, origin, cache_of(project), bits, why, data_from_cache)
+    return Job(
+        project,
+        commit,
+        root,
+        before,
+        params,
+        record,
+        origin,
+        cache_of(project),
+        bits,
+        why,
+        incomparable(params, origin, here),
+        data_from_cache,
+    )
 
 
 def ready(job: Job) -> None:
