@@ -1,7 +1,7 @@
 """What a capsule says about a study, read from a checked-out commit and a cache."""
 
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from retrace.config.load import parse
@@ -67,7 +67,7 @@ def read_facts(root: Path, cache: Cache, study: str) -> Facts:
         name = f"metrics/{study}/{training}.json"
         scores[training] = read_scores(root / name, name)
     seconds = int(git("show", "-s", "--format=%ct", "HEAD", folder=root))
-    date = datetime.fromtimestamp(seconds, timezone.utc).isoformat()
+    date = datetime.fromtimestamp(seconds, UTC).isoformat()
     commit = git("rev-parse", "HEAD", folder=root).strip()
     facts = Facts(root, cache, commit, date, params, committed(root, params), origin, scores, None)
     path = facts.inside(facts.raw, "dataset.json")
