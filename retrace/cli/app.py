@@ -340,6 +340,17 @@ def pack(
     command(study, out)
 
 
+@app.command(epilog=_examples("retrace checklist", "retrace checklist --study offroad > CHECKLIST.md"))
+@stage
+def checklist(
+    study: Annotated[str | None, typer.Option("--study", help="Default: the study in params.yaml.")] = None,
+) -> None:
+    """Print the NeurIPS reproducibility and ACM badge items with their evidence, or "not shown"."""
+    from retrace.cli.checklist import checklist as command
+
+    typer.echo(command(study))
+
+
 @app.command(
     context_settings={"ignore_unknown_options": True},  # -3.0 is a number, not an option
     epilog=_examples("retrace why 0.779", "retrace why test_mIoU --study lanes --hashes"),
