@@ -1,4 +1,4 @@
-"""The reproducibility checklist of NeurIPS and the items of ACM's artifact badges, each with its evidence in the commit.
+"""The reproducibility checklist of NeurIPS and the items of ACM's badges, each with its evidence in the commit.
 
 An item that no file of the commit answers is "not shown": nothing is assumed.
 """

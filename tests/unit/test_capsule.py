@@ -16,10 +16,13 @@ import yaml
 
 from retrace.capsule import archive, repository
 from retrace.capsule.check import differences, unpack
+from retrace.capsule.checklist import NOT_SHOWN, items
+from retrace.capsule.facts import read_facts
 from retrace.capsule.sbom import _dependencies, _packages
 from retrace.cli.pack import _members
 from retrace.environment import pins
 from retrace.errors import UserError
+from retrace.provenance.md5 import Cache
 from retrace.provenance.verify.signed import place
 from tests.support.projects import ROOT, commit, run
 from tests.support.two_studies import LOCKED, complaints, job_of, make
@@ -249,6 +252,31 @@ def test_sbom_and_card_hold_the_scores_and_hashes_of_the_metrics_files(members):
         if index["name"].endswith(f"-{Path(name).stem}"):
             value = next(row for row in index["results"] if row["dataset"]["split"] == "test")["metrics"][0]["value"]
             assert value == test["value"]
+
+
+# --- the checklist
+
+
+@pytest.mark.slow
+def test_each_item_of_the_checklist_leads_to_a_file_and_a_key_or_is_not_shown(project, tmp_path):
+    facts = read_facts(project, Cache(project / ".dvc" / "cache"), LOCKED)
+    found = items(facts)
+    for row in found:
+        file, _, key = row.evidence.partition(":")
+        assert row.why and (file == NOT_SHOWN or (project / file).is_file()), row
+        value = json.loads((project / file).read_text()) if key else {}
+        for part in key.split(".") if key else ():
+            value = value[part]
+    shown = {row.question: row.evidence for row in found}
+    assert shown["Results signed by those who made them?"] == place(LOCKED).as_posix()
+    assert shown["Code of ethics?"] == NOT_SHOWN
+    bare = Path(shutil.copytree(project, tmp_path / "bare"))
+    for name in ("signatures", "LICENSE"):
+        shutil.rmtree(bare / name) if (bare / name).is_dir() else (bare / name).unlink()
+    later = {row.question: row.evidence for row in items(read_facts(bare, facts.cache, LOCKED))}
+    lost = {question for question in shown if later[question] != shown[question]}
+    assert lost == {"Results signed by those who made them?", "Open access to data and code?"}
+    assert {later[question] for question in lost} == {NOT_SHOWN}
 
 
 # --- tampering
