@@ -1,4 +1,4 @@
-"""README.md of a capsule: a model card in Hugging Face's format (YAML before Markdown), and how to check the capsule."""
+"""README.md of a capsule: a model card in Hugging Face's format (YAML before Markdown), and how to check it all."""
 
 from collections.abc import Iterator
 
@@ -58,7 +58,8 @@ def _body(facts: Facts) -> Iterator[str]:
     yield from ("", "## Training", "")
     training = active.training
     yield f"- engine: {active.engine}; classes: {', '.join(active.classes)}; parameters: {active.parameters}"
-    yield f"- started from: {training.init}; best epoch {training.best_epoch} of {training.epochs_run}, by {training.monitor}"
+    best = f"best epoch {training.best_epoch} of {training.epochs_run}, by {training.monitor}"
+    yield f"- started from: {training.init}; {best}"
     yield f"- seed: {params.seed}; threads: {params.runtime.threads}; numerics: {params.runtime.numerics}"
     yield f"- weights: `{active.weights.file}`, sha256 {active.weights.sha256}"
     yield from ("", "## Limits", "")

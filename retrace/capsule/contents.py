@@ -65,14 +65,14 @@ def _copies(root: Path, study: str) -> Members:
     return {path.relative_to(root).as_posix(): path for path in places if path.is_file()}
 
 
-def _data_files(facts: Facts, stored: dict[str, Path]) -> dict[str, str]:
-    """Where in the capsule the files of the raw data and the splits lie, by their path in the project."""
+def _data_files(facts: Facts, stored: dict[str, Path]) -> dict[str, tuple[str, str]]:
+    """Where in the capsule the files of the raw data and the splits lie, and their sha256, by path in the project."""
     found = {}
     for out in (facts.raw, f"data/{facts.study}/splits"):
         for name, md5 in (facts.cache.listing(facts.record.paths()[out]) or {}).items():
             place = f"{CACHE}/files/md5/{md5[:2]}/{md5[2:]}"
             if place in stored:
-                found[f"{out}/{name}"] = place
+                found[f"{out}/{name}"] = (place, sha256_of(stored[place]))
     return found
 
 

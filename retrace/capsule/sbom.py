@@ -11,7 +11,7 @@ from retrace.capsule.facts import LICENSE, Facts
 from retrace.documents.scores import Scores
 from retrace.environment import LOCK
 
-ENTRY = re.compile(r"^(?P<pin>[A-Za-z0-9][^\\\n]*==[^\\\n]+?) *\\\n(?P<rest>(?: .*\n?)*)", re.M)
+ENTRY = re.compile(r"^(?P<pin>[A-Za-z0-9][^\\\n]*==[^\\\n]+?) *\\?\n(?P<rest>(?: .*\n?)*)", re.M)
 HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 VIA = re.compile(r"^ +# +(?:via +)?([A-Za-z0-9][\w.-]*)", re.M)
 PROJECT = "retrace"

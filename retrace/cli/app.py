@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from retrace import __version__
+from retrace.cli import proving
+from retrace.cli.project import require_project
 from retrace.errors import UserError, stage
 
 app = typer.Typer(
@@ -27,7 +29,6 @@ def _examples(*commands: str) -> str:
     return "\n\n".join(("Examples:", *commands))
 
 
-PROJECT = ("dvc.yaml", "params.yaml", "studies")  # a project's folder has one of them at least
 ANYWHERE = ("studies", "doctor", "score", "verify", "sign")  # or some of their options can be used anywhere
 
 
@@ -41,17 +42,7 @@ def _options(
 ) -> None:
     """Reproducible training studies for computer vision. Run a study with `dvc repro`."""
     if context.invoked_subcommand not in ANYWHERE and "--help" not in sys.argv:
-        _require_project()
-
-
-def _require_project() -> None:
-    """Raise a `UserError` outside a project's folder."""
-    here = Path.cwd()
-    if any((here / name).exists() for name in PROJECT):
-        return
-    above = [folder for folder in here.parents if (folder / "dvc.yaml").is_file()]
-    go = f"cd {above[0]}" if above else "cd into a clone of the Retrace repository"
-    raise UserError(f"{here} is not a project folder (no dvc.yaml, no params.yaml); {go}")
+        require_project()
 
 
 @app.command(epilog=_examples("retrace use offroad --demo", "retrace use lanes --force"))
@@ -383,86 +374,6 @@ def ablate(
 
 
 @app.command(
-    epilog=_examples("retrace verify", "retrace verify --study lanes --no-rerun", "retrace verify capsule.zip")
-)
-@stage
-def verify(
-    capsule: Annotated[
-        Path | None,
-        typer.Argument(help="A capsule (`retrace pack`), checked anywhere; default: the project in this folder."),
-    ] = None,
-    study: Annotated[
-        str | None, typer.Option("--study", help="Study to verify; default: the study in params.yaml.")
-    ] = None,
-    rev: Annotated[str, typer.Option("--rev", help="Commit to verify.")] = "HEAD",
-    data_from_cache: Annotated[
-        bool, typer.Option("--data-from-cache", help="Skip collect and use the raw data in your DVC cache.")
-    ] = False,
-    no_rerun: Annotated[
-        bool, typer.Option("--no-rerun", help="Check only hashes, stored files and the report; takes seconds.")
-    ] = False,
-    rerun: Annotated[
-        bool, typer.Option("--rerun", help="Also rerun a capsule, of which only the files are checked.")
-    ] = False,
-    key: Annotated[
-        Path | None, typer.Option("--key", help="Public key with which the results must be signed (`retrace sign`).")
-    ] = None,
-) -> None:
-    """Verify a result: rerun a commit in a temporary clone and compare every file and number."""
-    from retrace.cli import verify as command
-
-    if rerun and no_rerun:
-        raise UserError("--rerun and --no-rerun: give one of them")
-    if capsule is None:
-        _require_project()
-        return command.verify(study, rev, data_from_cache, no_rerun, key)
-    if study is not None or rev != "HEAD" or data_from_cache:
-        raise UserError("a capsule holds one study and one commit: leave out --study, --rev and --data-from-cache")
-    command.verify_capsule(capsule, rerun, key)
-
-
-@app.command(epilog=_examples("retrace sign --new-key ~/keys/lab", "retrace sign --key ~/keys/lab --study lanes"))
-@stage
-def sign(
-    key: Annotated[Path | None, typer.Option("--key", help="Private key to sign with.")] = None,
-    study: Annotated[
-        str | None, typer.Option("--study", help="Study to sign; default: the study in params.yaml.")
-    ] = None,
-    new_key: Annotated[
-        Path | None, typer.Option("--new-key", help="Write a new private key here, and <file>.pub; signs nothing.")
-    ] = None,
-) -> None:
-    """Sign the results of HEAD, after the fast check; writes signatures/<study>.dsse.json."""
-    from retrace.cli import sign as command
-
-    if (key is None) == (new_key is None):
-        raise UserError("give --key <private key> to sign, or --new-key <file> to make a pair of keys")
-    if new_key is not None:
-        if study is not None:
-            raise UserError("--new-key makes keys for any study; leave out --study")
-        return command.make_pair(new_key)
-    if key is not None:
-        _require_project()
-        command.sign(key, study)
-
-
-@app.command(epilog=_examples("retrace pack", "retrace pack --study offroad --out offroad.zip"))
-@stage
-def pack(
-    study: Annotated[
-        str | None, typer.Option("--study", help="Study to pack; default: the study in params.yaml.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="File to write; default: <study>-<commit>.zip.")
-    ] = None,
-) -> None:
-    """Pack the results of HEAD, after the fast check, into one zip that anybody can verify."""
-    from retrace.cli.pack import pack as command
-
-    command(study, out)
-
-
-@app.command(
     context_settings={"ignore_unknown_options": True},  # -3.0 is a number, not an option
     epilog=_examples("retrace why 0.779", "retrace why test_mIoU --study lanes --hashes"),
 )
@@ -479,6 +390,18 @@ def why(
 
     for line in trace(query, study, hashes):
         typer.echo(line)
+
+
+app.command(
+    epilog=_examples("retrace verify", "retrace verify --study lanes --no-rerun", "retrace verify capsule.zip")
+)(proving.verify)
+app.command(epilog=_examples("retrace sign --new-key ~/keys/lab", "retrace sign --key ~/keys/lab --study lanes"))(
+    proving.sign
+)
+app.command(epilog=_examples("retrace pack", "retrace pack --study offroad --out offroad.zip"))(proving.pack)
+app.command(epilog=_examples("retrace checklist", "retrace checklist --study offroad > CHECKLIST.md"))(
+    proving.checklist
+)
 
 
 def main() -> None:

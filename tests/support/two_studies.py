@@ -29,19 +29,29 @@ LOCKED, OTHER = "lanes", "plates"
 LOCK = "requirements/runtime.txt"
 
 
-def make(root: Path) -> None:
-    """Fill `root`; data, weights and results per image are left out, as Git does not carry them."""
+def make(root: Path, tasks: tuple[str, ...] = ("detection", "segmentation"), stored: bool = False) -> None:
+    """Fill `root`; data, weights and results per image are left out, as Git does not carry them.
+
+    tasks: of the studies; `lanes` is the one of segmentation, and must be the last.
+    stored: whether the DVC cache holds what is left out.
+    """
     root.mkdir()
     for name in ("dvc.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, root / name)
     (root / ".dvc").mkdir()
+    (root / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n")  # as `dvc init` does
     run(root, "git", "init", "-q", "-b", "main", check=True)
-    for task in ("detection", "segmentation"):
+    for task in tasks:
         build(root, task)
+        if stored:  # what is left of a phase that params.yaml no longer has would be a dependency of the report
+            for path in root.glob("metrics/*/gone*"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         with contextlib.chdir(root):
             _write_lock(root, with_report=False)
             report.report(load())
             _write_lock(root, with_report=True)
+        if stored:
+            _store(root)
     for folder in ("data", "models", "bundles", "logs"):
         shutil.rmtree(root / folder, ignore_errors=True)
     for path in root.glob("metrics/*/*"):
@@ -50,6 +60,24 @@ def make(root: Path) -> None:
         elif path.name == "gone.json":
             path.unlink()
     commit(root, "two studies")
+
+
+def _store(root: Path) -> None:
+    """Fill the DVC cache with the outs that dvc.lock names."""
+    cache = Cache(root / ".dvc" / "cache")
+    for stage in read_lock(root)["stages"].values():
+        for row in stage["outs"]:
+            files = listing(root / row["path"]) or {}
+            for name, md5 in files.items():
+                _put(cache.path(md5), (root / row["path"] / name).read_bytes())
+            if row["md5"].endswith(".dir"):
+                rows = [{"md5": files[name], "relpath": name} for name in sorted(files)]
+                _put(cache.path(row["md5"]), json.dumps(rows, sort_keys=True).encode())
+
+
+def _put(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
 
 
 def _write_lock(root: Path, with_report: bool) -> None:

@@ -23,7 +23,7 @@ from retrace.errors import UserError
 from retrace.provenance.dsse import IN_TOTO, opened, pre_authentication, seal
 from retrace.provenance.keys import key_id, new_pair, private_key, public_key
 from retrace.provenance.verify.signed import check, place, signed
-from tests.support.projects import ROOT, commit, copy_of, run
+from tests.support.projects import ROOT, commit, run
 from tests.support.two_studies import LOCKED, OTHER, job_of, make, read_lock, write_lock
 from tests.support.verified import edit
 
@@ -367,22 +367,21 @@ def test_options_that_do_not_fit_together_are_refused(retrace, tmp_path, words):
 
 
 @pytest.mark.slow
-def test_signing_and_verifying_a_finished_study(retrace, finished_study, tmp_path):
-    project = copy_of(finished_study("lanes"), tmp_path / "project")
+def test_signing_and_verifying_by_command(retrace, project, tmp_path, monkeypatch):
+    monkeypatch.setattr("retrace.environment.differences", lambda lock: [])  # of this study: a made-up lock
     for name in ("lab", "stranger"):
-        assert retrace(project, "sign", "--new-key", tmp_path / name).returncode == 0
-    quick = ("verify", "--no-rerun", "--key")
-    refused = retrace(project, *quick, tmp_path / "lab.pub")
-    assert refused.returncode == 1 and "signatures/lanes.dsse.json: no such file" in refused.stderr
-    done = retrace(project, "sign", "--key", tmp_path / "lab")
+        assert retrace(tmp_path, "sign", "--new-key", tmp_path / name).returncode == 0
+    done = retrace(project, "sign", "--key", tmp_path / "lab", "--study", OTHER)
     assert done.returncode == 0, done.stderr
-    commit(project, "signed")
+    quick = ("verify", "--no-rerun", "--study", OTHER, "--key")
+    done = retrace(project, *quick, tmp_path / "lab.pub")  # not committed yet; the commit has one of another key
+    assert done.returncode == 1 and "signed with another key" in done.stderr
+    commit(project, "signed again")
     done = retrace(project, *quick, tmp_path / "lab.pub")
     assert done.returncode == 0 and "signed with the key" in done.stdout, done.stderr
-    refused = retrace(project, *quick, tmp_path / "stranger.pub")
-    assert refused.returncode == 1 and "signed with another key" in refused.stderr
-    assert run(project, "dvc", "status", check=True).stdout.startswith("Data and pipelines are up to date")
-    edit(project / "reports/lanes/report.md", "Summary", "Success")
+    before = (project / place(OTHER)).read_bytes()
+    edit(project / f"reports/{OTHER}/report.md", "Summary", "Success")
     commit(project, "a better page")
-    refused = retrace(project, "sign", "--key", tmp_path / "lab")
+    refused = retrace(project, "sign", "--key", tmp_path / "lab", "--study", OTHER)
     assert refused.returncode == 1 and "not signed: " in refused.stderr and "report.md" in refused.stderr
+    assert (project / place(OTHER)).read_bytes() == before
