@@ -160,7 +160,7 @@ open("names.txt", "a").write(name + " ")
 """
 
 
-def test_the_search_runs_each_trial_as_an_experiment_and_goes_on(tmp_path, monkeypatch):
+def test_the_search_runs_each_trial_as_an_experiment_and_goes_on(tmp_path):
     """docs/examples/search.py, with stand-ins for Optuna and DVC."""
     (tmp_path / "optuna.py").write_text(OPTUNA)
     program = tmp_path / "bin" / "dvc"
