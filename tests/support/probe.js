@@ -8,7 +8,7 @@ const name = (element) => {
 };
 all("svg[role=img], svg:not([role]), img, button, nav, [role=region], input").forEach((element) => {
   const named = element.tagName === "svg" ? element.getAttribute("role") && (element.hasAttribute("aria-label") ||
-    document.getElementById(element.getAttribute("aria-labelledby"))?.textContent.trim()) : name(element) || element.closest("label");
+    document.getElementById(element.getAttribute("aria-labelledby"))?.textContent.trim()) : name(element) || element.labels?.length;
   if (!named) found.unnamed.push(element.outerHTML.slice(0, 120));
 });
 all("table").forEach((table) => {

@@ -1,6 +1,9 @@
 """The documents for readers: generated blocks are up to date, links lead somewhere, commands exist, README is short."""
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -108,3 +111,82 @@ def test_no_output_of_a_command_is_pasted_by_hand():
         for block in re.findall(r"^```\n(.*?)^```", text, re.M | re.S):
             assert not re.match(r"\$ (retrace|dvc) ", block), (path.name, block)
             assert "val_mIoU" not in block, (path.name, block)
+
+
+OPTUNA = """
+import json, pathlib
+KEPT = pathlib.Path("kept.json")
+
+
+class Trial:
+    def __init__(self, number):
+        self.number = number
+
+    def suggest_float(self, name, low, high, log):
+        return low * (high / low) ** (self.number / 2)
+
+
+class Study:
+    def __init__(self):
+        self.values = json.loads(KEPT.read_text()) if KEPT.exists() else []
+
+    def ask(self):
+        return Trial(len(self.values))
+
+    def tell(self, trial, value):
+        self.values.append(value)
+        KEPT.write_text(json.dumps(self.values))
+
+    @property
+    def best_trial(self):
+        return Trial(self.values.index(max(self.values)))
+
+    @property
+    def best_value(self):
+        return max(self.values)
+
+
+def create_study(study_name, storage, load_if_exists, direction):
+    assert direction == "maximize" and load_if_exists and storage.startswith("sqlite:///")
+    return Study()
+"""
+DVC = """#!{python}
+import json, math, sys
+name, *changes = [word for word in sys.argv[3:] if word not in ("-n", "-S")]
+rate = float(next(word.split("=")[1] for word in changes if word.startswith("phases.baseline.optimizer.lr=")))
+assert sys.argv[1:3] == ["exp", "run"] and "phase=baseline" in changes
+json.dump({{"val_mIoU": 1 - abs(math.log10(rate) + 3), "test_mIoU": 0.0}}, open("metrics.json", "w"))
+open("names.txt", "a").write(name + " ")
+"""
+
+
+def test_the_search_runs_each_trial_as_an_experiment_and_goes_on(tmp_path):
+    """docs/examples/search.py, with stand-ins for Optuna and DVC."""
+    (tmp_path / "optuna.py").write_text(OPTUNA)
+    program = tmp_path / "bin" / "dvc"
+    program.parent.mkdir()
+    program.write_text(DVC.format(python=sys.executable))
+    program.chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(tmp_path),
+    }
+    for trials, best in (("1", "search-0"), ("2", "search-1")):
+        script = [sys.executable, str(ROOT / "docs/examples/search.py"), trials]
+        done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.startswith(f"best: {best}, val_mIoU")
+    assert (tmp_path / "names.txt").read_text().split() == ["search-0", "search-1", "search-2"]
+    used = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert "lr" in used["phases"]["baseline"]["optimizer"] and used["study"] == "lanes"
+
+
+def test_the_workflow_for_pull_requests_runs_commands_that_exist():
+    steps = yaml.safe_load((ROOT / "docs/examples/pull-request.yml").read_text())["jobs"]["results"]["steps"]
+    lines = [step["run"] for step in steps if step.get("run", "").startswith(".venv/bin/retrace ")]
+    assert len(lines) == 3
+    known = get_command(app).commands
+    for line in lines:
+        _, name, *words = line.split()
+        allowed = {option for parameter in known[name].params for option in parameter.opts}
+        assert {word for word in words if word.startswith("-")} <= allowed, line

@@ -10,8 +10,11 @@ from retrace.errors import UserError
 from retrace.programs import environment, git
 
 COLUMNS = 80
-# they only read
-ALLOWED = ("retrace compare", "retrace why", "retrace plan", "retrace score", "retrace studies", "dvc exp show")
+# they only read, or write to the copy in which they run
+ALLOWED = (
+    *("retrace compare", "retrace why", "retrace plan", "retrace score", "retrace studies"),
+    *("dvc exp show", "dvc exp run --queue"),
+)
 READ = (
     *(".dvc/config", "dvc.yaml", "dvc.lock", "params.yaml", "metrics.json"),
     *("metrics/*/*.json", "reports/*/*.json", "studies/*.yaml", "docs/score/*.json"),
