@@ -77,6 +77,9 @@ def random_set(seed, masks=False):
             row = {"id": len(truth["annotations"]) + 1, "image_id": image["id"], "category_id": category}
             box = [round(float(value), 2) for value in (x, y, w, h)]
             truth["annotations"].append(row | _shaped(box, crowd, random, masks) | {"iscrowd": crowd})
+            if crowd:  # an object in the region: detections of it must not be taken for parts of the crowd
+                inside = row | {"id": row["id"] + 1} | _shaped(box, 0, random, masks)
+                truth["annotations"].append(inside | {"iscrowd": 0})
             for _ in range(random.integers(0, 4)):
                 near = (np.array(box) + random.normal(0, 0.1, 4) * [w, h, w, h]).clip(1).round(2)
                 category = int(random.choice(kinds)) if random.random() < 0.2 else category
