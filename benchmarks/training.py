@@ -46,7 +46,7 @@ from retrace.training.optimizers import Schedule, build_optimizer
 from stages.finetune import TASKS
 
 SIZE, BATCH, IMAGES = (192, 256), 8, 48
-STUDIES = {  # study and phase whose model is timed
+STUDIES = {  # study and phase whose training is timed
     "DeepLabV3-MobileNetV3": ("offroad", "baseline"),
     "U-Net/ConvNeXt-V2-atto": ("lanes", "baseline"),
     "Faster R-CNN-MobileNetV3": ("plates", "mobilenet"),
@@ -70,6 +70,8 @@ def settings(study: str, phase: str, images: int, size: tuple[int, int], threads
         }
     else:
         fabric |= {"augment": {"flip": 0.0, "crop": 0, "scale": [1.0, 1.0], "color": 0.0}}
+    if study == "offroad":  # the study's network; its demo has another decoder
+        fabric |= {"model": {"architecture": "deeplabv3", "encoder": "mobilenet_v3_large", "decoder_channels": None}}
     drawn = {"height": size[0], "width": size[1], "train": images, "val": 4, "test": 4}
     return parameters(
         study,
