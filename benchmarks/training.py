@@ -30,20 +30,21 @@ from benchmarks.project import parameters, project, run
 from retrace import numerics
 from retrace.allocator import keep_freed_memory
 from retrace.config.load import parse
-from retrace.config.phases import FabricPhase
+from retrace.config.phases import FabricPhase, SegmentationPhase
 from retrace.config.schema import Params
 from retrace.data.manifest import read_manifest
 from retrace.data.splits import read_list
 from retrace.files import read_json
 from retrace.models.build import build
 from retrace.seeds import make_deterministic, seed_everything
+from retrace.training.detection import detection
 from retrace.training.epoch_metrics import Ledger
 from retrace.training.job import Job
 from retrace.training.launch import launch
 from retrace.training.loop import Plan, train_one_epoch
 from retrace.training.monitor import Monitor
 from retrace.training.optimizers import Schedule, build_optimizer
-from stages.finetune import TASKS
+from retrace.training.segmentation import segmentation
 
 SIZE, BATCH, IMAGES = (192, 256), 8, 48
 STUDIES = {  # study and phase whose training is timed
@@ -92,7 +93,10 @@ def ours(params: Params, phase: FabricPhase) -> tuple[Epoch, Job]:
     manifest = read_manifest(raw)
     lists = {name: read_list(splits, name) for name in ("train", "val")}
     fabric = launch(params.machine, phase.precision)
-    job = TASKS[params.task](params, phase, manifest, lists, fabric)
+    if isinstance(phase, SegmentationPhase):
+        job = segmentation(params, phase, manifest, lists, fabric)
+    else:
+        job = detection(params, phase, manifest, lists, fabric)
     seed_everything(params.seed)
     model = build(phase.model, params.classes).to(memory_format=torch.channels_last)
     optimizer = build_optimizer(phase.optimizer, model, precision=phase.precision)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrace.data.formats.text_files import NotUtf8, decoded
+from retrace.text_files import NotUtf8, decoded
 from retrace.data.formats.yolo_yaml import names_of as names_in_yaml
 from retrace.data.formats.yolo_yaml import read_data_yaml
 from retrace.data.hashing import IMAGE_SUFFIXES, BadImage, image_size
