@@ -272,7 +272,7 @@ def ablate(
     command.main(design, jobs, engine, address, gpus, dry_run, typer.echo)
 
 
-@app.command(epilog=_examples("retrace verify", "retrace verify --study lanes --no-rerun"))
+@app.command(epilog=_examples("retrace verify", "retrace verify --study lanes --no-rerun", "retrace verify --spot 2"))
 @stage
 def verify(
     study: Annotated[
@@ -285,11 +285,19 @@ def verify(
     no_rerun: Annotated[
         bool, typer.Option("--no-rerun", help="Check only hashes, stored files and the report; takes seconds.")
     ] = False,
+    spot: Annotated[
+        int | None,
+        typer.Option("--spot", min=1, help="Rerun only this many epochs, drawn at random, evaluation and report."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Seed of the draw of --spot; default: a new one each time.")
+    ] = None,
 ) -> None:
     """Verify a result: rerun a commit in a temporary clone and compare every file and number."""
+    from retrace.cli.verify import How
     from retrace.cli.verify import verify as check
 
-    check(study, rev, data_from_cache, no_rerun)
+    check(study, rev, How(data_from_cache, no_rerun, spot, seed))
 
 
 @app.command(

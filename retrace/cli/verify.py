@@ -1,6 +1,7 @@
 """`retrace verify`: verify a result by rerunning its commit in a temporary clone and comparing every file."""
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -9,7 +10,7 @@ from rich.table import Table
 
 from retrace.errors import UserError
 from retrace.programs import git
-from retrace.provenance.verify import checks, operations
+from retrace.provenance.verify import checks, operations, spot
 from retrace.provenance.verify.clone import resolve
 from retrace.provenance.verify.job import Job, prepare, ready
 from retrace.provenance.verify.outs import DIFFERENT, NOT_RUN, SAME, TOLERATED, Row
@@ -18,7 +19,27 @@ from retrace.provenance.verify.standing import standing
 LISTED = 8  # files or keys listed below a row
 
 
-def verify(study: str | None, rev: str, data_from_cache: bool, no_rerun: bool) -> None:
+@dataclass(frozen=True)
+class How:
+    """What of a commit is run again: everything, or less where an option says so.
+
+    spot: how many epochs are run again instead of all trainings. seed: of their choice.
+    """
+
+    data_from_cache: bool = False
+    no_rerun: bool = False
+    spot: int | None = None
+    seed: int | None = None
+
+    def require_one(self) -> None:
+        """Raise `UserError` for options that exclude each other."""
+        if self.spot is not None and (self.no_rerun or self.data_from_cache):
+            raise UserError("--spot takes the data from the cache and runs epochs again; leave out the other option")
+        if self.seed is not None and self.spot is None:
+            raise UserError("--seed chooses the epochs of --spot; give both")
+
+
+def verify(study: str | None, rev: str, how: How) -> None:
     """Verify a commit, and print the table and the verdict.
 
     Without a rerun and without `study`, every study whose report the commit holds is checked.
@@ -26,16 +47,17 @@ def verify(study: str | None, rev: str, data_from_cache: bool, no_rerun: bool) -
     Raises:
         UserError: a result differs. The clone is then kept, and the message gives its path.
     """
+    how.require_one()
     project = Path.cwd()
     commit = resolve(project, rev)
     changes = len(git("status", "--porcelain", "--untracked-files=no", folder=project).splitlines())
     if changes:
         typer.echo(f"note: only the commit is verified, without the {changes} uncommitted changes here")
-    checked = _verify(project, commit, study, data_from_cache, no_rerun)
-    if no_rerun:
+    checked = _verify(project, commit, study, how)
+    if how.no_rerun:
         for name in reported(project, commit) if study is None else ():
             if name != checked:
-                _verify(project, commit, name, data_from_cache, no_rerun)
+                _verify(project, commit, name, how)
         typer.echo("nothing was rerun, so it was not checked whether the commit reproduces its results")
 
 
@@ -45,19 +67,26 @@ def reported(project: Path, commit: str) -> list[str]:
     return sorted(Path(name).parts[1] for name in names if Path(name).match("reports/*/parameters.json"))
 
 
-def _verify(project: Path, commit: str, study: str | None, data_from_cache: bool, no_rerun: bool) -> str:
+def _verify(project: Path, commit: str, study: str | None, how: How) -> str:
     """Verify one study; returns its name."""
     temporary = Path(tempfile.mkdtemp(prefix="retrace-verify-"))
     keep = False
     try:
-        job = prepare(project, commit, study, data_from_cache, temporary)
+        job = prepare(project, commit, study, how.data_from_cache, temporary)
         typer.echo(f"study {job.params.study}, commit {commit[:12]}, recorded in {job.record.file}")
         _standing(job)
-        if no_rerun:
+        if how.no_rerun:
             return job.params.study
-        ready(job)
+        drawn = None if how.spot is None else spot.draw(job, how.spot, how.seed)
+        if drawn is None:
+            ready(job)
+        else:
+            spot.ready(job)
         keep = True  # from here on, the clone helps to find a difference
-        _rerun(job)
+        if drawn is None:
+            _rerun(job)
+        else:
+            _spot(job, drawn)
         keep = False
         return job.params.study
     except KeyboardInterrupt:
@@ -97,19 +126,37 @@ def _rerun(job: Job) -> None:
     mode = "bit-identity" if job.bits else "tolerance"
     typer.echo(f"rerunning in {job.root}, checking {mode} ({job.why})\noutput of the stages: {job.log}")
     typer.echo(operations.sentence(*operations.differing_here()))
-    rows = checks.run_again(job)
-    seeds = checks.run_seeds(job)
-    rows += [row for row, _ in seeds]
+    compared = checks.run_again(job)
+    seeds = [] if compared.stopped else checks.run_seeds(job)
+    rows = compared.rows + [row for row, _ in seeds]
     show(rows)
     for _, sentence in seeds:
         typer.echo(sentence)
+    _require_same(job, rows, compared.stopped)
+    typer.echo(verdict(rows, job.bits))
+
+
+def _spot(job: Job, drawn: spot.Draw) -> None:
+    epochs = ", ".join(f"{epoch.training} {epoch.number}" for epoch in drawn.epochs)
+    typer.echo(f"running {len(drawn.epochs)} of {drawn.total} epochs again, drawn with --seed {drawn.seed}: {epochs}")
+    if drawn.left_out:
+        typer.echo(f"without a record of their epochs, so none was drawn of them: {', '.join(drawn.left_out)}")
+    typer.echo(f"in {job.root}\noutput of the stages: {job.log}")
+    typer.echo(operations.sentence(*operations.differing_here()))
+    compared = spot.run_spot(job, drawn)
+    show(compared.rows)
+    _require_same(job, compared.rows, compared.stopped)
+    typer.echo(f"spot check passed: these epochs, evaluation and report are bit-identical; {drawn.chance()}")
+
+
+def _require_same(job: Job, rows: list[Row], stopped: bool) -> None:
     bad = [row for row in rows if row.result == DIFFERENT]
     since = checks.changed_since(job)
     if bad and since:
         typer.echo(f"files that changed since the run was recorded: {', '.join(since)}")
     if bad:
-        raise UserError(f"not verified: {len(bad)} of {len(rows)} rows are {DIFFERENT}")
-    typer.echo(verdict(rows, job.bits))
+        end = "; the rerun ended there" if stopped else ""
+        raise UserError(f"not verified: {len(bad)} of {len(rows)} rows are {DIFFERENT}{end}")
 
 
 def show(rows: list[Row]) -> None:
