@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from retrace.documents.manifest import read_records
+from retrace.errors import UserError
 
 MANIFEST = "manifest.jsonl"
 PER_IMAGE = ("confusion", "boundary")  # .npy, a row per image
@@ -29,7 +30,10 @@ def first_difference(out: str, recorded: Path, found: Path) -> str | None:
         differences = _of_scores(recorded, found)
     else:
         return None
-    return next(differences, None)
+    try:
+        return next(differences, None)
+    except UserError:  # a damaged manifest
+        return None
 
 
 def _of_manifests(recorded: Path, found: Path) -> Iterator[str]:
