@@ -69,10 +69,10 @@ def _outs(job: Job, stages: Collection[str], skipped: Collection[str] = ()) -> l
     return outs.compare_outs(job.root, job.before, record, job.cache, job.bits, list(skipped))
 
 
-def compare_stages(job: Job, stages: Collection[str], skipped: Collection[str] = ()) -> list[Row]:
-    """Rows of the outs and metrics of some stages. skipped: those that were not run again."""
+def compare_stages(job: Job, stages: Collection[str]) -> list[Row]:
+    """Rows of the outs and metrics of the stages that were run again."""
     scored = [name for name in job.params.trainings if stage_of("evaluate", name) in stages]
-    rows = _outs(job, stages, skipped)
+    rows = _outs(job, stages)
     return rows + outs.compare_metrics(job.root, job.before, job.params, job.bits, scored)
 
 
