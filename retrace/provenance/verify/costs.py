@@ -25,10 +25,12 @@ def bytes_of_states(results: Path, params: Params) -> int | None:
         scores = read_scores(results / file, file)
         phase = params.phases[training.phase]
         if isinstance(phase, UltralyticsPhase):
-            copies, optimizer = 3, phase.hyperparameters.optimizer
+            copies = 3
+            adaptive = phase.hyperparameters.optimizer != "SGD"
         else:
-            copies, optimizer = 3 if phase.ema else 2, phase.optimizer.name
-        moments = 2 if optimizer.lower().startswith("adam") else 1
+            copies = 3 if phase.ema else 2
+            adaptive = phase.optimizer.name == "adamw"
+        moments = 2 if adaptive else 1
         trained = scores.training.trainable_parameters * FULL
         total += (copies * scores.training.parameters * FULL + moments * trained) * scores.training.epochs_run
     return total
