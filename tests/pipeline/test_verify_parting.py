@@ -6,13 +6,13 @@ import json
 import re
 import shutil
 
-import numpy as np
 import pytest
 import torch
 
 from retrace.config.load import load
 from retrace.provenance.verify.chains import check
 from retrace.provenance.verify.costs import bytes_of_states
+from retrace.provenance.verify.spot import choose
 from tests.support.projects import commit, committed_run, copy_of
 from tests.support.verified import as_process, edit, flip, smallest
 

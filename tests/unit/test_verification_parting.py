@@ -238,14 +238,19 @@ def job(tmp_path):
     return SimpleNamespace(project=tmp_path, before=tmp_path / "before", params=PARAMS, bits=True, why="")
 
 
-def test_each_epoch_is_drawn_as_often_as_every_other_and_the_chance_is_said(job):
-    drawn = [spot.draw(job, 2, seed) for seed in range(400)]
-    counts = Counter(epoch.number for one in drawn for epoch in one.epochs)
-    assert sorted(counts) == [1, 2, 3, 4] and min(counts.values()) > 150
-    assert all(len({epoch.number for epoch in one.epochs}) == 2 and one.total == EPOCHS for one in drawn)
-    assert "2 in 4 (50 %)" in drawn[0].chance()
-    assert len({spot.draw(job, 1, None).seed for _ in range(4)}) == 4  # nobody can know it beforehand
-    assert spot.draw(job, 2, 7) == spot.draw(job, 2, 7)
+def test_each_epoch_is_drawn_as_often_as_every_other():
+    drawn = [spot.choose(EPOCHS, 2, seed) for seed in range(400)]
+    counts = Counter(index for one in drawn for index in one)
+    assert sorted(counts) == [0, 1, 2, 3] and min(counts.values()) > 150
+    assert all(len(set(one)) == 2 for one in drawn)
+
+
+def test_a_draw_can_be_repeated_and_not_be_known_beforehand_and_its_chance_is_said(job):
+    drawn = spot.draw(job, 2, 7)
+    assert drawn == spot.draw(job, 2, 7) and drawn.total == EPOCHS
+    assert [epoch.number - 1 for epoch in drawn.epochs] == spot.choose(EPOCHS, 2, 7)
+    assert "2 in 4 (50 %)" in drawn.chance()
+    assert spot.draw(job, 1, None).seed != spot.draw(job, 1, None).seed
 
 
 def test_without_the_states_the_remedy_and_its_cost_are_said(job):

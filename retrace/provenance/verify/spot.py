@@ -88,8 +88,12 @@ def draw(job: Job, count: int, seed: int | None) -> Draw:
     if count > len(known):
         raise UserError(f"--spot {count}: the trainings have {len(known)} epochs; allowed: 1 to {len(known)}")
     seed = secrets.randbelow(2**32) if seed is None else seed
-    chosen = np.random.default_rng(seed).choice(len(known), count, replace=False)
-    return Draw([known[index] for index in sorted(chosen.tolist())], len(known), seed, left_out)
+    return Draw([known[index] for index in choose(len(known), count, seed)], len(known), seed, left_out)
+
+
+def choose(total: int, count: int, seed: int) -> list[int]:
+    """`count` different numbers from 0 to `total` - 1, each with the same probability; sorted."""
+    return sorted(np.random.default_rng(seed).choice(total, count, replace=False).tolist())
 
 
 def _no_states(job: Job, without: list[str]) -> str:
