@@ -39,9 +39,7 @@ def tampered(results, tmp_path):
 
 def seed_of(epoch: int, epochs: int = 2) -> int:
     """A seed with which one drawn epoch is this one."""
-    return next(
-        seed for seed in range(99) if np.random.default_rng(seed).choice(epochs, 1, replace=False)[0] + 1 == epoch
-    )
+    return next(seed for seed in range(99) if choose(epochs, 1, seed) == [epoch - 1])
 
 
 def test_a_training_that_parts_ends_there_with_epoch_step_and_tensor(tampered, tmp_path):
