@@ -249,7 +249,12 @@ app.command(
     )
 )(judging.score)
 app.command(
-    epilog=_examples("retrace verify", "retrace verify --study lanes --no-rerun", "retrace verify capsule.zip")
+    epilog=_examples(
+        "retrace verify",
+        "retrace verify --study lanes --no-rerun",
+        "retrace verify --spot 2",
+        "retrace verify capsule.zip",
+    )
 )(proving.verify)
 app.command(epilog=_examples("retrace sign --new-key ~/keys/lab", "retrace sign --key ~/keys/lab --study lanes"))(
     proving.sign

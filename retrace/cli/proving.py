@@ -31,6 +31,13 @@ def verify(
     key: Annotated[
         Path | None, typer.Option("--key", help="Public key with which the results must be signed (`retrace sign`).")
     ] = None,
+    spot: Annotated[
+        int | None,
+        typer.Option("--spot", min=1, help="Rerun only this many epochs, drawn at random, evaluation and report."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Seed of the draw of --spot; default: a new one each time.")
+    ] = None,
 ) -> None:
     """Verify a result: rerun a commit in a temporary clone and compare every file and number."""
     from retrace.cli import verify as command
@@ -39,9 +46,10 @@ def verify(
         raise UserError("--rerun and --no-rerun: give one of them")
     if capsule is None:
         require_project()
-        return command.verify(study, rev, data_from_cache, no_rerun, key)
-    if study is not None or rev != "HEAD" or data_from_cache:
-        raise UserError("a capsule holds one study and one commit: leave out --study, --rev and --data-from-cache")
+        return command.verify(study, rev, command.How(data_from_cache, no_rerun, spot, seed), key)
+    if study is not None or rev != "HEAD" or data_from_cache or spot is not None or seed is not None:
+        refused = "--study, --rev, --data-from-cache, --spot and --seed"
+        raise UserError(f"a capsule holds one study and one commit: leave out {refused}")
     command.verify_capsule(capsule, rerun, key)
 
 

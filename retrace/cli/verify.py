@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -10,7 +11,7 @@ from rich.table import Table
 
 from retrace.errors import UserError
 from retrace.programs import git
-from retrace.provenance.verify import checks, operations
+from retrace.provenance.verify import checks, operations, spot
 from retrace.provenance.verify.clone import resolve
 from retrace.provenance.verify.job import Job, prepare, ready
 from retrace.provenance.verify.outs import DIFFERENT, NOT_RUN, SAME, TOLERATED, Row
@@ -21,7 +22,27 @@ NOT_RERUN = "nothing was rerun, so it was not checked whether the commit reprodu
 Signer = Callable[[Job], str]  # checks a signature and says what was signed
 
 
-def verify(study: str | None, rev: str, data_from_cache: bool, no_rerun: bool, key: Path | None) -> None:
+@dataclass(frozen=True)
+class How:
+    """What of a commit is run again: everything, or less where an option says so.
+
+    spot: how many epochs are run again instead of all trainings. seed: of their choice.
+    """
+
+    data_from_cache: bool = False
+    no_rerun: bool = False
+    spot: int | None = None
+    seed: int | None = None
+
+    def require_one(self) -> None:
+        """Raise `UserError` for options that exclude each other."""
+        if self.spot is not None and (self.no_rerun or self.data_from_cache):
+            raise UserError("--spot takes the data from the cache and runs epochs again; leave out the other option")
+        if self.seed is not None and self.spot is None:
+            raise UserError("--seed chooses the epochs of --spot; give both")
+
+
+def verify(study: str | None, rev: str, how: How, key: Path | None) -> None:
     """Verify a commit, and print the table and the verdict.
 
     Without a rerun and without `study`, every study whose report the commit holds is checked.
@@ -31,15 +52,16 @@ def verify(study: str | None, rev: str, data_from_cache: bool, no_rerun: bool, k
     Raises:
         UserError: a result differs. The clone is then kept, and the message gives its path.
     """
+    how.require_one()
     signer = _signer(key)
     project = Path.cwd()
     commit = resolve(project, rev)
     note_changes(project, "verified")
-    checked = _verify(project, commit, study, data_from_cache, no_rerun, signer)
-    if no_rerun:
+    checked = _verify(project, commit, study, how, signer)
+    if how.no_rerun:
         for name in reported(project, commit) if study is None else ():
             if name != checked:
-                _verify(project, commit, name, data_from_cache, no_rerun, signer)
+                _verify(project, commit, name, how, signer)
         typer.echo(NOT_RERUN)
 
 
@@ -60,7 +82,7 @@ def verify_capsule(path: Path, rerun: bool, key: Path | None) -> None:
             checks.require([f"not verified: {path} is not what its commit and its results give:", *wrong])
         count = sum(file.is_file() for file in capsule.folder.rglob("*"))
         typer.echo(f"{path}: {count} files, as its commit and its results give them")
-        _verify(capsule.root, capsule.info.commit, capsule.info.study, False, not rerun, signer)
+        _verify(capsule.root, capsule.info.commit, capsule.info.study, How(no_rerun=not rerun), signer)
     except UserError as error:
         message = without(temporary, str(error))
         for folder in ("capsule", "project", "made"):
@@ -96,23 +118,28 @@ def reported(project: Path, commit: str) -> list[str]:
     return sorted(Path(name).parts[1] for name in names if Path(name).match("reports/*/parameters.json"))
 
 
-def _verify(
-    project: Path, commit: str, study: str | None, data_from_cache: bool, no_rerun: bool, signer: Signer | None
-) -> str:
+def _verify(project: Path, commit: str, study: str | None, how: How, signer: Signer | None) -> str:
     """Verify one study; returns its name."""
     temporary = Path(tempfile.mkdtemp(prefix="retrace-verify-"))
     keep = False
     try:
-        job = prepare(project, commit, study, data_from_cache, temporary)
+        job = prepare(project, commit, study, how.data_from_cache, temporary)
         typer.echo(f"study {job.params.study}, commit {commit[:12]}, recorded in {job.record.file}")
         require_standing(job, "not verified")
         if signer is not None:
             typer.echo(signer(job))
-        if no_rerun:
+        if how.no_rerun:
             return job.params.study
-        ready(job)
+        drawn = None if how.spot is None else spot.draw(job, how.spot, how.seed)
+        if drawn is None:
+            ready(job)
+        else:
+            spot.ready(job)
         keep = True  # from here on, the clone helps to find a difference
-        _rerun(job)
+        if drawn is None:
+            _rerun(job)
+        else:
+            _spot(job, drawn)
         keep = False
         return job.params.study
     except KeyboardInterrupt:
@@ -155,19 +182,39 @@ def _rerun(job: Job) -> None:
     mode = "bit-identity" if job.bits else "tolerance"
     typer.echo(f"rerunning in {job.root}, checking {mode} ({job.why})\noutput of the stages: {job.log}")
     typer.echo(operations.sentence(*operations.differing_here()))
-    rows = checks.run_again(job)
-    seeds = checks.run_seeds(job)
-    rows += [row for row, _ in seeds]
+    compared = checks.run_again(job)
+    seeds = [] if compared.stopped else checks.run_seeds(job)
+    rows = compared.rows + [row for row, _ in seeds]
     show(rows)
     for _, sentence in seeds:
         typer.echo(sentence)
+    _require_same(job, rows, compared.stopped)
+    typer.echo(verdict(rows, job.bits))
+
+
+def _spot(job: Job, drawn: spot.Draw) -> None:
+    if job.incomparable:
+        raise UserError(f"not verified: {job.incomparable}")
+    epochs = ", ".join(f"{epoch.training} {epoch.number}" for epoch in drawn.epochs)
+    typer.echo(f"running {len(drawn.epochs)} of {drawn.total} epochs again, drawn with --seed {drawn.seed}: {epochs}")
+    if drawn.left_out:
+        typer.echo(f"without a record of their epochs, so none was drawn of them: {', '.join(drawn.left_out)}")
+    typer.echo(f"in {job.root}\noutput of the stages: {job.log}")
+    typer.echo(operations.sentence(*operations.differing_here()))
+    compared = spot.run_spot(job, drawn)
+    show(compared.rows)
+    _require_same(job, compared.rows, compared.stopped)
+    typer.echo(f"spot check passed: these epochs, evaluation and report are bit-identical; {drawn.chance()}")
+
+
+def _require_same(job: Job, rows: list[Row], stopped: bool) -> None:
     bad = [row for row in rows if row.result == DIFFERENT]
     since = checks.changed_since(job)
     if bad and since:
         typer.echo(f"files that changed since the run was recorded: {', '.join(since)}")
     if bad:
-        raise UserError(f"not verified: {len(bad)} of {len(rows)} rows are {DIFFERENT}")
-    typer.echo(verdict(rows, job.bits))
+        end = "; the rerun ended there" if stopped else ""
+        raise UserError(f"not verified: {len(bad)} of {len(rows)} rows are {DIFFERENT}{end}")
 
 
 def show(rows: list[Row]) -> None:

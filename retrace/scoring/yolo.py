@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from retrace.text_files import NotUtf8, decoded
 from retrace.data.formats.yolo_yaml import names_of as names_in_yaml
 from retrace.data.formats.yolo_yaml import read_data_yaml
 from retrace.data.hashing import IMAGE_SUFFIXES, BadImage, image_size
@@ -19,6 +18,7 @@ from retrace.errors import UserError
 from retrace.evaluation.scores.matching import Found
 from retrace.scoring import detection
 from retrace.scoring.question import CLASS_FILES, Faults, Options, Question, names_of
+from retrace.text_files import NotUtf8, decoded
 
 UPWARDS = 3  # folders above the labels in which data.yaml is looked for
 SLACK = 0.01  # of the image side: how far rounding may put a number outside of 0 ... 1

@@ -1,36 +1,92 @@
 """The checks that need a rerun: compare its results with the record, then other seeds with the expected values."""
 
 import shutil
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from retrace.config import read_yaml
+from retrace.config.trainings import stage_of
+from retrace.documents.hashes import Outcome
 from retrace.documents.scores import read_scores
 from retrace.errors import UserError
 from retrace.files import dump_json, write_text
 from retrace.provenance.md5 import changed, listing
 from retrace.provenance.verify import deps, expected, outs, pages
 from retrace.provenance.verify.again import code_of, write_again
+from retrace.provenance.verify.comparison import outcome, training_of, write_comparisons
 from retrace.provenance.verify.job import Job
 from retrace.provenance.verify.material import gather
 from retrace.provenance.verify.outs import DIFFERENT, SAME, Row
 from retrace.provenance.verify.records import chain, from_lock, stage_names
-from retrace.provenance.verify.rerun import rerun
+from retrace.provenance.verify.rerun import StageFailed, rerun
 from retrace.report.document import read
 
+DATA = ("collect", "rebalance")  # the stages before all that trains
 
-def run_again(job: Job) -> list[Row]:
-    """Run the stages in the clone and compare every out, every metric and the report."""
+
+@dataclass(frozen=True)
+class Compared:
+    """Rows of the table; `stopped`: the rerun ended at the first difference, so later stages have no row."""
+
+    rows: list[Row]
+    stopped: bool = False
+
+
+def run_again(job: Job) -> Compared:
+    """Run the stages in the clone and compare every out, every metric and the report.
+
+    Ends where the data differ, and where bits must be the same at the first epoch of a training that differs.
+    """
     names = stage_names(job.params)
     skipped = names[:1] if job.data_from_cache else []
     job.log.unlink(missing_ok=True)
-    arguments = [["--downstream", "rebalance"]] if job.data_from_cache else [[]]
-    rerun(job.root, job.log, "rerun", len(names) - len(skipped), arguments)
-    rows = outs.compare_outs(job.root, job.before, job.record, job.cache, job.bits, skipped)
-    rows += outs.compare_metrics(job.root, job.before, job.params, job.bits)
-    rows.append(_deps(job))
-    rows.append(_numbers(job))
-    rows.append(_report(job))
-    return rows
+    data = ["--single-item", "rebalance"] if skipped else ["rebalance"]
+    rerun(job.root, job.log, "rerun of the data", len(DATA) - len(skipped), [data])
+    rows = _outs(job, DATA, skipped)
+    if any(row.result == DIFFERENT for row in rows):
+        return Compared(rows, stopped=True)
+    compare = _comparisons(job) if job.bits else None
+    try:
+        rerun(job.root, job.log, "rerun", len(names) - len(DATA), [["--downstream", "pretrain"]], compare)
+    except StageFailed as error:
+        parted = None if compare is None else outcome(compare, training_of(error.stage))
+        if parted is None:
+            raise
+        rows += compare_stages(job, error.finished)
+        return Compared([*rows, _parted(job, error.stage, parted)], stopped=True)
+    return Compared(rows + compare_stages(job, names[len(DATA) :]) + compare_reports(job))
+
+
+def _comparisons(job: Job) -> Path:
+    folder = job.before.parent / "compare"
+    write_comparisons(folder, job.before, job.project, job.params)
+    return folder
+
+
+def _outs(job: Job, stages: Collection[str], skipped: Collection[str] = ()) -> list[Row]:
+    record = replace(job.record, outs={name: outs for name, outs in job.record.outs.items() if name in stages})
+    return outs.compare_outs(job.root, job.before, record, job.cache, job.bits, list(skipped))
+
+
+def compare_stages(job: Job, stages: Collection[str]) -> list[Row]:
+    """Rows of the outs and metrics of the stages that were run again."""
+    scored = [name for name in job.params.trainings if stage_of("evaluate", name) in stages]
+    rows = _outs(job, stages)
+    return rows + outs.compare_metrics(job.root, job.before, job.params, job.bits, scored)
+
+
+def compare_reports(job: Job) -> list[Row]:
+    """Rows of what all outs together give: deps, printed numbers and the report."""
+    return [_deps(job), _numbers(job), _report(job)]
+
+
+def _parted(job: Job, stage: str, found: Outcome) -> Row:
+    """The row of a training that ended where it differs."""
+    out, md5 = next(iter(job.record.outs[stage].items()))
+    step = "" if found.step is None else f", step {found.step}"
+    details = (f"{stage}: {found.sentence()}",)
+    return Row(stage, out, md5[: outs.SHORT], f"epoch {found.epoch}{step}", DIFFERENT, details)
 
 
 def _deps(job: Job) -> Row:

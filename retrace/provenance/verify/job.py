@@ -88,7 +88,7 @@ def ready(job: Job) -> None:
     bring_inputs(job.project, job.root, job.params, job.data_from_cache)
     if job.data_from_cache:
         (raw,) = job.record.outs["collect"]
-        check_out(job.cache, raw, job.record.outs["collect"][raw], job.root)
+        check_out(job.cache, raw, job.record.outs["collect"][raw], job.root, "--data-from-cache")
 
 
 def origin_of(root: Path, study: str | None) -> Provenance | None:

@@ -61,28 +61,30 @@ def _same_out(folders: Sequence[Path], out: str, md5: str) -> Path | None:
     return None
 
 
-def _again(out: str) -> str:
-    return f"run {how_to_get(out, 'dvc repro collect')}, or leave out --data-from-cache"
+def _again(out: str, option: str) -> str:
+    return f"run {how_to_get(out, 'dvc repro')}, or leave out {option}"
 
 
-def check_out(cache: Cache, out: str, md5: str, root: Path) -> None:
+def check_out(cache: Cache, out: str, md5: str, root: Path, option: str) -> None:
     """Write an out of the project at `root` from the cache, every file checked on the way.
+
+    option: of `retrace verify`, which asks for it.
 
     Raises:
         UserError: the cache lacks a file, or holds other bytes than the file's name says.
     """
     files = cache.listing(md5)
     if files is None:
-        raise UserError(f"{out}: {md5} is not in the cache {cache.folder}; {_again(out)}")  # fmt: skip
-    for name, sum in track(sorted(files.items()), "raw data from the cache"):
+        raise UserError(f"{out}: {md5} is not in the cache {cache.folder}; {_again(out, option)}")  # fmt: skip
+    for name, sum in track(sorted(files.items()), f"{out} from the cache"):
         place = root / out / name if name else root / out
         place.parent.mkdir(parents=True, exist_ok=True)
         if not cache.path(sum).is_file():
-            raise UserError(f"{out}/{name}: {sum} is not in the cache {cache.folder}; {_again(out)}")
+            raise UserError(f"{out}/{name}: {sum} is not in the cache {cache.folder}; {_again(out, option)}")
         shutil.copyfile(cache.path(sum), place)
         if md5_of(place) != sum:
             raise UserError(f"{cache.path(sum)}: damaged: its md5 is not its name ({out}/{name}); delete it, then "
-                            f"{_again(out)}")  # fmt: skip
+                            f"{_again(out, option)}")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Rows of the table: every output and every metric of the rerun compared with the committed one."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from retrace.config.schema import Params
 from retrace.config.trainings import stage_of
 from retrace.documents.scores import Scores, read_scores
 from retrace.provenance.md5 import Cache, changed, digest, listing, md5_of
+from retrace.provenance.verify.images import first_difference
 from retrace.provenance.verify.records import Record
 from retrace.report.bundle import GUIDE
 
@@ -58,6 +60,9 @@ def _compare(root: Path, before: Path, row: Row, cache: Cache, bits: bool) -> Ro
     details = tuple(f"{row.out}/{name}" if name else row.out for name in names)
     if not details:
         details = (f"{row.out}: the recorded folder is not in the cache, so the differing files are not known",)
+    image = first_difference(row.out, before / row.out, root / row.out)
+    if image is not None:
+        details = (f"{row.out}: first image that differs: {image}", *details)
     if names == [GUIDE]:  # a page of the report; what it quotes of its run may differ
         return Row(row.stage, row.out, md5[:SHORT], digest(found)[:SHORT], SAME, ())
     strict = bits or row.stage in ALWAYS_EQUAL
@@ -74,10 +79,15 @@ def _with_guide(before: Path, row: Row, found: dict[str, str]) -> dict[str, str]
     return recorded if recorded and digest(recorded) == row.committed else None
 
 
-def compare_metrics(root: Path, before: Path, params: Params, bits: bool) -> list[Row]:
-    """For each training: the headline on every split, and all other numbers of its metrics file in one row."""
+def compare_metrics(
+    root: Path, before: Path, params: Params, bits: bool, trainings: Collection[str] | None = None
+) -> list[Row]:
+    """For each training: the headline on every split, and all other numbers of its metrics file in one row.
+
+    trainings: those that were evaluated again; None: all.
+    """
     rows = []
-    for phase in params.trainings:
+    for phase in params.trainings if trainings is None else trainings:
         file = f"metrics/{params.study}/{phase}.json"
         old, new = (read_scores(folder / file, file) for folder in (before, root))
         rows += _headlines(params, phase, old, new, bits)

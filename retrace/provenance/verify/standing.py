@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from retrace.errors import UserError
 from retrace.programs import how_to_get
-from retrace.provenance.verify import ablation, deps, pages, parameters
+from retrace.provenance.verify import ablation, chains, deps, pages, parameters
 from retrace.provenance.verify.job import Job
 from retrace.provenance.verify.material import Stored, damage, gather
 from retrace.provenance.verify.records import contradictions, from_lock, from_provenance, kept_by_git
@@ -77,6 +77,7 @@ def standing(job: Job) -> Standing:
         complete = gather(job.before, job.record, job.cache, [job.project])
         bundle = job.record.paths().get(f"bundles/{job.params.study}")
         report = pages.check(job.before, job.params.study, job.root, results=complete, bundle=bundle)
+        wrong += chains.check(job.before, job.params)
         ablated = ablation.check(job.before, job.root, job.project, job.params)
     except UserError as error:
         raise UserError("\n       ".join([*wrong, str(error)])) from None
