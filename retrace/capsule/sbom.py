@@ -21,7 +21,7 @@ TASKS = {"segmentation": "image segmentation", "detection": "object detection"}
 def sbom(facts: Facts) -> dict[str, object]:
     """The document; its serial number follows from the lock and the commit, so it is the same each time."""
     text = (facts.root / LOCK).read_text(encoding="utf-8")
-    packages, needed_by = _packages(text)
+    packages, needed_by = packages_of(text)
     models = [_model(facts, name) for name in sorted(facts.scores)]
     serial = uuid.uuid5(uuid.NAMESPACE_OID, hashlib.sha256(f"{facts.commit}\n{text}".encode()).hexdigest())
     project: dict[str, object] = {
@@ -39,11 +39,11 @@ def sbom(facts: Facts) -> dict[str, object]:
         "version": 1,
         "metadata": {"component": project, "timestamp": facts.date},
         "components": [*packages, *models],
-        "dependencies": _dependencies(packages, needed_by),
+        "dependencies": dependencies_of(packages, needed_by),
     }
 
 
-def _packages(text: str) -> tuple[list[dict[str, object]], dict[str, list[str]]]:
+def packages_of(text: str) -> tuple[list[dict[str, object]], dict[str, list[str]]]:
     """A component for each package of a lock, and by package those that ask for it."""
     found, needed_by = [], {}
     for entry in ENTRY.finditer(text):
@@ -69,7 +69,7 @@ def _packages(text: str) -> tuple[list[dict[str, object]], dict[str, list[str]]]
     return found, needed_by
 
 
-def _dependencies(packages: list[dict[str, object]], needed_by: dict[str, list[str]]) -> list[dict[str, object]]:
+def dependencies_of(packages: list[dict[str, object]], needed_by: dict[str, list[str]]) -> list[dict[str, object]]:
     references = {str(package["name"]): str(package["bom-ref"]) for package in packages} | {PROJECT: PROJECT}
     asks: dict[str, set[str]] = {reference: set() for reference in references.values()}
     for reference, names in needed_by.items():

@@ -34,13 +34,13 @@ def pack(study: str | None, out: Path | None) -> None:
             job = prepare(project, commit, study, False, temporary / "checked")
             require_standing(job, "not packed")
             target = out or Path(f"{job.params.study}-{commit[:12]}.zip")
-            archive.write(target, _members(job, temporary))
+            archive.write(target, packed_members(job, temporary))
         except UserError as error:
             raise UserError(without(temporary / "checked", str(error))) from None
     typer.echo(f"{target}: {target.stat().st_size / 1e6:.1f} MB; check it anywhere: retrace verify {target.name}")
 
 
-def _members(job: Job, temporary: Path) -> dict[str, bytes | Path]:
+def packed_members(job: Job, temporary: Path) -> dict[str, bytes | Path]:
     bundle = temporary / repository.NAME
     repository.make(job.project, job.commit, bundle)
     prefix = git("rev-parse", "--show-prefix", folder=job.project).strip()

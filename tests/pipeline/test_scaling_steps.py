@@ -128,7 +128,7 @@ def test_synchronized_batchnorm_keeps_what_the_network_computes(tmp_path, monkey
     alone, both_of_two = (
         finetune.build_network(params, phase, start, "base", {}, fabric)[0].eval()
         for fabric in (
-            SimpleNamespace(world_size=1, is_global_zero=True),
+            SimpleNamespace(world_size=1, is_global_zero=True, device=torch.device("cpu")),
             SimpleNamespace(world_size=2, is_global_zero=True, device=torch.device("cuda")),  # nothing is moved there
         )
     )

@@ -18,9 +18,7 @@ from tests.support.verified import as_process, edit, flip, smallest
 
 pytestmark = pytest.mark.slow
 RECORDED = "            recorder.batch(task.files(batch), batch)"
-PLANTED = (
-    "            if (ledger.epoch, index) == (2, 1):\n                next(model.parameters()).data[0] += 1\n"
-)
+PLANTED = "            if (ledger.epoch, index) == (2, 1):\n                next(model.parameters()).data[0] += 1\n"
 
 
 @pytest.fixture(scope="module")

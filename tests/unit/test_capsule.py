@@ -18,8 +18,8 @@ from retrace.capsule import archive, repository
 from retrace.capsule.check import differences, unpack
 from retrace.capsule.checklist import NOT_SHOWN, items
 from retrace.capsule.facts import read_facts
-from retrace.capsule.sbom import _dependencies, _packages
-from retrace.cli.pack import _members
+from retrace.capsule.sbom import dependencies_of, packages_of
+from retrace.cli.pack import packed_members
 from retrace.environment import pins
 from retrace.errors import UserError
 from retrace.provenance.md5 import Cache
@@ -110,11 +110,11 @@ def test_a_zip_in_any_other_form_is_one_message(tmp_path, form):
 def test_the_sbom_has_each_package_of_the_lock_with_its_hashes_and_who_asks_for_it():
     path = ROOT / "requirements" / "runtime.txt"
     text = path.read_text(encoding="utf-8")
-    packages, needed_by = _packages(text)
+    packages, needed_by = packages_of(text)
     assert [row["name"] for row in packages] == list(pins(path))
     hashes = [row["content"] for package in packages for row in package["externalReferences"][0]["hashes"]]
     assert len(hashes) == text.count("--hash=sha256:") and all(re.fullmatch("[0-9a-f]{64}", row) for row in hashes)
-    asks = {row["ref"]: row["dependsOn"] for row in _dependencies(packages, needed_by)}
+    asks = {row["ref"]: row["dependsOn"] for row in dependencies_of(packages, needed_by)}
     named = {package["name"]: package["bom-ref"] for package in packages}
     assert named["torch"] in asks["retrace"] and named["asyncssh"] not in asks["retrace"]
     assert named["cryptography"] in asks[named["asyncssh"]]
@@ -138,7 +138,8 @@ def project(tmp_path_factory):
 
 def packed(root: Path, temporary: Path) -> dict[str, bytes | Path]:
     temporary.mkdir(exist_ok=True)
-    return _members(job_of(root, LOCKED, run(root, "git", "rev-parse", "HEAD", check=True).stdout.strip()), temporary)
+    head = run(root, "git", "rev-parse", "HEAD", check=True).stdout.strip()
+    return packed_members(job_of(root, LOCKED, head), temporary)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from retrace.config.load import load, parse
 from retrace.config.network import UnetClassic
 from retrace.data.splits import write_list
 from retrace.documents.manifest import Record, write_records
-from retrace.evaluation.error_pictures import _save_marks, chosen_cells, chosen_classes
+from retrace.evaluation import error_pictures
+from retrace.evaluation.error_pictures import chosen_cells, chosen_classes, draw_masks
 from retrace.models.build import build
 from retrace.models.predict import load_predictor
 from retrace.models.weights import save_model
@@ -226,14 +228,19 @@ def test_pictures_of_errors_show_the_images_with_the_most_of_each_error(project)
     assert {row["file"] for row in rows} == {f"errors/{path.name}" for path in (folder / "errors").glob("val_*")}
 
 
-def test_marks_of_an_error_lie_where_the_error_is(tmp_path):
+def test_marks_of_an_error_lie_where_the_error_is(tmp_path, monkeypatch):
     """A thin error is still seen in a picture a tenth as large."""
     image = np.full((1000, 1500, 3), 120, np.uint8)
-    missed, added = np.zeros((2, 1000, 1500), bool)
-    missed[100:900, 200:203] = True
-    added[400:600, 900:1200] = True
-    _save_marks(tmp_path / "marked.jpg", image, missed, added)
-    shown = np.asarray(Image.open(tmp_path / "marked.jpg")).astype(int)
+    truth, predicted = np.zeros((2, 1000, 1500), np.uint8)
+    truth[100:900, 200:203] = 1  # missed
+    predicted[400:600, 900:1200] = 1  # wrongly given
+    monkeypatch.setattr(error_pictures, "Images", lambda manifest, ids: [(image, truth, "wide")])
+    params = SimpleNamespace(classes=["other", "thing"], evaluate=SimpleNamespace(samples=1))
+    work = SimpleNamespace(params=params, manifest=None, predict=lambda images: [predicted], folder=tmp_path)
+    counts = np.bincount(2 * truth.ravel() + predicted.ravel(), minlength=4).reshape(1, 2, 2)
+    rows = draw_masks(work, "val", ["wide"], counts)
+    assert next(row for row in rows if row.truth == row.predicted == "thing").file == "errors/val_1_1_1.jpg"
+    shown = np.asarray(Image.open(tmp_path / "errors/val_1_1_1.jpg")).astype(int)
     assert shown.shape == (160, 240, 3)  # what a gallery shows
     red, _, blue = (shown[:, :, place] for place in range(3))
     assert (red - 120)[20:140, 32].min() > 30 and (red - 120)[:, 60:140].max() < 30
