@@ -281,7 +281,7 @@ def _seeds(studies: int) -> list[dict[str, float | str]]:
                 found = seeds_outcome(*design)
                 rows.append(
                     {"metric": METRICS[0], "sequences": sequences, "images": images, "icc": icc, "spread": spread}
-                    | {"seeds": seeds, "false_verdicts": found.decided}
+                    | {"seeds": seeds, "studies": studies, "false_verdicts": found.decided}
                     | (seeds_power(*design) if seeds > 2 else {})
                 )
                 print(rows[-1], flush=True)

@@ -219,11 +219,11 @@ def coverage(found: Result) -> str:
         design = f"{row['sequences']} x {row['images']}"
         icc = str(row["icc"]) if row["images"] > 1 else "–"
         false = f"{100 * row['false_verdicts']:.1f}"
-        repeated.append([row["metric"], design, icc, row["spread"], row["seeds"], false, ratio])
-    of_seeds = ["score", "sequences x images", "ICC", "spread over seeds (logit)", "seeds"]
+        repeated.append([row["metric"], design, icc, row["spread"], row["seeds"], row["studies"], false, ratio])
+    of_seeds = ["score", "sequences x images", "ICC", "spread over seeds (logit)", "seeds", "studies"]
     of_seeds += ["better or worse of equal settings, %", "detectable: stated to found"]
     return (
-        f"{found['studies']} simulated studies in each row.\n\n{_table(rows, headers)}\n\n"
+        f"{found['studies']} simulated studies in each row, unless it says how many.\n\n{_table(rows, headers)}\n\n"
         f"The smallest detectable difference that a comparison states (mean of the studies), and the true difference "
         f"that 80 % of the studies call better:\n\n{_table(powers, detected)}\n\n"
         f"Two phases with several seeds each:\n\n{_table(repeated, of_seeds)}"

@@ -45,7 +45,7 @@ def start() -> tuple[Path, subprocess.Popen[bytes]]:
         "NAME": str(program) if in_environment(here) else sys.executable,
         "SOCKET": str(here / "socket"),
         "SETTLED": SETTLED,
-        "SETTINGS": {name: value for name, value in os.environ.items() if is_settled(name)},
+        "SETTINGS": settings(),
     }
     lines = [f"#!{sys.executable} -IS", *(f"{name} = {value!r}" for name, value in constants.items())]
     program.write_text("\n".join([*lines, CLIENT.read_text(encoding="utf-8")]), encoding="utf-8")
@@ -59,6 +59,12 @@ def start() -> tuple[Path, subprocess.Popen[bytes]]:
         command = [sys.executable, "-P", str(SERVER), str(number), str(here)]
         server = subprocess.Popen(command, env=environment, start_new_session=True, pass_fds=[number], **pipes)
     return program.parent, server
+
+
+@functools.cache
+def settings() -> dict[str, str]:
+    """The settled variables with which the server was started; a test that ran here later may have changed them."""
+    return {name: value for name, value in os.environ.items() if is_settled(name)}
 
 
 def is_settled(name: str) -> bool:

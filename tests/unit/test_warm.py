@@ -31,7 +31,8 @@ def stage(tmp_path):
         (tmp_path / "stages").mkdir(exist_ok=True)
         (tmp_path / "stages" / "__init__.py").touch()
         (tmp_path / "stages" / "told.py").write_text(code)
-        env = environment() | {"GIT_TEST": "seen", "PYTHONPATH": ""} | more
+        kept = {name: value for name, value in environment().items() if not warm.is_settled(name)}
+        env = kept | warm.settings() | {"GIT_TEST": "seen", "PYTHONPATH": ""} | more
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         command = ["python", "-m", "stages.told", "one", "two words"]
         return subprocess.Popen(command, cwd=tmp_path, env=env, **pipes)
