@@ -11,7 +11,7 @@ from retrace.documents.parameters import Parameters
 from retrace.documents.provenance import Provenance
 from retrace.documents.scores import Scores, read_scores
 from retrace.errors import UserError
-from retrace.programs import git
+from retrace.programs import git, how_to_get
 from retrace.provenance.md5 import Cache
 from retrace.provenance.verify.records import Record, committed, kept_by_git
 
@@ -95,10 +95,11 @@ def objects(facts: Facts) -> dict[str, Path]:
             if out != facts.raw or not name.startswith(("images/", "masks/")):
                 sums.append(sum)
         if not sums:
-            raise UserError(f"{out}: {md5} is not in the DVC cache; `dvc pull {out}`, or `dvc repro`")
+            raise UserError(f"{out}: {md5} is not in the DVC cache; run {how_to_get(out, 'dvc repro')}")
         for sum in sums:
             path = facts.cache.path(sum)
             if not path.is_file() or facts.cache.damaged(sum):
-                raise UserError(f"{out}: {sum} is not in the DVC cache, or is damaged there; `dvc pull {out}`")
+                again = how_to_get(out, "dvc repro")
+                raise UserError(f"{out}: {sum} is not in the DVC cache, or is damaged there; run {again}")
             found[path.relative_to(facts.cache.folder).as_posix()] = path
     return found

@@ -57,9 +57,7 @@ def packages_of(text: str) -> tuple[list[dict[str, object]], dict[str, list[str]
             "name": pin.name,
             "version": version,
             "purl": reference,
-            "externalReferences": [
-                {"type": "distribution", "url": f"https://pypi.org/project/{pin.name}/{version}/", "hashes": hashes}
-            ],
+            "externalReferences": [{"type": "distribution", "url": reference, "hashes": hashes}],
         }
         if pin.marker is not None:
             component["scope"] = "optional"  # on some systems and Pythons only

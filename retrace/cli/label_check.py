@@ -22,6 +22,7 @@ from retrace.labels.gallery import HOW_TO_READ, crop_of_boxes, crop_of_mask, wit
 from retrace.labels.predictions import held_out, of_boxes, of_masks
 from retrace.labels.suspects import Suspect, ranked
 from retrace.labels.without import score_without, without
+from retrace.programs import how_to_get
 from retrace.progress import track
 from retrace.report.resamples import per_image, read_unit_names
 from retrace.seeds import derive
@@ -85,7 +86,7 @@ def _split(
         statistic = per_image(folder, split, scores, params.report.focus_classes)
         units = read_unit_names(folder, split)
     except (OSError, ValueError) as error:
-        again = f"`dvc repro {stage_of('evaluate', phase)}` (or `dvc pull`)"
+        again = how_to_get(str(folder), f"dvc repro {stage_of('evaluate', phase)}")
         raise UserError(f"{folder}: cannot read the results of every image ({error}); run {again}") from None
     seed = derive(params.seed, "bootstrap", split)
     here = set(ids)

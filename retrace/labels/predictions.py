@@ -16,6 +16,7 @@ from retrace.evaluation.scores.matching import Found, truth_of
 from retrace.files import read_jsonl
 from retrace.labels.boxes import suspicious_boxes, usual_overlap
 from retrace.labels.suspects import Suspect
+from retrace.programs import how_to_get
 
 HELD_OUT = ("val", "test")
 
@@ -26,15 +27,15 @@ def held_out(study: str, phase: str, scores: Scores) -> dict[str, list[str]]:
     Raises:
         UserError: the lists were made anew since the phase was scored, or no image was.
     """
-    lists, again = {}, f"run `dvc repro {stage_of('evaluate', phase)}`"
+    stage, lists = f"dvc repro {stage_of('evaluate', phase)}", {}
     for split in HELD_OUT:
         if split in scores.splits and scores.splits[split].images:
             path = Path("metrics", study, phase, f"images_{split}.txt")
             if not path.is_file():
-                raise UserError(f"{path}: no such file; {again} (or `dvc pull`)")
+                raise UserError(f"{path}: no such file; run {how_to_get(str(path), stage)}")
             lists[split] = path.read_text(encoding="utf-8").split()
             if not set(lists[split]) <= set(read_list(Path("data", study, "splits"), split)):
-                raise UserError(f"{path}: not the images of this split any more; {again}")
+                raise UserError(f"{path}: not the images of this split any more; run `{stage}`")
     if not lists:
         raise UserError(f"phase {phase} was scored on no labeled image of {' or '.join(HELD_OUT)}; see evaluate.splits")
     return lists

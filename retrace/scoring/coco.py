@@ -79,12 +79,7 @@ def read_truth(file: Path) -> CocoTruth:
     annotations: dict[Id, Rows] = {image: [] for image in images}
     for number, row in enumerate(lists["annotations"]):
         fault = _row_fault(row, images, categories) or _truth_fault(row)
-        if fault is not None:
-            faults.add(f"annotations[{number}]: {fault}")
-            continue
-        image = row["image_id"]
-        assert is_id(image)
-        annotations[image].append(row)
+        _add(annotations, row, fault, f"annotations[{number}]", faults)
     faults.settle()
     if not images or not categories:
         raise UserError(f"{file}: it has no {'images' if not images else 'categories'}, so nothing can be scored")
@@ -158,14 +153,19 @@ def read_results(file: Path, truth: CocoTruth) -> dict[Id, Rows]:
     found: dict[Id, Rows] = {image: [] for image in truth.images}
     for number, row in enumerate(content):
         fault = _row_fault(row, truth.images, truth.categories) or _score_fault(row)
-        if fault is not None:
-            faults.add(f"row {number}: {fault}")
-            continue
-        image = row["image_id"]
-        assert is_id(image)
-        found[image].append(row)
+        _add(found, row, fault, f"row {number}", faults)
     faults.settle()
     return found
+
+
+def _add(by_image: dict[Id, Rows], row: dict[str, object], fault: str | None, where: str, faults: Faults) -> None:
+    """Put a row to its image, or its fault to the others."""
+    if fault is not None:
+        faults.add(f"{where}: {fault}")
+        return
+    image = row["image_id"]
+    assert is_id(image)
+    by_image[image].append(row)
 
 
 def _score_fault(row: dict[str, object]) -> str | None:
